@@ -1,0 +1,59 @@
+# make demo · make test · make check · make bench: nothing else to learn.
+PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 python3.11,\
+	$(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $(p))))
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# One pytest process per core, at most four; each starts its own PostgreSQL. `make test WORKERS=0` runs in one process.
+WORKERS ?= auto
+PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --maxprocesses 4 --dist worksteal
+
+.PHONY: help demo venv test check bench ide clean
+
+help:
+	@echo "make demo   a server with data on http://127.0.0.1:8000"
+	@echo "make test   the tests, on SQLite and PostgreSQL"
+	@echo "make check  ruff, mypy, the tests"
+	@echo "make bench  the measurements"
+	@echo "make ide    local files for GraphiQL (npm)"
+	@echo "make clean  removes the virtual environment, caches and builds; data stays"
+
+demo: .venv/.runs
+	@$(BIN)/scrm demo
+
+venv: .venv/.tests
+
+test: .venv/.tests
+	@$(PYTEST)
+
+check: .venv/.tests
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(PYTEST)
+
+bench: .venv/.tests
+	@$(BIN)/python -m bench
+
+ide: .venv/.runs
+	@$(BIN)/python tools/install_ide.py
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis scrm/graphql/static/unpkg
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "scrm needs Python 3.11 or newer; name one with make PYTHON=/path/to/python3" >&2; exit 2; }
+	@echo "creating .venv with $(PYTHON)"
+	@$(PYTHON) -m venv --clear .venv || { rm -rf .venv; \
+		echo "cannot create .venv; on Debian and Ubuntu: apt install python3-venv" >&2; exit 2; }
+
+# Installed again only when pyproject.toml changes. The demo needs less than the tests do.
+.venv/.runs: pyproject.toml | $(BIN)/python
+	@echo "installing scrm"
+	@$(PIP) -e .
+	@touch $@
+
+.venv/.tests: pyproject.toml | $(BIN)/python
+	@echo "installing scrm and the tools for its tests"
+	@$(PIP) -e '.[dev]'
+	@touch .venv/.runs $@

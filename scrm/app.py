@@ -1,0 +1,161 @@
+"""Puts everything together, and is the only place that does."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+
+from scrm.auth import CORE_SCOPES, Keys, Principal
+from scrm.channels.graphql import Channel, ChannelMutation, ChannelQuery
+from scrm.config import Settings
+from scrm.db import Database
+from scrm.errors import ScrmError
+from scrm.events.graphql import Event, EventMutation, EventQuery, EventSubscription, UserEventMatch, UserEvents
+from scrm.events.http import events_endpoint
+from scrm.events.ingest import Ingest
+from scrm.events.log import core_event_types
+from scrm.graphql.context import Services
+from scrm.graphql.http import GraphQLEndpoint
+from scrm.graphql.ide import STATIC, page
+from scrm.graphql.schema import Frozen, Part, freeze, part_of
+from scrm.loader import PluginSet, load_plugins
+from scrm.plugin import Contribution, Handler
+from scrm.plugin import Route as PluginRoute
+from scrm.system.graphql import Import, SystemMutation, SystemQuery
+from scrm.tags.graphql import Tag, TagGroup, TagMutation, TagQuery, UserTagMatch, UserTags
+from scrm.users.graphql import User, UserMutation, UserQuery
+
+CORE = Contribution(
+    name="core",
+    version="",
+    types=[User, Channel, Tag, TagGroup, Event, Import],
+    extends=[UserTags, UserEvents],
+    query=[UserQuery, ChannelQuery, TagQuery, EventQuery, SystemQuery],
+    mutation=[UserMutation, ChannelMutation, TagMutation, EventMutation, SystemMutation],
+    subscription=[EventSubscription],
+    filters=[UserTagMatch, UserEventMatch],
+    event_types=core_event_types,
+    scopes=CORE_SCOPES,
+)
+"""What the core itself brings, in the form every plugin has."""
+
+
+def core_handlers() -> tuple[Handler, ...]:
+    """What the core does with events in the worker."""
+    return ()
+
+
+def freeze_schema(settings: Settings, plugins: PluginSet) -> Frozen:
+    """The schema of the core and the active plugins.
+
+    Raises:
+        StartupError: with every collision and every field that says too little.
+    """
+    parts: list[Part] = [part_of(CORE, "scrm")]
+    for plugin in plugins:
+        parts.append(part_of(plugin.contribution, package_of(plugin.contribution)))
+    kinds = [kind for brought in (CORE, *(plugin.contribution for plugin in plugins)) for kind in brought.event_types]
+    personal = {
+        "attributes": frozenset(settings.personal_attributes),
+        "properties": frozenset(name for kind in kinds for name in kind.personal),
+    }
+    return freeze(parts, personal)
+
+
+def package_of(contribution: Contribution) -> str:
+    """The package that a contribution's own classes come from."""
+    own = (*contribution.extends, *contribution.query, *contribution.mutation, *contribution.types, contribution.rules)
+    return next((each.__module__.split(".")[0] for each in own if not each.__module__.startswith("scrm.")), contribution.name)
+
+
+def build_services(settings: Settings, plugins: PluginSet, db: Database) -> Services:
+    """What resolvers and the bulk door use."""
+    contributions = (CORE, *(plugin.contribution for plugin in plugins))
+    types = {kind.name: kind for brought in contributions for kind in brought.event_types}
+    indicators = {each.key: (brought.name, each) for brought in contributions for each in brought.indicators}
+    return Services(settings, db, plugins, Ingest(db, settings, types), types, indicators, core_handlers())
+
+
+def create_app(
+    settings: Settings, *, plugins: PluginSet | None = None, clock: Callable[[], datetime] | None = None
+) -> Starlette:
+    """The server for these settings. The database is expected to be migrated.
+
+    Raises:
+        StartupError: with every problem of settings, plugins and schema.
+    """
+    plugins = load_plugins(settings) if plugins is None else plugins
+    frozen = freeze_schema(settings, plugins)
+    db = Database(settings.database_url, clock=clock)
+    services = build_services(settings, plugins, db)
+    keys = Keys(db, settings)
+    endpoint = GraphQLEndpoint(frozen, services, keys, page() if settings.server.ide else None)
+    authorize = authorizer(keys)
+    routes: list[BaseRoute] = [
+        Route("/", lambda _: RedirectResponse("/graphql")),
+        Route("/graphql", endpoint),
+        WebSocketRoute("/graphql", endpoint),
+        Route("/events", events_endpoint(services.ingest, authorize), methods=["POST"]),
+        Route("/livez", _alive),
+    ]
+    if STATIC.is_dir():
+        routes.append(Mount("/static", StaticFiles(directory=STATIC)))
+    for plugin in plugins:
+        for route in plugin.contribution.routes:
+            routes.append(Route(f"/plugins/{plugin.name}{route.path}", guarded(route, authorize), methods=list(route.methods)))
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with plugins.lifespan(db):
+            yield
+        await db.close()
+
+    app = Starlette(routes=routes, lifespan=lifespan)
+    app.state.services = services
+    app.state.frozen = frozen
+    app.state.endpoint = endpoint
+    app.state.keys = keys
+    return app
+
+
+def authorizer(keys: Keys) -> Callable[[Request, str], Awaitable[Principal]]:
+    """Lets a request with a scope pass."""
+
+    async def authorize(request: Request, scope: str) -> Principal:
+        principal = await keys.authenticate(request.headers.get("authorization"))
+        if principal is None:
+            raise ScrmError("UNAUTHENTICATED", "a key is needed; send it as Authorization: Bearer KEY")
+        if not principal.has(scope):
+            raise ScrmError("FORBIDDEN", f"this needs the scope {scope}", params={"scope": scope})
+        return principal
+
+    return authorize
+
+
+def guarded(route: PluginRoute, authorize: Callable[[Request, str], Awaitable[Principal]]) -> Any:
+    """A plugin's route behind its scope, or open where the plugin checks for itself."""
+
+    async def endpoint(request: Request) -> Response:
+        if not route.public:
+            try:
+                await authorize(request, route.scope or "*")
+            except ScrmError as error:
+                status = 401 if error.code == "UNAUTHENTICATED" else 403
+                return JSONResponse({"errors": [{"code": error.code, "message": error.message}]}, status)
+        return await route.endpoint(request)
+
+    return endpoint
+
+
+async def _alive(_request: Request) -> Response:
+    return JSONResponse({"ok": True})
+
+

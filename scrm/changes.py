@@ -1,0 +1,48 @@
+"""Recording what core changed: one event per user, one audit line per deed, in the transaction of the change."""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from scrm.audit import audit
+from scrm.db import Tx
+from scrm.events.log import append, core_event
+
+_CHUNK = 2_000
+
+
+def record_changes(
+    tx: Tx, type: str, changed: Iterable[tuple[uuid.UUID | None, Mapping[str, Any]]], *, at: datetime, zone: ZoneInfo
+) -> None:
+    """Append one core event of `type` for each (user, properties); properties name fields and keys, never personal values."""
+    entries = (core_event(type, user_id, properties, at, zone) for user_id, properties in changed)
+    while chunk := list(itertools.islice(entries, _CHUNK)):
+        append(tx, chunk)
+
+
+def record_change(
+    tx: Tx,
+    type: str,
+    user_id: uuid.UUID,
+    properties: Mapping[str, Any],
+    *,
+    at: datetime,
+    actor: str,
+    zone: ZoneInfo,
+    subject: str | None = None,
+) -> uuid.UUID:
+    """Append one core event and write its audit line under the same name; returns the event's id."""
+    entry = core_event(type, user_id, properties, at, zone)
+    append(tx, [entry])
+    audit(tx, actor, type, subject or global_id("User", user_id), properties, at=at)
+    return entry.id
+
+
+def global_id(type_name: str, value: uuid.UUID) -> str:
+    """The id that the API shows: `User_<hex>`."""
+    return f"{type_name}_{value.hex}"

@@ -1,0 +1,87 @@
+"""`scrm db`: the tables."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Annotated
+
+import typer
+
+from scrm import migrate
+from scrm.commands.session import AsJson, note, say, say_json, session, table
+from scrm.events.rules import RuleChange
+from scrm.provision import provision
+
+app = typer.Typer(help="Upgrade and check the database.", no_args_is_help=True)
+
+
+@app.command("upgrade")
+def upgrade(ctx: typer.Context) -> None:
+    """Run what migrations are pending, the core's and each enabled plugin's, and apply the plugins' rules."""
+    opened = session(ctx)
+    settings = opened.settings()
+    done = asyncio.run(provision(settings, opened.plugins(settings)))
+    for one in done.upgraded:
+        if one.error is None:
+            say(
+                f"{one.owner}: {one.before or 'nothing'} → {one.after}" if one.before != one.after else f"{one.owner}: up to date"
+            )
+    for line in describe_rules(done.rules):
+        say(line)
+    for problem in done.problems:
+        note(problem)
+    if done.problems:
+        raise typer.Exit(1)
+
+
+@app.command("status")
+def status(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """Where each history stands, those of plugins that are gone too; exit 1 if migrations are pending."""
+    opened = session(ctx)
+    settings = opened.settings()
+    found = asyncio.run(migrate.status(settings.database_url, opened.plugins(settings, "skip")))
+    if as_json:
+        say_json(found)
+    else:
+        rows = [(one.owner, one.current, one.head, one.pending, one.problem) for one in found]
+        table(("OWNER", "CURRENT", "HEAD", "PENDING", "NOTE"), rows)
+    if any(one.pending for one in found):
+        raise typer.Exit(1)
+
+
+@app.command("check")
+def check(ctx: typer.Context) -> None:
+    """Compare the tables with the models; exit 1 where they differ."""
+    opened = session(ctx)
+    settings = opened.settings()
+    differences = asyncio.run(migrate.check(settings.database_url, opened.plugins(settings, "skip")))
+    for line in differences:
+        note(line)
+    if differences:
+        raise typer.Exit(1)
+    say("the tables are as the models say")
+
+
+@app.command("revision")
+def revision(
+    ctx: typer.Context,
+    owner: Annotated[str, typer.Argument(help="core, or a plugin's name.")],
+    message: Annotated[str, typer.Option("--message", "-m", help="What the migration does.")],
+    empty: Annotated[bool, typer.Option("--empty", help="Do not compare the models with the database.")] = False,
+) -> None:
+    """Write a new migration from the difference between the models and the database; read it before you keep it."""
+    opened = session(ctx)
+    settings = opened.settings()
+    plugins = opened.plugins(settings)
+    for path in asyncio.run(migrate.revision(settings.database_url, plugins, owner, message, autogenerate=not empty)):
+        say(str(path))
+
+
+def describe_rules(changes: Mapping[str, Mapping[str, RuleChange]]) -> list[str]:
+    """Changed rules, one line each."""
+    return [
+        f"{plugin}: {name} {change.before!r} → {change.after!r}"
+        for plugin, changed in changes.items()
+        for name, change in changed.items()
+    ]

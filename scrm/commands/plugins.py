@@ -1,0 +1,286 @@
+"""`scrm plugins`: what is installed, what runs, and what to do when it does not."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import uuid
+from pathlib import Path
+from typing import Annotated, Any
+
+import sqlalchemy as sa
+import typer
+
+from scrm import migrate
+from scrm.commands.configuration import of_plugin
+from scrm.commands.serving import FREEZE
+from scrm.commands.session import AsJson, Session, late, note, say, say_json, session, table
+from scrm.config import PluginSection, Settings, check_rules, read_toml
+from scrm.db import Database, Tx
+from scrm.errors import StartupError
+from scrm.events import consumers
+from scrm.events.models import parked_events
+from scrm.events.parked import retry as retry_parked
+from scrm.events.parked import skip as skip_parked
+from scrm.events.replay import ReplayReport
+from scrm.events.replay import replay as run_replay
+from scrm.loader import live_statuses, load_plugins
+from scrm.plugin_set import LoadState, Plugin, PluginSet, PluginStatus
+from scrm.settings_file import set_enabled
+
+app = typer.Typer(help="See, enable, check, replay and remove plugins.", no_args_is_help=True)
+Name = Annotated[str, typer.Argument(help="The plugin's name.")]
+ACTOR = "cli"
+
+
+@app.command("list")
+def list_(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """Every plugin that is installed or enabled, with its state and why."""
+    found = _statuses(session(ctx))
+    if as_json:
+        say_json(found)
+        return
+    table(
+        ("NAME", "VERSION", "STATE", "SINCE", "REASON"),
+        [(one.name, one.version, one.state, one.since, one.reason) for one in found],
+    )
+
+
+@app.command("show")
+def show(ctx: typer.Context, name: Name, as_json: AsJson = False) -> None:
+    """One plugin: its state, its settings, how far it is in the log, and the events that failed."""
+    opened = session(ctx)
+    status = _find(_statuses(opened), name)
+    plugin = opened.plugins(on_error="skip").get(name)
+
+    async def work(db: Database, _settings: Settings) -> dict[str, Any]:
+        return await db.read(_place, name)
+
+    place = opened.run(work) if plugin is not None else {}
+    settings = of_plugin(plugin) if plugin is not None else {}
+    if as_json:
+        say_json({**_fields(status), "settings": settings, **place})
+        return
+    for key, value in {**_fields(status), **place}.items():
+        if key not in ("failures", "warnings"):
+            say(f"{key}: {value}")
+    for warning in status.warnings:
+        say(f"warning: {warning}")
+    for key, value in settings.items():
+        say(f"setting {key}: {value}")
+    for failure in place.get("failures", ()):
+        say(f"event {failure['event']}: {failure['state']} after {failure['attempts']} attempts: {failure['error']}")
+
+
+@app.command("enable")
+def enable(ctx: typer.Context, name: Name) -> None:
+    """Enable an installed plugin in scrm.toml; its tables come with `scrm db upgrade`."""
+    opened = session(ctx)
+    settings = opened.settings()
+    statuses = load_plugins(settings, on_error="skip", core=opened.core()).statuses
+    _find([one for one in statuses if one.package is not None], name)
+    status = _find(_with(settings, name, True, opened).statuses, name)
+    if status.state is not LoadState.ACTIVE:
+        raise StartupError(f"plugin {name} cannot be enabled: {status.reason}")
+    file = set_enabled(settings, opened.config, name, True)
+    note(f"plugin {name} is enabled in {file}; run scrm db upgrade, and start the server again")
+
+
+@app.command("disable")
+def disable(ctx: typer.Context, name: Name) -> None:
+    """Disable a plugin in scrm.toml; its tables and its place in the log stay."""
+    opened = session(ctx)
+    settings = opened.settings()
+    before = load_plugins(settings, on_error="skip", core=opened.core())
+    _find(before.statuses, name)
+    after = _with(settings, name, False, opened)
+    fallen = [one for one in before if after.get(one.name) is None and one.name != name]
+    if fallen:
+        reasons = [after.status(one.name) for one in fallen]
+        raise StartupError([f"plugin {name} cannot be disabled: {one.reason}" for one in reasons if one is not None])
+    file = set_enabled(settings, opened.config, name, False)
+    note(f"plugin {name} is disabled in {file}; its tables stay; start the server again")
+
+
+@app.command("check")
+def check(
+    ctx: typer.Context, names: Annotated[list[str] | None, typer.Argument(help="Plugins; else all enabled.")] = None
+) -> None:
+    """Run the host's checks on plugins, enabled or not; exit 1 where one fails."""
+    opened = session(ctx)
+    settings = opened.settings()
+    for name in names or ():
+        settings = _enabled(settings, name, True)
+    loaded = load_plugins(settings, on_error="skip", core=opened.core())
+    chosen = [_find(loaded.statuses, name) for name in names or ()] or list(loaded.statuses)
+    problems = [f"{one.name}: {one.reason}" for one in chosen if one.state not in (LoadState.ACTIVE, LoadState.DISABLED)]
+    try:
+        late(FREEZE)(settings, loaded)
+    except StartupError as error:
+        problems += error.problems
+    for line in [*(f"warning: {warning}" for one in chosen for warning in one.warnings), *problems]:
+        note(line)
+    if problems:
+        raise typer.Exit(1)
+    say("no problems")
+
+
+@app.command("replay")
+def replay(
+    ctx: typer.Context,
+    name: Name,
+    apply: Annotated[bool, typer.Option("--apply", help="Put the rebuilt tables in the place of the live ones.")] = False,
+    rules: Annotated[
+        Path | None, typer.Option("--rules", help="A TOML file of rules: what if they had always been in force.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Rebuild a plugin's tables from the log beside the live ones and compare; exit 1 where they differ."""
+    opened = session(ctx)
+    plugin = _active(opened.plugins(), name)
+    other = check_rules(name, plugin.contribution.rules, read_toml(rules)) if rules is not None else None
+
+    async def work(db: Database, settings: Settings) -> ReplayReport:
+        return await run_replay(db, settings, plugin, apply=apply, rules=other)
+
+    report = opened.run(work)
+    if as_json:
+        say_json({**_fields(report), "equal": report.equal})
+    else:
+        _say_replay(report)
+    if not report.equal and rules is None and not apply:
+        raise typer.Exit(1)
+
+
+@app.command("purge")
+def purge(
+    ctx: typer.Context, name: Name, yes: Annotated[bool, typer.Option("--yes", help="Really drop the tables.")] = False
+) -> None:
+    """Drop a disabled plugin's tables and its place in the log; its package need not be installed."""
+    settings = session(ctx).settings()
+    if settings.plugins.get(name, PluginSection()).enabled:
+        raise StartupError(f"plugin {name} is enabled; run scrm plugins disable {name} first")
+    if not yes:
+        raise StartupError(f"the tables of plugin {name} would be dropped and cannot be had again; add --yes to do it")
+    dropped = asyncio.run(migrate.purge(settings.database_url, name))
+    note(f"plugin {name} is purged; dropped {', '.join(sorted(dropped)) or 'no table'}")
+
+
+@app.command("retry")
+def retry(
+    ctx: typer.Context, name: Name, event: Annotated[list[str] | None, typer.Argument(help="Ids; else all.")] = None
+) -> None:
+    """Try the events that failed again."""
+
+    async def work(db: Database, _settings: Settings) -> int:
+        return await db.write(retry_parked, name, [_event(one) for one in event] if event else None, at=db.clock())
+
+    note(f"{session(ctx).run(work)} events of plugin {name} will be tried again")
+
+
+@app.command("skip")
+def skip(ctx: typer.Context, name: Name, event: Annotated[str, typer.Argument(help="The event's id.")]) -> None:
+    """Give an event that failed up: the plugin never applies it, and those behind it go on."""
+
+    async def work(db: Database, _settings: Settings) -> None:
+        await db.write(skip_parked, name, _event(event), at=db.clock(), actor=ACTOR)
+
+    session(ctx).run(work)
+    note(f"event {event} is skipped by plugin {name}")
+
+
+@app.command("pause")
+def pause(ctx: typer.Context, name: Name, reason: Annotated[str, typer.Option("--reason")] = "paused by hand") -> None:
+    """Stop a plugin's reading of the log; nothing is lost."""
+
+    async def work(db: Database, _settings: Settings) -> None:
+        await db.write(consumers.pause, name, reason, db.clock())
+
+    session(ctx).run(work)
+    note(f"plugin {name} is paused")
+
+
+@app.command("resume")
+def resume(ctx: typer.Context, name: Name) -> None:
+    """Let a paused or degraded plugin go on."""
+
+    async def work(db: Database, _settings: Settings) -> None:
+        await db.write(consumers.resume, name, db.clock())
+
+    session(ctx).run(work)
+    note(f"plugin {name} goes on")
+
+
+def _statuses(opened: Session) -> list[PluginStatus]:
+    plugins = opened.plugins(on_error="skip")
+
+    async def work(db: Database, _settings: Settings) -> list[PluginStatus]:
+        return await db.read(live_statuses, plugins) if await db.read(_has_tables) else list(plugins.statuses)
+
+    return opened.run(work)
+
+
+def _has_tables(tx: Tx) -> bool:
+    return sa.inspect(tx.connection).has_table("consumers")
+
+
+def _find(statuses: Any, name: str) -> PluginStatus:
+    by_name = {status.name: status for status in statuses}
+    if name not in by_name:
+        near = difflib.get_close_matches(name, by_name, 1)
+        way_out = f"did you mean {near[0]}?" if near else f"installed are: {', '.join(sorted(by_name)) or 'none'}"
+        raise StartupError(f"plugin {name} is not installed; {way_out}")
+    found: PluginStatus = by_name[name]
+    return found
+
+
+def _active(plugins: PluginSet, name: str) -> Plugin:
+    plugin = plugins.get(name)
+    if plugin is None:
+        status = _find(plugins.statuses, name)
+        raise StartupError(f"plugin {name} is {status.state}{f': {status.reason}' if status.reason else ''}; enable it first")
+    return plugin
+
+
+def _enabled(settings: Settings, name: str, value: bool) -> Settings:
+    section = settings.plugins.get(name, PluginSection()).model_copy(update={"enabled": value})
+    return settings.model_copy(update={"plugins": {**settings.plugins, name: section}})
+
+
+def _with(settings: Settings, name: str, value: bool, opened: Session) -> PluginSet:
+    return load_plugins(_enabled(settings, name, value), on_error="skip", core=opened.core())
+
+
+def _event(text: str) -> uuid.UUID:
+    try:
+        return uuid.UUID(hex=text.removeprefix("Event_"))
+    except ValueError:
+        raise StartupError(f"event id {text!r} is not an id; copy one from scrm plugins show") from None
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in value.__dataclass_fields__}
+
+
+def _place(tx: Tx, name: str) -> dict[str, Any]:
+    if not _has_tables(tx):
+        return {}
+    mine = next((one for one in consumers.progress(tx) if one.plugin == name), None)
+    statement = sa.select(parked_events).where(parked_events.c.plugin == name).order_by(parked_events.c.position).limit(100)
+    failures = [
+        {"event": row.event_id.hex, "state": row.state, "attempts": row.attempts, "error": row.error}
+        for row in tx.rows(statement)
+    ]
+    far = {"cursor": mine.cursor, "lag": mine.lag, "backfill": mine.backfill} if mine is not None else {}
+    return {**far, "failures": failures}
+
+
+def _say_replay(report: ReplayReport) -> None:
+    say(f"{report.events} events up to position {report.position}")
+    table(
+        ("TABLE", "LIVE", "REPLAYED", "DIFFERING"),
+        [(key, one.live, one.replayed, one.differing) for key, one in report.tables.items()],
+    )
+    for one in report.differences:
+        say(f"{one.table} {one.key}: live {one.live}, replayed {one.replayed}")
+    say("applied" if report.applied else "equal" if report.equal else "not equal")

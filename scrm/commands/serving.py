@@ -1,0 +1,182 @@
+"""`scrm serve`, `scrm worker` and `scrm schema`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import uvicorn
+
+from scrm.commands.session import late, note, say, session
+from scrm.config import Settings
+from scrm.db import Database
+from scrm.errors import StartupError
+from scrm.plugin_set import PluginSet
+from scrm.provision import ready_plugins
+from scrm.users.handlers import core_handlers
+from scrm.worker import run_worker
+
+log = logging.getLogger("scrm.serve")
+
+CREATE_APP = "scrm.app:create_app"
+FREEZE = "scrm.app:freeze_schema"
+GRACE = 10
+_LONG_LIFE = 60.0
+_LONGEST_WAIT = 30.0
+
+
+def serve(
+    ctx: typer.Context,
+    host: Annotated[str | None, typer.Option("--host", help="Address to listen on; else server.host.")] = None,
+    port: Annotated[int | None, typer.Option("--port", help="Port to listen on; else server.port.")] = None,
+    no_worker: Annotated[bool, typer.Option("--no-worker", help="Do not start a worker beside the server.")] = False,
+) -> None:
+    """Answer requests, with a worker as a child process that is started again when it ends."""
+    opened = session(ctx)
+    settings = opened.settings()
+    run_server(settings, opened.config, host, port, worker=not no_worker)
+
+
+def run_server(settings: Settings, config: Path | None, host: str | None, port: int | None, *, worker: bool) -> None:
+    """Serve until a signal comes; the child ends with it.
+
+    Raises: StartupError when something is missing or the port is taken.
+    """
+    _log_to_stderr()
+    plugins = asyncio.run(ready_plugins(settings))
+    for status in plugins.statuses:
+        for warning in status.warnings:
+            note(f"warning: {warning}")
+    app = late(CREATE_APP)(settings, plugins=plugins)
+    listening = listen(host or settings.server.host, settings.server.port if port is None else port)
+    child = worker_command(config) if worker else None
+    try:
+        asyncio.run(_serve(app, listening, child))
+    finally:
+        listening.close()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there.
+
+    Raises: StartupError when it cannot.
+    """
+    opened: socket.socket | None = None
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        opened = socket.socket(family)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.bind((host, port))
+    except OSError as error:
+        if opened is not None:
+            opened.close()
+        raise StartupError(
+            f"cannot listen on {host} port {port}: {error.strerror or error}; choose another with --port"
+        ) from None
+    opened.set_inheritable(False)
+    return opened
+
+
+def worker_command(config: Path | None) -> list[str]:
+    """The command line of a worker that ends when its parent does."""
+    chosen = ["--config", str(config)] if config is not None else []
+    return [sys.executable, "-m", "scrm.cli", *chosen, "worker", "--with-parent"]
+
+
+async def _serve(app: Any, listening: socket.socket, child: Sequence[str] | None) -> None:
+    # uvicorn sends itself the signal again when it is done; by then the child has to be ended here, not by the signal.
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, lambda *_: None)
+    server = uvicorn.Server(
+        uvicorn.Config(app, lifespan="on", timeout_graceful_shutdown=GRACE, log_config=None, server_header=False)
+    )
+    supervisor = asyncio.create_task(supervise(child)) if child is not None else None
+    try:
+        await server.serve([listening])
+    finally:
+        if supervisor is not None:
+            supervisor.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await supervisor
+    if not server.started:
+        raise StartupError("the server did not start; what is above says why")
+
+
+async def supervise(command: Sequence[str], sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+    """Keep a child running: started again when it ends, later each time it ends soon. Ends it when cancelled."""
+    loop = asyncio.get_running_loop()
+    wait = 1.0
+    while True:
+        started = loop.time()
+        process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE)
+        try:
+            code = await process.wait()
+        finally:
+            await _end(process)
+        wait = 1.0 if loop.time() - started > _LONG_LIFE else wait
+        log.warning("the worker ended with status %s; starting it again in %g s", code, wait)
+        await sleep(wait)
+        wait = min(wait * 2, _LONGEST_WAIT)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), GRACE)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+def worker(ctx: typer.Context, with_parent: Annotated[bool, typer.Option("--with-parent", hidden=True)] = False) -> None:
+    """Let the plugins follow the log, run jobs and deliver messages; several workers share the work."""
+    opened = session(ctx)
+    settings = opened.settings()
+    _log_to_stderr()
+    plugins = asyncio.run(ready_plugins(settings))
+    asyncio.run(_work(settings, plugins, with_parent))
+
+
+async def _work(settings: Settings, plugins: PluginSet, with_parent: bool) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for one in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(one, stop.set)
+    if with_parent:
+        threading.Thread(target=_follow_parent, args=(loop, stop), daemon=True).start()
+    db = Database(settings.database_url)
+    try:
+        await run_worker(db, settings, plugins, core_handlers(settings.zone), stop)
+    finally:
+        await db.close()
+
+
+def _follow_parent(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    """The parent holds the other end of standard input, which closes with it however it ends."""
+    while os.read(0, 1024):
+        pass
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(stop.set)
+
+
+def schema(ctx: typer.Context) -> None:
+    """Print the GraphQL schema of this configuration; needs no database."""
+    opened = session(ctx)
+    settings = opened.settings()
+    say(late(FREEZE)(settings, opened.plugins(settings)).sdl().rstrip("\n"))
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)

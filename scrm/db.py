@@ -1,0 +1,345 @@
+"""The database: one engine per dialect, column types that mean the same on both, and transactions.
+
+Services are plain functions that take a `Tx` first. On PostgreSQL they run in a greenlet over asyncpg, so the event loop goes on while
+a statement waits; on SQLite in a thread, a whole function per hop, writers one at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+import asyncpg
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, CursorResult, Dialect, Engine, Row, make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from uuid6 import uuid7
+
+from scrm.errors import StartupError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+metadata = sa.MetaData(naming_convention=NAMING)
+"""The core's own tables. A plugin has a `MetaData` of its own: `plugin_metadata()`."""
+
+
+def plugin_metadata() -> sa.MetaData:
+    """A new collection for a plugin's tables, with the house's constraint names."""
+    return sa.MetaData(naming_convention=NAMING)
+
+
+def new_id() -> uuid.UUID:
+    """A UUIDv7: unique, and later ones sort after earlier ones."""
+    return uuid.UUID(int=uuid7().int)
+
+
+class Instant(sa.types.TypeDecorator[datetime]):
+    """A point in time: aware UTC in Python, `timestamptz` on PostgreSQL, RFC 3339 text of fixed width on SQLite."""
+
+    impl = sa.DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        if dialect.name == "sqlite":
+            return dialect.type_descriptor(sa.String(27))
+        return dialect.type_descriptor(sa.DateTime(timezone=True))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"the time {value.isoformat()} has no zone")
+        value = value.astimezone(UTC)
+        return instant_text(value) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        if isinstance(value, str):
+            return datetime.fromisoformat(value)
+        return value.astimezone(UTC) if value is not None else None
+
+
+def instant_text(value: datetime) -> str:
+    """`2026-01-02T03:04:05.000006Z`, the one text of an instant everywhere in scrm."""
+    return value.astimezone(UTC).isoformat(timespec="microseconds")[:26] + "Z"
+
+
+Id = sa.Uuid(as_uuid=True)
+"""A UUID: `uuid` on PostgreSQL, 32 hex digits on SQLite."""
+
+Json = sa.JSON(none_as_null=True)
+"""JSON kept as it was written: `json` on PostgreSQL, text on SQLite."""
+
+Text = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+"""Text that compares and sorts by code point on both engines."""
+
+
+class Tx:
+    """One transaction. It ends where the function that was given it returns; there is nothing to commit."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.dialect: str = connection.dialect.name
+
+    def execute(self, statement: sa.Executable, parameters: Any = None) -> CursorResult[Any]:
+        """Run a statement; words that end or begin a transaction are refused."""
+        if isinstance(statement, sa.TextClause):
+            _refuse_transaction_control(statement.text)
+        return self._connection.execute(statement, parameters)  # type: ignore[return-value]
+
+    def rows(self, statement: sa.Executable, parameters: Any = None) -> Sequence[Row[Any]]:
+        """All rows of a query."""
+        return self.execute(statement, parameters).fetchall()
+
+    def row(self, statement: sa.Executable, parameters: Any = None) -> Row[Any] | None:
+        """The first row of a query, or None."""
+        return self.execute(statement, parameters).first()
+
+    def scalar(self, statement: sa.Executable, parameters: Any = None) -> Any:
+        """The first column of the first row, or None."""
+        return self.execute(statement, parameters).scalar()
+
+    @property
+    def connection(self) -> Connection:
+        """The connection itself, for core only: plugins are not given it."""
+        return self._connection
+
+
+_CONTROL = ("begin", "commit", "end", "rollback", "savepoint", "release", "start transaction", "abort", "prepare transaction")
+
+
+def _refuse_transaction_control(text: str) -> None:
+    if text.lstrip().lower().startswith(_CONTROL):
+        raise PermissionError(f"a transaction is the host's to end; refused: {text.strip()[:40]}")
+
+
+class Snapshot(Protocol):
+    """Something that answers a compiled read: text in the driver's own parameter style, and its parameters."""
+
+    async def fetch(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]: ...
+
+
+def loads(data: str | bytes) -> Any:
+    return orjson.loads(data)
+
+
+def dumps(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+class Database:
+    """Where everything is kept. Opened by `create_app` and the commands; closed by them."""
+
+    def __init__(self, url: str, *, pool_size: int = 10, clock: Callable[[], datetime] | None = None) -> None:
+        self.url = make_url(url)
+        self.clock = clock or (lambda: datetime.now(UTC))
+        self.dialect = self.url.get_backend_name()
+        self._backend: _SqliteBackend | _PostgresBackend
+        if self.url.drivername == "sqlite":
+            self._backend = _SqliteBackend(self.url, pool_size)
+        elif self.url.drivername == "postgresql+asyncpg":
+            self._backend = _PostgresBackend(self.url, pool_size)
+        else:
+            raise StartupError(
+                f"the database URL's scheme is {self.url.drivername!r}; use sqlite:///FILE or postgresql+asyncpg://USER:PASSWORD@HOST/NAME"
+            )
+
+    @property
+    def sql_dialect(self) -> Dialect:
+        """SQLAlchemy's dialect, for building a statement's text."""
+        return self._backend.sql_dialect
+
+    async def read(self, function: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `function(tx, …)` in one read-only snapshot."""
+        return await self._backend.run(False, lambda tx: function(tx, *args, **kwargs))
+
+    async def write(self, function: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `function(tx, …)` in one transaction: all of it happens, or nothing."""
+        return await self._backend.run(True, lambda tx: function(tx, *args, **kwargs))
+
+    async def fetch(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Answer one compiled read on a connection of its own."""
+        return await self._backend.fetch(sql, parameters)
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Snapshot]:
+        """Several compiled reads that see one state of the database."""
+        async with self._backend.snapshot() as snapshot:
+            yield snapshot
+
+    async def close(self) -> None:
+        """Give every connection back."""
+        await self._backend.close()
+
+
+class _SqliteBackend:
+    """Threads over sqlite3: one that writes, several that read."""
+
+    def __init__(self, url: sa.URL, pool_size: int) -> None:
+        if not url.database or url.database == ":memory:":
+            raise StartupError("the SQLite database must be a file, as in sqlite:///scrm.db")
+        self.path = Path(url.database).resolve()
+        self.engine: Engine = sa.create_engine(
+            url, connect_args={"check_same_thread": False, "timeout": 30}, json_serializer=dumps, json_deserializer=loads
+        )
+        sa.event.listen(self.engine, "connect", _configure_sqlite)
+        sa.event.listen(self.engine, "begin", _begin_sqlite)
+        self.sql_dialect = self.engine.dialect
+        self._writer = ThreadPoolExecutor(1, "scrm-writer")
+        self._readers = ThreadPoolExecutor(max(2, min(pool_size, 8)), "scrm-reader")
+        self._local = threading.local()
+        self._raw: list[sqlite3.Connection] = []
+
+    async def run(self, write: bool, call: Callable[[Tx], T]) -> T:
+        executor = self._writer if write else self._readers
+        return await asyncio.get_running_loop().run_in_executor(executor, self._run, write, call)
+
+    def _run(self, write: bool, call: Callable[[Tx], T]) -> T:
+        with self.engine.connect() as connection:
+            connection = connection.execution_options(scrm_write=write)
+            with connection.begin():
+                return call(Tx(connection))
+
+    async def fetch(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._fetch, sql, parameters)
+
+    def _fetch(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        connection = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = self._open()
+        return connection.execute(sql, parameters).fetchall()  # type: ignore[no-any-return]
+
+    def _open(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(f"{self.path.as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False, timeout=30)
+        connection.execute("pragma cache_size = -16000")
+        self._raw.append(connection)
+        return connection
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Snapshot]:
+        loop = asyncio.get_running_loop()
+        connection = await loop.run_in_executor(self._readers, self._open)
+        try:
+            connection.execute("begin")
+            yield _SqliteSnapshot(connection, self._readers)
+        finally:
+            self._raw.remove(connection)
+            connection.close()
+
+    async def close(self) -> None:
+        self._writer.shutdown(wait=True)
+        self._readers.shutdown(wait=True)
+        for connection in self._raw:
+            connection.close()
+        self._raw.clear()
+        self.engine.dispose()
+
+
+class _SqliteSnapshot:
+    def __init__(self, connection: sqlite3.Connection, executor: ThreadPoolExecutor) -> None:
+        self._connection = connection
+        self._executor = executor
+
+    async def fetch(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        def call() -> list[tuple[Any, ...]]:
+            return self._connection.execute(sql, parameters).fetchall()
+
+        return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+
+
+def _configure_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None
+    for pragma in ("journal_mode = wal", "synchronous = normal", "busy_timeout = 30000", "foreign_keys = on", "cache_size = -16000"):
+        connection.execute(f"pragma {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    write = connection.get_execution_options().get("scrm_write", True)
+    connection.exec_driver_sql("begin immediate" if write else "begin")
+
+
+class _PostgresBackend:
+    """asyncpg: SQLAlchemy's pool for services, a bare pool for compiled reads."""
+
+    def __init__(self, url: sa.URL, pool_size: int) -> None:
+        self.url = url
+        self.pool_size = pool_size
+        self.engine: AsyncEngine = create_async_engine(
+            url, pool_size=pool_size, max_overflow=0, pool_pre_ping=False, json_serializer=dumps, json_deserializer=loads
+        )
+        self.reader = self.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        self.sql_dialect = self.engine.dialect
+        self._pool: asyncpg.Pool[Any] | None = None
+        self._opening = asyncio.Lock()
+
+    async def run(self, write: bool, call: Callable[[Tx], T]) -> T:
+        async with (self.engine if write else self.reader).begin() as connection:
+            return await connection.run_sync(lambda sync: call(Tx(sync)))
+
+    async def pool(self) -> asyncpg.Pool[Any]:
+        if self._pool is None:
+            async with self._opening:
+                if self._pool is None:
+                    dsn = self.url.set(drivername="postgresql").render_as_string(hide_password=False)
+                    self._pool = await asyncpg.create_pool(dsn, min_size=1, max_size=self.pool_size, init=_raw_json, reset=_keep)
+        return self._pool
+
+    async def fetch(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        pool = await self.pool()
+        async with pool.acquire() as connection:
+            return await connection.fetch(sql, *parameters)
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Snapshot]:
+        pool = await self.pool()
+        async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+            yield _PostgresSnapshot(connection)
+
+    async def close(self) -> None:
+        if self._pool is not None:
+            await self._pool.close()
+        await self.engine.dispose()
+
+
+class _PostgresSnapshot:
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    async def fetch(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        return await self._connection.fetch(sql, *parameters)  # type: ignore[no-any-return]
+
+
+async def _raw_json(connection: Any) -> None:
+    await connection.set_type_codec("json", schema="pg_catalog", encoder=lambda data: data, decoder=bytes, format="binary")
+
+
+async def _keep(_connection: Any) -> None:
+    """Compiled reads set no session state, so there is nothing to reset and a round trip to save."""
+
+
+def json_rows(value: Sequence[Mapping[str, Any]]) -> str:
+    """Rows for a set-based statement: one JSON array, times as text, ids as hex."""
+    return orjson.dumps(value, default=_json_default).decode()
+
+
+def _json_default(value: Any) -> Any:
+    if isinstance(value, uuid.UUID):
+        return value.hex
+    raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -1,0 +1,220 @@
+"""Who reads the log, and how far each has come."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import Any, Protocol
+from zoneinfo import ZoneInfo
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Row
+
+from scrm.db import Database, Tx
+from scrm.errors import ScrmError
+from scrm.events.models import consumers
+from scrm.events.rules import Timeline, configure, current_rules, read_timeline
+from scrm.events.sequencer import head
+from scrm.plugin import Contribution, Handler, NoRules, Rules
+
+CORE = "core"
+EVERY = "*"
+"""As the only type of a handler of core: whatever happens, registered or not."""
+ACTIVE, DEGRADED, PAUSED = "ACTIVE", "DEGRADED", "PAUSED"
+HOOKS = {"merge": "user.merged", "unmerge": "user.unmerged", "erase": "user.erased"}
+"""The hooks that follow what core does to a person, and the event that says so."""
+
+_LOCK = 0x7363  # first half of the advisory locks that keep two workers off one consumer
+# A statement of a handler that waits for ever is ended by the database, and is then the handler's failure.
+_TRY = sa.text(f"select pg_try_advisory_xact_lock({_LOCK}, hashtext(:name)), set_config('statement_timeout', '60s', true)")
+_WAIT = sa.text(f"select pg_advisory_xact_lock({_LOCK}, hashtext(:name))")
+
+
+class ReadsTheLog(Protocol):
+    """A loaded plugin, as far as consumers care."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def contribution(self) -> Contribution: ...
+    @property
+    def rules(self) -> Rules: ...
+    @property
+    def hooks(self) -> object: ...
+
+
+class ConsumerSettings(Protocol):
+    """The settings that matter here."""
+
+    @property
+    def zone(self) -> ZoneInfo: ...
+    @property
+    def announcement_depth(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Consumer:
+    """One reader of the log: its handlers, its hooks for what happens to people, and the model of its rules."""
+
+    name: str
+    handlers: Sequence[Handler]
+    zone: ZoneInfo
+    hooks: object = None
+    rules_model: type[Rules] = NoRules
+    initial_rules: Rules = field(default_factory=NoRules)
+    announcement_depth: int = 8
+
+    @cached_property
+    def routes(self) -> Mapping[str, tuple[Callable[..., Any], ...]]:
+        """Per event type whom to call, in the order of declaration."""
+        found: dict[str, list[Callable[..., Any]]] = {}
+        for handler in self.handlers:
+            for type_ in handler.types:
+                found.setdefault(type_, []).append(handler.handle)
+        return {type_: tuple(handles) for type_, handles in found.items()}
+
+    def calls(self, type_: str) -> tuple[Callable[..., Any], ...]:
+        """Whom to call for an event of this type."""
+        return self.routes.get(type_) or self.routes.get(EVERY, ())
+
+    def reads(self, column: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+        """The condition that an event's type is one of those it reads."""
+        return sa.true() if EVERY in self.routes else column.in_(self.types)
+
+    @cached_property
+    def types(self) -> tuple[str, ...]:
+        """Every event type it reads."""
+        hooked = {type_ for name, type_ in HOOKS.items() if callable(getattr(self.hooks, name, None))}
+        return tuple(sorted({*self.routes, *hooked}))
+
+    def timeline(self, tx: Tx) -> Timeline:
+        """Its rules over the log."""
+        return read_timeline(tx, self.name, self.rules_model, self.initial_rules)
+
+
+def consumer_of(plugin: ReadsTheLog, settings: ConsumerSettings) -> Consumer:
+    """A plugin as a reader of the log."""
+    brought = plugin.contribution
+    depth = settings.announcement_depth
+    return Consumer(plugin.name, tuple(brought.handlers), settings.zone, plugin.hooks, brought.rules, plugin.rules, depth)
+
+
+def core_consumer(handlers: Sequence[Handler], settings: ConsumerSettings) -> Consumer:
+    """The core as a reader of the log: no rules, no hooks."""
+    return Consumer(CORE, tuple(handlers), settings.zone, announcement_depth=settings.announcement_depth)
+
+
+def enable(tx: Tx, consumer: Consumer, at: datetime) -> bool:
+    """Give the consumer a place at the start of the log, with all there is so far as history; its rules go into the log.
+
+    Returns whether it is new; one that has a place keeps it.
+    """
+    if tx.scalar(sa.select(consumers.c.plugin).where(consumers.c.plugin == consumer.name)) is not None:
+        return False
+    if tx.dialect != "sqlite":
+        tx.execute(_WAIT, {"name": consumer.name})
+        if tx.scalar(sa.select(consumers.c.plugin).where(consumers.c.plugin == consumer.name)) is not None:
+            return False
+    backfill_to = 0 if consumer.name == CORE else head(tx)
+    place = {"plugin": consumer.name, "cursor": 0, "state": ACTIVE, "since": at, "backfill_to": backfill_to, "failures": 0}
+    tx.execute(sa.insert(consumers).values(place))
+    if consumer.rules_model.model_fields and current_rules(tx, consumer.name) is None:
+        configure(tx, consumer.name, consumer.initial_rules, at=at, zone=consumer.zone)
+    return True
+
+
+def hold(tx: Tx, name: str, *, wait: bool = False) -> Row[Any] | None:
+    """The consumer's row, for this transaction alone; None where it has none, or without `wait` where somebody else has it."""
+    if tx.dialect != "sqlite":
+        taken = tx.scalar(_WAIT if wait else _TRY, {"name": name})
+        if not wait and not taken:
+            return None
+    return tx.row(sa.select(consumers).where(consumers.c.plugin == name).with_for_update())
+
+
+def pause(tx: Tx, plugin: str, reason: str, at: datetime) -> str:
+    """Stop a plugin's consumer and its decisions when what runs has ended; returns the state it was in.
+
+    Raises:
+        ScrmError: nobody of that name reads the log.
+    """
+    row = _need(hold(tx, plugin, wait=True), plugin)
+    tx.execute(sa.update(consumers).where(consumers.c.plugin == plugin).values(state=PAUSED, reason=reason, since=at))
+    return str(row.state)
+
+
+def resume(tx: Tx, plugin: str, at: datetime) -> None:
+    """Let a paused or degraded consumer go on at once.
+
+    Raises:
+        ScrmError: nobody of that name reads the log.
+    """
+    _need(hold(tx, plugin, wait=True), plugin)
+    fresh = {"state": ACTIVE, "reason": None, "since": at, "failures": 0, "next_attempt_at": None}
+    tx.execute(sa.update(consumers).where(consumers.c.plugin == plugin).values(fresh))
+
+
+def _need(row: Row[Any] | None, plugin: str) -> Row[Any]:
+    if row is None:
+        raise ScrmError("PLUGIN_NOT_FOUND", f"plugin {plugin} has no place in the log; enable it and run scrm db upgrade")
+    return row
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a consumer has come. `backfill` is the share of the history it found that it has read, 0 to 1, or None."""
+
+    plugin: str
+    state: str
+    reason: str | None
+    since: datetime
+    cursor: int
+    lag: int
+    backfill: float | None
+    moved_at: datetime | None
+
+
+def progress(tx: Tx) -> list[Progress]:
+    """How far everybody has come, by name."""
+    top = head(tx)
+    return [
+        Progress(
+            plugin=row.plugin,
+            state=row.state,
+            reason=row.reason,
+            since=row.since,
+            cursor=row.cursor,
+            lag=max(top - row.cursor, 0),
+            backfill=min(row.cursor / row.backfill_to, 1.0) if row.backfill_to else None,
+            moved_at=row.moved_at,
+        )
+        for row in tx.rows(sa.select(consumers).order_by(consumers.c.plugin))
+    ]
+
+
+def lowest_cursor(tx: Tx, names: Sequence[str]) -> int:
+    """How far the slowest of these has come; 0 where one has no place."""
+    cursors = [row.cursor for row in tx.rows(sa.select(consumers.c.cursor).where(consumers.c.plugin.in_(names)))]
+    return min(cursors) if len(cursors) == len(set(names)) else 0
+
+
+async def wait_for(db: Database, names: Sequence[str], position: int, seconds: float) -> bool:
+    """Wait until these consumers have passed the position; False where they have not within that time."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + seconds
+    pause_for = 0.01
+    while names and await db.read(lowest_cursor, names) < position:
+        if loop.time() + pause_for > until:
+            return False
+        await asyncio.sleep(pause_for)
+        pause_for = min(pause_for * 1.5, 0.1)
+    return True
+
+
+def out_of_turn_row(plugin: str, event_id: uuid.UUID, after: int) -> dict[str, Any]:
+    """What the log keeps of an event applied elsewhere than at its position."""
+    return {"plugin": plugin, "event_id": event_id, "after": after}

@@ -1,0 +1,107 @@
+"""What an event looks like on its way into the log and out of it."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Any
+
+from scrm.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityRef:
+    """A person as a channel knows them."""
+
+    channel: str
+    external_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """What a caller says happened. `amount_minor` is in the currency's minor unit; `occurred_at` is aware.
+
+    Either `user_id`, or `identity`, or neither for a type that is registered without a user.
+    """
+
+    type: str
+    source: str
+    external_id: str
+    occurred_at: datetime
+    user_id: uuid.UUID | None = None
+    identity: IdentityRef | None = None
+    union_id: str | None = None
+    channel: str | None = None
+    amount_minor: int | None = None
+    currency: str | None = None
+    properties: Mapping[str, Any] = field(default_factory=dict)
+
+
+class RecordStatus(StrEnum):
+    """What became of one item of a batch."""
+
+    ACCEPTED = "ACCEPTED"
+    DUPLICATE = "DUPLICATE"
+    REJECTED = "REJECTED"
+
+
+@dataclass(frozen=True, slots=True)
+class RecordResult:
+    """The answer to one item: the event's id unless it was rejected, the reasons if it was."""
+
+    index: int
+    status: RecordStatus
+    event_id: uuid.UUID | None = None
+    errors: tuple[UserError, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event as a handler sees it. `user_id` is its owner as of its position; `position` is 0 while it has none (a decision's)."""
+
+    id: uuid.UUID
+    position: int
+    type: str
+    user_id: uuid.UUID | None
+    channel_id: uuid.UUID | None
+    occurred_at: datetime
+    received_at: datetime
+    business_date: date
+    amount_minor: int | None
+    currency: str | None
+    properties: Mapping[str, Any]
+    source: str
+    external_id: str
+    cause_id: uuid.UUID | None = None
+    depth: int = 0
+    backfill: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """An event that a handler records as an effect: `cause` is the event being handled, `key` tells several of one cause apart."""
+
+    type: str
+    cause: Event
+    user_id: uuid.UUID | None
+    properties: Mapping[str, Any]
+    key: str = "0"
+    amount_minor: int | None = None
+    currency: str | None = None
+
+
+def derive_id(cause: uuid.UUID, *parts: object) -> uuid.UUID:
+    """An id that follows from an event's: the same on every replay, and sorting beside its cause.
+
+    The first 48 bits (the time) are the cause's, the rest is a hash of the cause and `parts`; it has the form of a UUIDv7.
+    """
+    said = "\x1f".join((cause.hex, *map(str, parts)))
+    digest = int.from_bytes(hashlib.blake2b(said.encode(), digest_size=10).digest())
+    value = (cause.int >> 80) << 80 | digest
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return uuid.UUID(int=value)

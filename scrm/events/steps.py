@@ -1,0 +1,192 @@
+"""One step of a consumer: the next events of the log are applied and its cursor moves, in one transaction."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from pydantic import ValidationError
+from sqlalchemy.engine import Row
+
+from scrm.db import Tx
+from scrm.events.consumers import ACTIVE, DEGRADED, PAUSED, Consumer, hold
+from scrm.events.handling import EVENT_COLUMNS, Applying, describe, event_of, give, is_trouble
+from scrm.events.log import share_owners
+from scrm.events.models import consumers, events, out_of_turn
+from scrm.events.parked import Blocked, park
+from scrm.events.records import Event
+from scrm.events.rules import Timeline
+from scrm.events.sequencer import head
+from scrm.plugin import Rules
+
+WINDOW = 20_000
+"""A step looks at no more places of the log than this, however few of the events are its own."""
+
+ONE_BY_ONE = 50
+"""After a batch failed, so many of its events are tried alone in one transaction."""
+
+BATCHES_TO_DEGRADE, EVENTS_TO_DEGRADE = 5, 20
+"""So many failed batches, or failed events of one batch, in a row and none applied: the plugin is broken, not the event."""
+
+_SHORTEST, _LONGEST = timedelta(seconds=10), timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one step did. `idle`: there is nothing more to do now; `busy`: another worker is at it."""
+
+    applied: int
+    parked: int
+    cursor: int
+    head: int
+    idle: bool
+    busy: bool = False
+
+
+class _BrokenError(Exception):
+    """Nothing could be applied: what was set aside on the way comes back, and the cursor stays."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def step(tx: Tx, consumer: Consumer, *, at: datetime, limit: int = 500) -> Step:
+    """Apply the consumer's next events, at most `limit`, and move its cursor; a failure of its code is kept in its row.
+
+    Raises: what the database raises where it is in trouble: nothing has happened then, and the step can be taken again.
+    """
+    share_owners(tx)
+    place = hold(tx, consumer.name)
+    if place is None:
+        return Step(0, 0, 0, 0, idle=True, busy=True)
+    top = head(tx)
+    waits = place.state == DEGRADED and place.next_attempt_at is not None and place.next_attempt_at > at
+    if place.state == PAUSED or waits or place.cursor >= top:
+        return Step(0, 0, place.cursor, top, idle=True)
+    upper = min(top, place.cursor + WINDOW)
+    batch = next_events(tx, consumer, place.cursor, upper, limit)
+    if len(batch) == limit:
+        upper = batch[-1].position
+    attempt = _Step(tx, consumer, place, at)
+    try:
+        attempt.prepare(batch)
+        cursor = attempt.all_at_once(batch, upper)
+        if cursor is None:
+            with tx.connection.begin_nested():
+                cursor = attempt.one_by_one(batch, upper)
+    except _BrokenError as broken:
+        _degrade(tx, place, broken.reason, at)
+        return Step(0, 0, place.cursor, top, idle=True)
+    attempt.move(cursor)
+    return Step(attempt.applied, attempt.parked, cursor, top, idle=cursor >= top)
+
+
+def next_events(tx: Tx, consumer: Consumer, cursor: int, upper: int, limit: int) -> list[Event]:
+    """The consumer's events after its cursor, without those it has applied out of turn."""
+    applied = sa.exists().where(out_of_turn.c.plugin == consumer.name, out_of_turn.c.event_id == events.c.id)
+    statement = (
+        sa.select(*EVENT_COLUMNS)
+        .where(events.c.position > cursor, events.c.position <= upper, consumer.reads(events.c.type), ~applied)
+        .order_by(events.c.position)
+        .limit(limit)
+    )
+    return [event_of(row) for row in tx.rows(statement)]
+
+
+class _Step:
+    def __init__(self, tx: Tx, consumer: Consumer, place: Row[Any], at: datetime) -> None:
+        self._tx, self._consumer, self._place, self._at = tx, consumer, place, at
+        self._timeline: Timeline = consumer.timeline(tx)
+        self._rules: dict[uuid.UUID, Rules] = {}
+        self.applied = self.parked = self.failed = 0
+
+    def prepare(self, batch: Sequence[Event]) -> None:
+        """Find the rules in force at each event; rules that the plugin's model no longer takes are the plugin's failure."""
+        try:
+            self._rules = {event.id: self._timeline.at(event.position) for event in batch}
+        except ValidationError as error:
+            raise _BrokenError(f"its rules in the log do not fit its model: {error.error_count()} problems") from None
+
+    def all_at_once(self, batch: Sequence[Event], upper: int) -> int | None:
+        """Apply the batch whole; the new cursor, or None if it failed and nothing has happened."""
+        blocked = Blocked(self._tx, self._consumer.name)
+        try:
+            with self._tx.connection.begin_nested():
+                ready, behind = [], []
+                for event in batch:
+                    if blocked and blocked.waits(event):
+                        park(self._tx, self._consumer, blocked, event, None, self._at)
+                        behind.append(event)
+                    else:
+                        ready.append(event)
+                self._apply(ready)
+        except BaseException as error:
+            if is_trouble(error):
+                raise
+            return None
+        self.applied, self.parked = len(ready), len(behind)
+        return upper
+
+    def one_by_one(self, batch: Sequence[Event], upper: int) -> int:
+        """Apply the first events each alone, setting aside what fails and what comes behind it; the new cursor."""
+        blocked = Blocked(self._tx, self._consumer.name)
+        for event in batch[:ONE_BY_ONE]:
+            if blocked.waits(event):
+                park(self._tx, self._consumer, blocked, event, None, self._at)
+                self.parked += 1
+                continue
+            error = self._try(event)
+            if error is None:
+                self.applied += 1
+                continue
+            self.failed += 1
+            if not self.applied and self.failed >= EVENTS_TO_DEGRADE:
+                raise _BrokenError(f"{self.failed} events failed in a row; the last: {error}")
+            park(self._tx, self._consumer, blocked, event, error, self._at)
+            self.parked += 1
+        if self.failed and not self.applied and self._place.failures + 1 >= BATCHES_TO_DEGRADE:
+            raise _BrokenError(f"{self._place.failures + 1} batches failed in a row; the last: {error}")
+        return upper if len(batch) <= ONE_BY_ONE else batch[ONE_BY_ONE - 1].position
+
+    def _try(self, event: Event) -> str | None:
+        try:
+            with self._tx.connection.begin_nested():
+                self._apply([event])
+        except BaseException as error:
+            if is_trouble(error):
+                raise
+            return describe(error)
+        return None
+
+    def _apply(self, batch: Sequence[Event]) -> None:
+        if not batch:
+            return
+        place = self._place
+        scope = Applying(self._tx, self._consumer, after=place.cursor, backfill_to=place.backfill_to, at=self._at)
+        give(self._consumer, scope, [(event, self._rules[event.id]) for event in batch])
+        scope.close()
+
+    def move(self, cursor: int) -> None:
+        """Move the cursor; what was applied says that the plugin is well."""
+        changed: dict[str, Any] = {"cursor": cursor, "moved_at": self._at}
+        if self.applied:
+            changed |= {"failures": 0, "next_attempt_at": None}
+            if self._place.state == DEGRADED:
+                changed |= {"state": ACTIVE, "reason": None, "since": self._at}
+        elif self.failed:
+            changed["failures"] = self._place.failures + 1
+        self._tx.execute(sa.update(consumers).where(consumers.c.plugin == self._consumer.name).values(changed))
+
+
+def _degrade(tx: Tx, place: Row[Any], reason: str, at: datetime) -> None:
+    failures = place.failures + 1
+    wait = min(_SHORTEST * 2 ** min(max(failures - BATCHES_TO_DEGRADE, 0), 10), _LONGEST)
+    changed = {"state": DEGRADED, "reason": reason, "failures": failures, "next_attempt_at": at + wait}
+    if place.state != DEGRADED:
+        changed["since"] = at
+    tx.execute(sa.update(consumers).where(consumers.c.plugin == place.plugin).values(changed))

@@ -1,0 +1,424 @@
+"""Selection → one SQL statement whose result is the answer's JSON.
+
+A type's rows come from an alias; everything below a row refers to it by plain column names (`Row`), so a nested list cannot lose its
+correlation. A page is a derived table of its own: what is selected is computed for its rows only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from graphql.execution.collect_fields import FieldDetails
+from sqlalchemy.sql.elements import ColumnElement
+
+from scrm.db import Instant
+from scrm.errors import ScrmError
+from scrm.graphql.encoding import Encoding, PostgresEncoding, SqliteEncoding, raw
+from scrm.graphql.filters import Filters, OrderKey, beyond, order_by, order_keys, read_cursor
+from scrm.graphql.model import BoundField, Model
+from scrm.graphql.selection import Selection
+from scrm.graphql.sources import MASK, BatchSource, ColumnSource, ExpressionSource, ManySource, NodeIdSource, OneSource, RowType, SameRowSource
+from scrm.sql import NOW, SELF, AnyRow, ListOf, Row, Values, json_masked, member, smaller
+
+PAGE_SIZE = 20
+PAGE_LIMIT = 100
+KEY_BYTES = 60
+PAGING = ("first", "last", "after", "before", "filter", "order_by")
+
+Pairs = list[tuple[str, ColumnElement[Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Grants:
+    """What the caller may see; part of every plan's key."""
+
+    scopes: frozenset[str]
+    pii: bool
+    restricted: bool
+
+    def has(self, scope: str | None) -> bool:
+        return scope is None or scope in self.scopes or "*" in self.scopes
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCall:
+    """A field to be filled in by Python: where its objects are, and which reserved keys hold what it needs."""
+
+    path: tuple[str, ...]
+    key: str
+    reserved: tuple[str, ...]
+    field: BoundField
+    arguments: Mapping[str, Any]
+
+
+@dataclass
+class Compiled:
+    """A statement and what is left to do with its result."""
+
+    statement: sa.Select[Any]
+    batches: list[BatchCall] = field(default_factory=list)
+    failed: list[tuple[tuple[str, ...], str]] = field(default_factory=list)
+    owners: set[str] = field(default_factory=set)
+    first_now: Any = None
+
+
+class Compiler:
+    """Compiles one selection for one caller on one dialect."""
+
+    def __init__(self, model: Model, dialect: str, selection: Selection, grants: Grants, excluded: frozenset[str] = frozenset()) -> None:
+        self.model = model
+        self.selection = selection
+        self.grants = grants
+        self.excluded = excluded
+        self.encoding: Encoding = PostgresEncoding() if dialect == "postgresql" else SqliteEncoding()
+        self.filters = Filters(model, self._permit, grants.pii)
+        self.compiled = Compiled(sa.select())
+        self._aliases = 0
+
+    def root(self, bound: BoundField, details: list[FieldDetails], row: AnyRow | None = None) -> Compiled:
+        """The statement of a root field, or of a field on something that Python holds."""
+        self._enter(bound)
+        value = self._field(bound, row, details, ())
+        self.compiled.statement = sa.select(value.label("#"))
+        return self.compiled
+
+    def refs(self, type_name: str, ids: ColumnElement[Any], details: list[FieldDetails]) -> Compiled:
+        """The statement for rows that Python named: (key, object) of each."""
+        rows = self.model.rows[type_name]
+        assert rows.table is not None
+        self._permit(rows.scope, type_name, False)
+        alias, row = self._alias(rows.table)
+        condition = rows.loads(row, ids) if rows.loads else member(row.c.id, ids)
+        pairs = self.object(type_name, row, details, ())
+        key = row.c.id
+        statement = sa.select(key.label("key"), self.encoding.object(pairs).label("#")).select_from(alias)
+        self.compiled.statement = statement.where(condition, *self._restrictions(rows, row, visible=False))
+        return self.compiled
+
+    def _permit(self, scope: str | None, what: str, personal: bool) -> None:
+        if not self.grants.has(scope):
+            raise ScrmError("FORBIDDEN", f"{what} needs the scope {scope}", params={"scope": scope})
+        if personal and not self.grants.pii:
+            raise ScrmError("FORBIDDEN", f"{what} is about personal values and needs the scope pii:read", params={"scope": "pii:read"})
+
+    def _enter(self, bound: BoundField) -> None:
+        self.compiled.owners.add(bound.owner)
+        if bound.scope is not None:
+            self._permit(bound.scope, f"{bound.parent}.{bound.name}", False)
+
+    def _alias_name(self) -> str:
+        self._aliases += 1
+        return f"t{self._aliases}"
+
+    def _alias(self, table: Any) -> tuple[Any, Row]:
+        name = self._alias_name()
+        return table.alias(name), Row(table.c, name)
+
+    # ---- objects
+
+    def object(self, type_name: str, row: AnyRow, details: list[FieldDetails], path: tuple[str, ...]) -> Pairs:
+        pairs: Pairs = []
+        fields = self.model.fields[type_name]
+        for key, name, nodes in self.selection.fields(type_name, details):
+            _check_key(key)
+            if name == "__typename":
+                pairs.append((key, self.encoding.text(type_name)))
+                continue
+            bound = fields[name]
+            self._enter(bound)
+            if bound.owner in self.excluded and bound.nullable:
+                self.compiled.failed.append(((*path, key), bound.owner))
+                pairs.append((key, self.encoding.null()))
+            elif isinstance(bound.source, BatchSource):
+                pairs.extend(self._batch(bound, row, key, nodes, path))
+            else:
+                pairs.append((key, self._field(bound, row, nodes, (*path, key))))
+        return pairs
+
+    def _field(self, bound: BoundField, row: AnyRow | None, nodes: list[FieldDetails], path: tuple[str, ...]) -> ColumnElement[Any]:
+        source = bound.source
+        arguments = self._arguments(bound, nodes)
+        if isinstance(source, ColumnSource):
+            assert row is not None
+            expression = self._masked(row.c[source.name or bound.python_name], bound)
+            return self.encoding.leaf(bound.kind, expression)
+        if isinstance(source, ExpressionSource):
+            expression = source.build(row, **arguments) if row is not None else source.build(**arguments)
+            return self.encoding.leaf(bound.kind, self._masked(expression, bound))
+        if isinstance(source, NodeIdSource):
+            assert row is not None
+            return self.encoding.node_id(bound.parent, row.c.id)
+        if isinstance(source, SameRowSource):
+            return self._same_row(bound, source, row, arguments, nodes, path)
+        if isinstance(source, OneSource):
+            return self._one(bound, source, row, arguments, nodes, path)
+        assert isinstance(source, ManySource)
+        if bound.is_connection:
+            return _Page(self, bound, source, row, arguments).compile(nodes, path)
+        return self._list(bound, source, row, arguments, nodes, path)
+
+    def _arguments(self, bound: BoundField, nodes: list[FieldDetails]) -> dict[str, Any]:
+        given = {_snake(name): value for name, value in self.selection.arguments(bound.definition, nodes[0].node).items()}
+        wanted = (*bound.source.arguments, *PAGING) if isinstance(bound.source, ManySource) else tuple(bound.source.arguments)
+        return {name: given.get(name.removesuffix("_")) for name in wanted}
+
+    def _masked(self, expression: ColumnElement[Any], bound: BoundField) -> ColumnElement[Any]:
+        if self.grants.pii:
+            return expression
+        if getattr(bound.source, "personal", False):
+            if bound.kind == "text":
+                return sa.case((expression.is_not(None), sa.func.substr(expression, 1, 1).concat(raw(f"'{MASK}'"))), else_=sa.null())
+            return sa.null()
+        keys = self.model.personal_keys.get(getattr(bound.source, "personal_keys", None) or "")
+        if keys:
+            return json_masked(expression, sa.bindparam(None, sorted(keys), ListOf(sa.Text())), raw(f"'{MASK}'"))
+        return expression
+
+    def _batch(self, bound: BoundField, row: AnyRow, key: str, nodes: list[FieldDetails], path: tuple[str, ...]) -> Pairs:
+        source = bound.source
+        assert isinstance(source, BatchSource)
+        number = len(self.compiled.batches)
+        reserved = tuple(f"#{number}.{need}" for need in source.needs)
+        self.compiled.batches.append(BatchCall(path, key, reserved, bound, self._arguments(bound, nodes)))
+        needed: Pairs = [(name, self.encoding.leaf(_leaf_kind(row.c[need]), row.c[need])) for name, need in zip(reserved, source.needs, strict=True)]
+        return [(key, self.encoding.null()), *needed]
+
+    def _same_row(
+        self, bound: BoundField, source: SameRowSource, row: AnyRow | None, arguments: Any, nodes: list[FieldDetails], path: tuple[str, ...]
+    ) -> ColumnElement[Any]:
+        assert bound.target is not None and row is not None
+        inner: AnyRow = Values(source.values(row, **arguments)) if source.values else row
+        value = self.encoding.object(self.object(bound.target, inner, nodes, path))
+        return self.encoding.unless_null(inner.c[source.null_without], value) if source.null_without else value
+
+    def _one(
+        self, bound: BoundField, source: OneSource, row: AnyRow | None, arguments: Any, nodes: list[FieldDetails], path: tuple[str, ...]
+    ) -> ColumnElement[Any]:
+        assert bound.target is not None
+        rows = self.model.rows[bound.target]
+        alias, child = self._alias(rows.table)
+        conditions = self._conditions(source.on, row, child, arguments)
+        pairs = self.object(bound.target, child, nodes, path)
+        order = [child.adapt(clause) for clause in source.order]
+        select = sa.select().select_from(alias).where(*conditions, *self._restrictions(rows, child, visible=row is None)).order_by(*order).limit(raw("1"))
+        return self.encoding.object_from(pairs, select)
+
+    def _list(
+        self, bound: BoundField, source: ManySource, row: AnyRow | None, arguments: dict[str, Any], nodes: list[FieldDetails], path: tuple[str, ...]
+    ) -> ColumnElement[Any]:
+        assert bound.target is not None
+        first = arguments.get("first")
+        limit = source.cap if first is None else checked_size(first, "first", source.cap)
+        page = self.page_rows(bound, source, row, arguments)
+        pairs = self.object(bound.target, page.outer, nodes, (*path, "*"))
+        return self.encoding.list_from(pairs, page.derived(page.keys, limit, backward=False, conditions=[]))
+
+    # ---- rows
+
+    def _conditions(self, on: Callable[..., Any] | None, row: AnyRow | None, child: Row, arguments: Mapping[str, Any]) -> list[Any]:
+        if on is None:
+            return []
+        own = {name: value for name, value in arguments.items() if name not in PAGING}
+        return [on(child, **own) if row is None else on(row, child, **own)]
+
+    def _restrictions(self, rows: RowType, row: Row, *, visible: bool) -> list[Any]:
+        conditions = []
+        if self.grants.restricted and rows.owner is not None:
+            conditions.append(rows.owner(row) == SELF)
+        if visible and rows.visible is not None:
+            conditions.append(rows.visible(row))
+        return conditions
+
+    def page_rows(self, bound: BoundField, source: ManySource, row: AnyRow | None, arguments: dict[str, Any], target: str | None = None) -> PageRows:
+        """The rows of a list: its table or query, its conditions, its order."""
+        rows = self.model.rows[target or bound.target or ""]
+        if source.select is not None:
+            own = {name: value for name, value in arguments.items() if name in source.arguments}
+            query = source.select(row, **own) if row is not None else source.select(**own)
+            name = self._alias_name()
+            alias, inner = query.alias(name), Row({column.key: column for column in query.selected_columns}, name)
+            columns: Mapping[str, Any] = {column.key: column for column in query.selected_columns}
+        else:
+            assert rows.table is not None
+            alias, inner = self._alias(rows.table)
+            columns = rows.table.c
+        conditions = [*self._conditions(source.on, row, inner, arguments), *self._restrictions(rows, inner, visible=True)]
+        given = arguments.get("filter")
+        if given is not None:
+            conditions.append(self.filters.condition(inner, given))
+        keys = order_keys(self.model, self._permit, inner, alias if source.select else rows.table, source.order, arguments.get("order_by"))
+        return PageRows(alias, inner, Row(columns, self._alias_name()), conditions, keys)
+
+
+@dataclass
+class PageRows:
+    """Rows of a list before they are cut to a page: `inner` is read by conditions and order, `outer` by what is selected."""
+
+    alias: Any
+    inner: Row
+    outer: Row
+    conditions: list[Any]
+    keys: list[OrderKey]
+
+    def derived(self, keys: Sequence[OrderKey], limit: int, *, backward: bool, conditions: Sequence[Any]) -> Any:
+        """The page as a derived table with the columns that the selection uses, and the order keys as k0, k1…"""
+        used = [self.inner.c[name].label(name) for name in self.outer.used] or [raw("1").label("one")]
+        ordered = [key.expression.label(f"#k{index}") for index, key in enumerate(keys)] if self.with_keys else []
+        select = sa.select(*used, *ordered).select_from(self.alias).where(*self.conditions, *conditions)
+        return select.order_by(*order_by(keys, backward=backward)).limit(raw(str(limit))).alias(self.outer.alias)
+
+    with_keys: bool = False
+
+
+class _Page:
+    """A connection: edges, nodes, pageInfo and totalCount, each only if it is selected."""
+
+    def __init__(self, compiler: Compiler, bound: BoundField, source: ManySource, row: AnyRow | None, arguments: dict[str, Any]) -> None:
+        self.compiler = compiler
+        self.encoding = compiler.encoding
+        self.bound = bound
+        self.source = source
+        self.row = row
+        self.arguments = arguments
+        connection = compiler.model.fields[bound.target or ""]
+        self.node_type = connection["nodes"].target or ""
+        self.edge_type = connection["edges"].target or ""
+        self.backward, self.size = _page_size(arguments)
+        self.rows = compiler.page_rows(bound, source, row, arguments, self.node_type)
+        self.items: list[tuple[str, ColumnElement[Any]]] = []
+        self.more = False
+
+    def compile(self, nodes: list[FieldDetails], path: tuple[str, ...]) -> ColumnElement[Any]:
+        parts: list[tuple[str, Callable[[], ColumnElement[Any]]]] = []
+        for key, name, details in self.compiler.selection.fields(self.bound.target or "", nodes):
+            _check_key(key)
+            parts.append((key, self._part(name, details, (*path, key))))
+        pairs = [(key, part()) for key, part in parts]
+        if not self.items and not self.more:
+            return self.encoding.object(pairs)
+        return self.encoding.object_from(pairs, sa.select().select_from(self._rows()))
+
+    def _part(self, name: str, details: list[FieldDetails], path: tuple[str, ...]) -> Callable[[], ColumnElement[Any]]:
+        if name == "__typename":
+            return lambda: self.encoding.text(self.bound.target or "")
+        if name == "totalCount":
+            total = self.encoding.leaf("int", self._total())
+            return lambda: total
+        if name == "pageInfo":
+            info = self.encoding.object(self._page_info(details))
+            return lambda: info
+        pairs = self._edge(details, (*path, "*")) if name == "edges" else self._node(details, (*path, "*"))
+        label = f"#i{len(self.items)}"
+        self.items.append((label, self.encoding.object(pairs)))
+        return lambda: self.encoding.gather(raw(f'q."{label}"'), raw(f'q."#r" <= {self.size}', sa.Boolean()) if self.more else None)
+
+    def _node(self, details: list[FieldDetails], path: tuple[str, ...]) -> Pairs:
+        return self.compiler.object(self.node_type, self.rows.outer, details, path)
+
+    def _edge(self, details: list[FieldDetails], path: tuple[str, ...]) -> Pairs:
+        pairs: Pairs = []
+        for key, name, nodes in self.compiler.selection.fields(self.edge_type, details):
+            if name == "cursor":
+                pairs.append((key, self.encoding.quoted(self._cursor())))
+            elif name == "node":
+                pairs.append((key, self.encoding.object(self._node(nodes, (*path, key)))))
+            else:
+                pairs.append((key, self.encoding.text(self.edge_type)))
+        return pairs
+
+    def _cursor(self) -> ColumnElement[Any]:
+        self.rows.with_keys = True
+        keys = [sa.literal_column(f'{self.rows.outer.alias}."#k{index}"', key.expression.type) for index, key in enumerate(self.rows.keys)]
+        return self.encoding.cursor([*keys, sa.type_coerce(NOW, Instant())])
+
+    def _page_info(self, details: list[FieldDetails]) -> Pairs:
+        pairs: Pairs = []
+        self.more = True
+        last = smaller(raw('q."#t"'), raw(str(self.size)))
+        at_end = sa.func.max(sa.case((raw('q."#r"') == last, raw('q."#c"'))))
+        at_start = sa.func.max(sa.case((raw('q."#r"') == raw("1"), raw('q."#c"'))))
+        further = sa.func.count(raw('q."#r"')) > raw(str(self.size))  # of q's rows, also from within a nested select
+        given = self.arguments.get("before" if self.backward else "after") is not None
+        values = {
+            "hasNextPage": self.encoding.leaf("bool", raw("true" if given else "false", sa.Boolean()) if self.backward else further),
+            "hasPreviousPage": self.encoding.leaf("bool", further if self.backward else raw("true" if given else "false", sa.Boolean())),
+            "startCursor": self.encoding.leaf("text", at_end if self.backward else at_start),
+            "endCursor": self.encoding.leaf("text", at_start if self.backward else at_end),
+        }
+        for key, name, _ in self.compiler.selection.fields("PageInfo", details):
+            pairs.append((key, self.encoding.text("PageInfo") if name == "__typename" else values[name]))
+        return pairs
+
+    def _beyond(self) -> list[ColumnElement[bool]]:
+        cursor = self.arguments.get("before" if self.backward else "after")
+        if cursor is None:
+            return []
+        if self.row is None:
+            count = len(self.rows.keys)
+            self.compiler.compiled.first_now = cursor.converted("now", Instant(), lambda text, _: read_cursor(text, count)[-1])
+        return [beyond(self.rows.keys, cursor, backward=self.backward)]
+
+    def _rows(self) -> Any:
+        """The page's objects as q: numbered where more than the page is read or its order is turned round."""
+        columns: list[Any] = [item.label(label) for label, item in self.items]
+        if self.more:
+            columns += [raw("count(*) over ()").label("#t"), self._cursor().label("#c")]
+        if self.more or self.backward:
+            columns.append(raw("row_number() over ()").label("#r"))
+        limit = self.size + 1 if self.more else self.size
+        page = self.rows.derived(self.rows.keys, limit, backward=self.backward, conditions=self._beyond())
+        listed = sa.select(*columns).select_from(page)
+        if not self.backward:
+            return listed.alias("q")
+        return sa.select(raw("p.*")).select_from(listed.alias("p")).order_by(raw('p."#r"').desc()).alias("q")
+
+    def _total(self) -> ColumnElement[Any]:
+        again = self.compiler.page_rows(self.bound, self.source, self.row, {**self.arguments, "order_by": None}, self.node_type)
+        return sa.select(sa.func.count()).select_from(again.alias).where(*again.conditions).scalar_subquery()
+
+
+def _check_key(key: str) -> None:
+    if len(key) > KEY_BYTES:
+        raise ScrmError("RESPONSE_KEY_TOO_LONG", f"the response key {key[:20]}… is longer than {KEY_BYTES} characters; use a shorter alias")
+
+
+def _page_size(arguments: Mapping[str, Any]) -> tuple[bool, int]:
+    first, last = arguments.get("first"), arguments.get("last")
+    if last is not None and first is not None:
+        raise ScrmError("INVALID_PAGE", "first and last were both given; give one of them", path=("first",))
+    if last is not None:
+        return True, checked_size(last, "last", PAGE_LIMIT)
+    if arguments.get("before") is not None and first is None:
+        return True, PAGE_SIZE
+    return False, PAGE_SIZE if first is None else checked_size(first, "first", PAGE_LIMIT)
+
+
+def checked_size(value: int, name: str, limit: int) -> int:
+    """A page's size.
+
+    Raises:
+        ScrmError: INVALID_PAGE outside 1 to the limit.
+    """
+    if not 1 <= value <= limit:
+        raise ScrmError("INVALID_PAGE", f"{name} is {value}; it goes from 1 to {limit}", path=(name,), params={"limit": limit})
+    return value
+
+
+def _leaf_kind(expression: ColumnElement[Any]) -> str:
+    type_ = expression.type
+    if isinstance(type_, Instant):
+        return "datetime"
+    if isinstance(type_, sa.Boolean):
+        return "bool"
+    if isinstance(type_, sa.BigInteger | sa.Integer):
+        return "int"
+    if isinstance(type_, sa.JSON):
+        return "json"
+    return "text"
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)

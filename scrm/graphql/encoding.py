@@ -1,0 +1,189 @@
+"""How each database writes JSON: the same text from both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.sql.expression import FromClause
+
+from scrm.graphql.scalars import SAFE
+
+Pairs = Sequence[tuple[str, ColumnElement[Any]]]
+ROW = '"#"'
+
+
+class Encoding(Protocol):
+    """Builds JSON inside a statement. Every expression it returns is JSON ready to stand in an object or a list."""
+
+    def leaf(self, kind: str, expression: ColumnElement[Any]) -> ColumnElement[Any]: ...
+    def node_id(self, type_name: str, key: ColumnElement[Any]) -> ColumnElement[Any]: ...
+    def null(self) -> ColumnElement[Any]: ...
+    def text(self, value: str) -> ColumnElement[Any]: ...
+    def object(self, pairs: Pairs) -> ColumnElement[Any]: ...
+    def object_from(self, pairs: Pairs, source: sa.Select[Any]) -> ColumnElement[Any]: ...
+    def list_from(self, pairs: Pairs, source: FromClause) -> ColumnElement[Any]: ...
+    def gather(self, item: ColumnElement[Any], keep: ColumnElement[bool] | None) -> ColumnElement[Any]: ...
+    def cursor(self, keys: Sequence[ColumnElement[Any]]) -> ColumnElement[Any]: ...
+    def quoted(self, text: ColumnElement[Any]) -> ColumnElement[Any]: ...
+    def unless_null(self, test: ColumnElement[Any], value: ColumnElement[Any]) -> ColumnElement[Any]: ...
+
+
+def raw(text: str, type_: Any = None) -> ColumnElement[Any]:
+    """SQL as it stands."""
+    return sa.literal_column(text, type_)
+
+
+def _string(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+class PostgresEncoding:
+    """Rows become objects (`row_to_json`, `json_agg`): their column names are the response keys, their order is kept."""
+
+    def leaf(self, kind: str, expression: ColumnElement[Any]) -> ColumnElement[Any]:
+        if kind == "datetime":
+            return sa.func.to_char(sa.func.timezone("UTC", expression), raw("""'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'"""))
+        if kind == "bigint":
+            as_text = sa.func.to_json(sa.cast(expression, sa.Text))
+            return sa.case((expression.between(-SAFE, SAFE), sa.func.to_json(expression)), else_=as_text)
+        return expression
+
+    def node_id(self, type_name: str, key: ColumnElement[Any]) -> ColumnElement[Any]:
+        return raw(_string(f"{type_name}_"), sa.Text()).concat(sa.func.replace(sa.cast(key, sa.Text), raw("'-'"), raw("''")))
+
+    def null(self) -> ColumnElement[Any]:
+        return raw("null::json")
+
+    def text(self, value: str) -> ColumnElement[Any]:
+        return raw(_string(value) + "::text")
+
+    def object(self, pairs: Pairs) -> ColumnElement[Any]:
+        return self._row(sa.select(*self._labelled(pairs)))
+
+    def object_from(self, pairs: Pairs, source: sa.Select[Any]) -> ColumnElement[Any]:
+        return self._row(source.with_only_columns(*self._labelled(pairs), maintain_column_froms=True))
+
+    def list_from(self, pairs: Pairs, source: FromClause) -> ColumnElement[Any]:
+        inner = sa.select(*self._labelled(pairs)).select_from(source).alias("#")
+        return sa.select(raw(f"coalesce(json_agg({ROW}), '[]'::json)")).select_from(inner).scalar_subquery()
+
+    def gather(self, item: ColumnElement[Any], keep: ColumnElement[bool] | None) -> ColumnElement[Any]:
+        listed: ColumnElement[Any] = sa.func.json_agg(item)
+        return sa.func.coalesce(listed if keep is None else sa.func.json_agg(item).filter(keep), raw("'[]'::json"))
+
+    def cursor(self, keys: Sequence[ColumnElement[Any]]) -> ColumnElement[Any]:
+        parts = [sa.func.coalesce(sa.cast(sa.func.to_json(_key_text(key, self)), sa.Text), raw("'null'")) for key in keys]
+        return _joined(parts)
+
+    def quoted(self, text: ColumnElement[Any]) -> ColumnElement[Any]:
+        return text
+
+    def unless_null(self, test: ColumnElement[Any], value: ColumnElement[Any]) -> ColumnElement[Any]:
+        return sa.case((test.is_not(None), value), else_=sa.null())
+
+    def _labelled(self, pairs: Pairs) -> list[ColumnElement[Any]]:
+        return [expression.label(key) for key, expression in pairs]
+
+    def _row(self, select: sa.Select[Any]) -> ColumnElement[Any]:
+        return sa.select(raw(f"row_to_json({ROW})")).select_from(select.alias("#")).scalar_subquery()
+
+
+class SqliteEncoding:
+    """JSON is built as text: no limit on keys, and no part is parsed twice."""
+
+    def leaf(self, kind: str, expression: ColumnElement[Any]) -> ColumnElement[Any]:
+        if kind in ("text", "float"):
+            return sa.func.json_quote(expression)
+        if kind == "bool":
+            return sa.case((expression.is_(None), raw("'null'")), (expression, raw("'true'")), else_=raw("'false'"))
+        if kind == "int":
+            return sa.func.coalesce(sa.cast(expression, sa.Text), raw("'null'"))
+        if kind == "bigint":
+            text = sa.cast(expression, sa.Text)
+            quoted = raw("'\"'", sa.Text()).concat(text).concat(raw("'\"'"))
+            return sa.case((expression.is_(None), raw("'null'")), (expression.between(-SAFE, SAFE), text), else_=quoted)
+        if kind == "json":
+            return sa.func.coalesce(sa.type_coerce(expression, sa.Text), raw("'null'"))
+        return self._wrapped(expression)
+
+    def _wrapped(self, expression: ColumnElement[Any]) -> ColumnElement[Any]:
+        text = sa.type_coerce(expression, sa.Text())
+        return sa.func.coalesce(raw("'\"'", sa.Text()).concat(text).concat(raw("'\"'")), raw("'null'"))
+
+    def node_id(self, type_name: str, key: ColumnElement[Any]) -> ColumnElement[Any]:
+        return raw(f"'\"{type_name}_'", sa.Text()).concat(sa.type_coerce(key, sa.Text())).concat(raw("'\"'"))
+
+    def null(self) -> ColumnElement[Any]:
+        return raw("'null'")
+
+    def text(self, value: str) -> ColumnElement[Any]:
+        return raw(_string(f'"{value}"'))
+
+    def object(self, pairs: Pairs) -> ColumnElement[Any]:
+        text: ColumnElement[Any] = raw("'{'", sa.Text())
+        for number, (key, expression) in enumerate(pairs):
+            text = text.concat(raw(_string(f'{"," if number else ""}"{key}":'))).concat(_json(expression))
+        return text.concat(raw("'}'"))
+
+    def object_from(self, pairs: Pairs, source: sa.Select[Any]) -> ColumnElement[Any]:
+        return source.with_only_columns(self.object(pairs), maintain_column_froms=True).scalar_subquery()
+
+    def list_from(self, pairs: Pairs, source: FromClause) -> ColumnElement[Any]:
+        inner = sa.select(self.object(pairs).label("j")).select_from(source).alias("#")
+        return sa.select(raw(f"""'[' || coalesce(group_concat({ROW}.j, ','), '') || ']'""")).select_from(inner).scalar_subquery()
+
+    def gather(self, item: ColumnElement[Any], keep: ColumnElement[bool] | None) -> ColumnElement[Any]:
+        joined: Any = sa.func.group_concat(item, raw("','"))
+        joined = joined if keep is None else joined.filter(keep)
+        return raw("'['", sa.Text()).concat(sa.func.coalesce(joined, raw("''"))).concat(raw("']'"))
+
+    def cursor(self, keys: Sequence[ColumnElement[Any]]) -> ColumnElement[Any]:
+        return _joined([sa.func.json_quote(_key_text(key, self)) for key in keys])
+
+    def quoted(self, text: ColumnElement[Any]) -> ColumnElement[Any]:
+        return sa.func.json_quote(text)
+
+    def unless_null(self, test: ColumnElement[Any], value: ColumnElement[Any]) -> ColumnElement[Any]:
+        return sa.case((test.is_not(None), value), else_=raw("'null'"))
+
+
+def _json(expression: ColumnElement[Any]) -> ColumnElement[Any]:
+    """A part of an object; a scalar subquery without a row is null."""
+    if isinstance(expression, sa.ScalarSelect):
+        return sa.func.coalesce(expression, raw("'null'"))
+    return expression
+
+
+def _joined(parts: Sequence[ColumnElement[Any]]) -> ColumnElement[Any]:
+    text: ColumnElement[Any] = raw("'['", sa.Text())
+    for number, part in enumerate(parts):
+        text = (text.concat(raw("','")) if number else text).concat(part)
+    return text.concat(raw("']'"))
+
+
+def _key_text(key: ColumnElement[Any], encoding: PostgresEncoding | SqliteEncoding) -> ColumnElement[Any]:
+    kind = key_kind(key)
+    if kind == "instant":
+        return PostgresEncoding().leaf("datetime", key) if isinstance(encoding, PostgresEncoding) else sa.type_coerce(key, sa.Text())
+    if kind == "id" and isinstance(encoding, PostgresEncoding):
+        return sa.func.replace(sa.cast(key, sa.Text), raw("'-'"), raw("''"))
+    return sa.type_coerce(key, sa.Text()) if kind in ("text", "id") else sa.cast(key, sa.Text)
+
+
+def key_kind(key: ColumnElement[Any]) -> str:
+    """What an order key is, for its text in a cursor."""
+    type_: Any = key.type
+    if type(type_).__name__ == "Instant":
+        return "instant"
+    if isinstance(type_, sa.Uuid):
+        return "id"
+    if isinstance(type_, sa.Date):
+        return "date"
+    if isinstance(type_, sa.Integer | sa.Boolean):
+        return "int"
+    if isinstance(type_, sa.Numeric):
+        return "float"
+    return "text"

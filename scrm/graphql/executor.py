@@ -1,0 +1,185 @@
+"""graphql-core's executor with two changes: a compiled root is one statement, and a `Ref` is read where it stands."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+from uuid import UUID
+
+import orjson
+from graphql import GraphQLError, GraphQLObjectType, get_named_type, is_non_null_type
+from graphql.execution.collect_fields import FieldDetails
+from graphql.pyutils import Path
+from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
+
+from scrm.errors import ScrmError
+from scrm.graphql.context import Context
+from scrm.graphql.model import BoundField
+from scrm.graphql.plans import Answer, Facts, FieldFailure, run, run_refs
+from scrm.graphql.selection import Operation
+from scrm.graphql.sources import Ref, ResolverSource
+
+log = logging.getLogger("scrm.graphql")
+
+
+class CompiledExecutor(StrawberryGraphQLCoreExecutionContext):
+    """Executes one operation."""
+
+    @property
+    def _context(self) -> Context:
+        context = self.context_value
+        assert isinstance(context, Context)
+        return context
+
+    @property
+    def _read(self) -> Operation:
+        return self._context.plans.operation(self.schema, self.operation, self.fragments)
+
+    def execute_field(
+        self, parent_type: GraphQLObjectType, source: Any, field_details_list: list[FieldDetails], path: Path, position_context: Any
+    ) -> Any:
+        name = field_details_list[0].node.name.value
+        bound = self._context.plans.model.root(parent_type.name, name)
+        if bound is not None and path.prev is not None and not isinstance(bound.source, ResolverSource):
+            return self._held(bound, source, field_details_list, path)
+        if bound is None or path.prev is not None:
+            return super().execute_field(parent_type, source, field_details_list, path, position_context)
+        if not isinstance(bound.source, ResolverSource):
+            if len(self.operation.selection_set.selections) > 1 and parent_type.name == "Query":
+                self._context.reads.shared = True
+            return self._root(bound, field_details_list, path)
+        try:
+            self._permit(bound)
+        except ScrmError as error:
+            self.handle_field_error(error, bound.definition.type, field_details_list, path)
+            return None
+        return super().execute_field(parent_type, source, field_details_list, path, position_context)
+
+    def _permit(self, bound: BoundField) -> None:
+        if not self._context.grants.has(bound.scope):
+            raise ScrmError("FORBIDDEN", f"{bound.parent}.{bound.name} needs the scope {bound.scope}", params={"scope": bound.scope})
+
+    async def _root(self, bound: BoundField, details: list[FieldDetails], path: Path) -> Any:
+        context = self._context
+        try:
+            grants = context.grants
+            variables = self.variable_values.coerced
+            facts = Facts(variables, context.moment, context.principal.user_id)
+            key = str(path.key)
+
+            async def attempt(excluded: frozenset[str]) -> Answer:
+                plan = context.plans.root(self._read, bound, details, key, variables, grants, excluded)
+                snapshot = context.services.db if excluded else context.reads
+                return await run(plan, snapshot, facts, context.batch_info)
+
+            answer = await without_culprit(attempt, context.plans.model.plugins - {bound.owner})
+            self._report(answer.failures, path)
+            return orjson.Fragment(answer.json)
+        except Exception as error:
+            self.handle_field_error(error, bound.definition.type, details, path)
+            return None
+
+    async def _held(self, bound: BoundField, held: object, details: list[FieldDetails], path: Path) -> Any:
+        context = self._context
+        try:
+            variables = self.variable_values.coerced
+            plan = context.plans.held(self._read, bound, details, held, variables, context.grants)
+            answer = await run(plan, context.services.db, Facts(variables, context.moment, context.principal.user_id, held=held), context.batch_info)
+            self._report(answer.failures, path)
+            return orjson.Fragment(answer.json)
+        except Exception as error:
+            self.handle_field_error(error, bound.definition.type, details, path)
+            return None
+
+    def _report(self, failures: Sequence[FieldFailure], path: Path) -> None:
+        for failure in failures:
+            said = f"the field of plugin {failure.owner} could not be computed"
+            place = [*path.as_list(), *(step for step in failure.path if step != "*")]
+            extensions = {"code": "PLUGIN_FIELD_FAILED", "plugin": failure.owner}
+            self.collected_errors.add(GraphQLError(said, path=place, extensions=extensions), None)
+
+    def complete_value(self, return_type: Any, field_details_list: Any, info: Any, path: Path, result: Any, position_context: Any) -> Any:
+        if isinstance(result, Ref):
+            return self._ref(result, field_details_list, path, required=is_non_null_type(return_type), declared=get_named_type(return_type).name)
+        return super().complete_value(return_type, field_details_list, info, path, result, position_context)
+
+    async def _ref(self, ref: Ref, details: list[FieldDetails], path: Path, *, required: bool, declared: str) -> Any:
+        context = self._context
+        type_name = context.plans.model.type_names[ref.type]
+        nodes = tuple(id(detail.node) for detail in details)
+        loader = context.refs.get((type_name, nodes))
+        if loader is None:
+            loader = context.refs[type_name, nodes] = RefLoader(self, type_name, details)
+        found, failures = await loader.load(ref.id)
+        if found is None:
+            if required:
+                raise TypeError(f"the {declared} {ref.id} is gone, but the field promises one")
+            return None
+        self._report(failures, path)
+        return orjson.Fragment(found)
+
+
+class RefLoader:
+    """Reads rows named in one place of the selection together, in one statement."""
+
+    def __init__(self, executor: CompiledExecutor, type_name: str, details: list[FieldDetails]) -> None:
+        self._executor = executor
+        self._type_name = type_name
+        self._details = details
+        self._waiting: dict[Any, asyncio.Future[Any]] = {}
+
+    async def load(self, key: Any) -> Any:
+        """The object's JSON, or None; and what failed in it."""
+        future = self._waiting.get(key)
+        if future is None:
+            loop = asyncio.get_running_loop()
+            if not self._waiting:
+                loop.call_soon(lambda: loop.create_task(self._run()))
+            future = self._waiting[key] = loop.create_future()
+        return await future
+
+    async def _run(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        try:
+            found, failures = await self._fetch(list(waiting))
+            for number, (key, future) in enumerate(waiting.items()):
+                if not future.done():
+                    future.set_result((found.get(key), failures if number == 0 else ()))
+        except BaseException as error:
+            for future in waiting.values():
+                if not future.done():
+                    future.set_exception(error)
+
+    async def _fetch(self, keys: list[UUID]) -> Any:
+        executor, context = self._executor, self._executor._context
+        variables = executor.variable_values.coerced
+        facts = Facts(variables, context.moment, context.principal.user_id, keys)
+
+        async def attempt(excluded: frozenset[str]) -> Any:
+            plan = context.plans.refs(executor._read, self._type_name, self._details, variables, context.grants, excluded)
+            return await run_refs(plan, context.services.db, facts, context.batch_info)
+
+        return await without_culprit(attempt, context.plans.model.plugins)
+
+
+async def without_culprit(attempt: Callable[[frozenset[str]], Awaitable[Any]], owners: frozenset[str]) -> Any:
+    """Run a plan; if it fails, again without the plugins' fields, one owner at a time, so that the others' data comes out."""
+    try:
+        return await attempt(frozenset())
+    except (ScrmError, ConnectionError, asyncio.CancelledError):
+        raise
+    except Exception as error:
+        first = error
+    names = sorted(owners)
+    for excluded in [frozenset({name}) for name in names] + ([frozenset(names)] if len(names) > 1 else []):
+        try:
+            answer = await attempt(excluded)
+        except Exception:
+            log.debug("leaving out %s did not help", ", ".join(excluded))
+            continue
+        log.error("fields of plugin %s failed", ", ".join(excluded), exc_info=first)
+        return answer
+    raise first
+

@@ -1,0 +1,289 @@
+"""Plans: compiled statements kept by what shaped them, and their running."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+import sqlalchemy as sa
+from graphql.execution.collect_fields import FieldDetails
+
+from scrm.db import Snapshot
+from scrm.errors import ScrmError
+from scrm.graphql.compiler import BatchCall, Compiled, Compiler, Grants
+from scrm.graphql.model import BoundField, Model
+from scrm.graphql.selection import Operation, Selection, read_operation, shape
+from scrm.graphql.sources import BatchInfo, BatchSource
+from scrm.sql import HELD, Convert, Held, ListOf, Moment, Value
+
+PLANS = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a plan's parameters are filled from, besides the variables."""
+
+    variables: Mapping[str, Any]
+    moment: Moment
+    self_id: UUID | None
+    ids: Sequence[Any] = ()
+    held: object = None
+
+
+Recipe = Callable[[Facts], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A statement's text and how to fill it in."""
+
+    sql: str
+    recipes: tuple[Recipe, ...]
+    compiled: Compiled
+
+    def parameters(self, facts: Facts) -> list[Any]:
+        """The driver's parameters for one request."""
+        return [recipe(facts) for recipe in self.recipes]
+
+
+@dataclass(frozen=True, slots=True)
+class FieldFailure:
+    """A plugin's field that could not be computed; it is null in the answer."""
+
+    path: tuple[Any, ...]
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """JSON as the database wrote it (or as filled in by batch fields), and what failed in it."""
+
+    json: bytes | str
+    failures: tuple[FieldFailure, ...] = ()
+
+
+class Plans:
+    """The bounded cache of one schema's plans. Shared by all requests; nothing in it belongs to one."""
+
+    def __init__(self, model: Model, dialect: Any, limit: int = PLANS) -> None:
+        self.model = model
+        self.dialect = dialect
+        self.limit = limit
+        self.hits = self.misses = 0
+        self._plans: OrderedDict[Any, tuple[Operation, Plan]] = OrderedDict()
+        self._operations: OrderedDict[int, Operation] = OrderedDict()
+
+    def operation(self, schema: Any, node: Any, fragments: Mapping[str, Any]) -> Operation:
+        """What is known of an operation; the same parsed document gives the same one."""
+        found = self._operations.get(id(node))
+        if found is None or found.node is not node:
+            found = self._operations[id(node)] = read_operation(schema, node, fragments)
+            if len(self._operations) > self.limit:
+                self._operations.popitem(last=False)
+        return found
+
+    def root(
+        self, operation: Operation, bound: BoundField, details: list[FieldDetails], key: str, variables: Mapping[str, Any], grants: Grants,
+        excluded: frozenset[str] = frozenset(),
+    ) -> Plan:
+        """The plan of a root field."""
+        return self._get(
+            operation, (bound.parent, key), variables, grants, excluded, lambda compiler: compiler.root(bound, details)
+        )
+
+    def held(
+        self, operation: Operation, bound: BoundField, details: list[FieldDetails], held: object, variables: Mapping[str, Any], grants: Grants,
+    ) -> Plan:
+        """The plan of a compiled field on an object that Python holds."""
+        nodes = tuple(id(detail.node) for detail in details)
+        return self._get(
+            operation, (bound.parent, nodes), variables, grants, frozenset(), lambda compiler: compiler.root(bound, details, Held(held))
+        )
+
+    def refs(
+        self, operation: Operation, type_name: str, details: list[FieldDetails], variables: Mapping[str, Any], grants: Grants,
+        excluded: frozenset[str] = frozenset(),
+    ) -> Plan:
+        """The plan for rows named by Python, by key."""
+        nodes = tuple(id(detail.node) for detail in details)
+        ids = sa.bindparam("ids", type_=ListOf(sa.Uuid()), unique=False)
+        return self._get(
+            operation, (type_name, nodes), variables, grants, excluded, lambda compiler: compiler.refs(type_name, ids, details)
+        )
+
+    def _get(
+        self, operation: Operation, place: Any, variables: Mapping[str, Any], grants: Grants, excluded: frozenset[str],
+        compile_: Callable[[Compiler], Compiled],
+    ) -> Plan:
+        key = (id(operation), place, grants, excluded, shape(operation, variables))
+        found = self._plans.get(key)
+        if found is not None:
+            self.hits += 1
+            self._plans.move_to_end(key)
+            return found[1]
+        self.misses += 1
+        selection = Selection(self.model, operation, variables)
+        compiler = Compiler(self.model, self.dialect.name, selection, grants, excluded)
+        plan = finish(compile_(compiler), self.dialect)
+        self._plans[key] = (operation, plan)
+        if len(self._plans) > self.limit:
+            self._plans.popitem(last=False)
+        return plan
+
+    def __len__(self) -> int:
+        return len(self._plans)
+
+
+def finish(compiled: Compiled, dialect: Any) -> Plan:
+    """The statement's text, and for each of its parameters where its value comes from."""
+    text = compiled.statement.compile(dialect=dialect)
+    names: Sequence[str] = text.positiontup or ()
+    return Plan(str(text), tuple(_recipe(text.binds[name], compiled, dialect) for name in names), compiled)
+
+
+def _recipe(bind: Any, compiled: Compiled, dialect: Any) -> Recipe:
+    processor = bind.type.dialect_impl(dialect).bind_processor(dialect)
+    process = processor or (lambda value: value)
+    if isinstance(bind, Value):
+        slot, convert = bind.slot, bind.convert
+        if convert is None:
+            return lambda facts: process(slot.read(facts.variables))
+        return lambda facts: process(_converted(convert, slot.read(facts.variables), facts.moment))
+    if bind.key == "now":
+        first = compiled.first_now
+        if first is None:
+            return lambda facts: process(facts.moment.now)
+        return lambda facts: process(_first_instant(first, facts))
+    if bind.key == "today":
+        return lambda facts: process(facts.moment.today)
+    if bind.key == "currency":
+        return lambda facts: process(facts.moment.currency)
+    if bind.key == "self":
+        return lambda facts: process(facts.self_id)
+    if bind.key.startswith(HELD):
+        name = bind.key.removeprefix(HELD)
+        return lambda facts: process(getattr(facts.held, name))
+    if bind.key == "ids":
+        return lambda facts: process(list(facts.ids))
+    constant = process(bind.effective_value)
+    return lambda _facts: constant
+
+
+def _converted(convert: Convert, value: Any, moment: Moment) -> Any:
+    return None if value is None else convert(value, moment)
+
+
+def _first_instant(value: Value, facts: Facts) -> datetime:
+    assert value.convert is not None
+    try:
+        return datetime.fromisoformat(value.convert(value.slot.read(facts.variables), facts.moment))
+    except (ValueError, TypeError):
+        raise ScrmError("INVALID_CURSOR", "the cursor is not one of this list; use the endCursor of its last page") from None
+
+
+async def run(plan: Plan, snapshot: Snapshot, facts: Facts, info: BatchInfo) -> Answer:
+    """Run a root's plan."""
+    found = await snapshot.fetch(plan.sql, plan.parameters(facts))
+    value = found[0][0]
+    failures = tuple(FieldFailure(path, owner) for path, owner in plan.compiled.failed)
+    if value is None or value == "null":
+        return Answer(b"null")
+    if not plan.compiled.batches:
+        return Answer(value, failures)
+    tree = orjson.loads(value)
+    failed = await fill([tree], plan.compiled.batches, facts, info)
+    return Answer(orjson.dumps(tree), (*failures, *failed))
+
+
+async def run_refs(plan: Plan, snapshot: Snapshot, facts: Facts, info: BatchInfo) -> tuple[dict[Any, bytes | str], tuple[FieldFailure, ...]]:
+    """Run a plan for named rows: JSON by key."""
+    found = {_key(row[0]): row[1] for row in await snapshot.fetch(plan.sql, plan.parameters(facts))}
+    failures = tuple(FieldFailure(path, owner) for path, owner in plan.compiled.failed)
+    if not plan.compiled.batches:
+        return found, failures
+    trees = {key: orjson.loads(value) for key, value in found.items()}
+    failed = await fill(list(trees.values()), plan.compiled.batches, facts, info)
+    return {key: orjson.dumps(tree) for key, tree in trees.items()}, (*failures, *failed)
+
+
+def _key(value: Any) -> UUID:
+    return value if isinstance(value, UUID) else UUID(hex=str(value))
+
+
+async def fill(trees: Sequence[Any], batches: Sequence[BatchCall], facts: Facts, info: BatchInfo) -> list[FieldFailure]:
+    """Call each batch function once and put its values where they belong."""
+    failures = []
+    for call in batches:
+        places: list[tuple[dict[str, Any], tuple[Any, ...]]] = []
+        for tree in trees:
+            _places(tree, call.path, (), places)
+        failure = await _fill_one(call, places, facts, info)
+        if failure is not None:
+            failures.append(failure)
+    return failures
+
+
+async def _fill_one(
+    call: BatchCall, places: list[tuple[dict[str, Any], tuple[Any, ...]]], facts: Facts, info: BatchInfo
+) -> FieldFailure | None:
+    source = call.field.source
+    assert isinstance(source, BatchSource)
+    keyed = []
+    for target, path in places:
+        values = tuple(target.pop(name) for name in call.reserved)
+        keyed.append((target, values[0] if len(values) == 1 else values, path))
+    if not keyed:
+        return None
+    arguments = {name: value.slot.read(facts.variables) if isinstance(value, Value) else value for name, value in call.arguments.items()}
+    failure = None
+    try:
+        found = await source.load(list(dict.fromkeys(key for _, key, _ in keyed)), info, **arguments)
+        for target, key, _ in keyed:
+            target[call.key] = _checked(found.get(key), call.field)
+    except Exception:  # a plugin's own code: whatever it raised, the core's data must come out
+        for target, _, _ in keyed:
+            target[call.key] = None
+        failure = FieldFailure((*keyed[0][2], call.key), call.field.owner)
+    return failure
+
+
+_PYTHON: dict[str, Callable[[Any], bool]] = {
+    "text": lambda value: isinstance(value, str),
+    "enum": lambda value: isinstance(value, str),
+    "int": lambda value: isinstance(value, int) and not isinstance(value, bool) and -(2**31) <= value < 2**31,
+    "bigint": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "float": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+    "bool": lambda value: isinstance(value, bool),
+}
+
+
+def _checked(value: Any, field: BoundField) -> Any:
+    if value is None:
+        if not field.nullable:
+            raise TypeError(f"{field.parent}.{field.name} is never null, and its batch function gave none")
+        return None
+    value = getattr(value, "value", value)
+    if field.kind in _PYTHON and not _PYTHON[field.kind](value):
+        raise TypeError(f"{field.parent}.{field.name} got {type(value).__name__}; expected {field.kind}")
+    return str(value) if field.kind == "bigint" and abs(value) > 2**53 - 1 else value
+
+
+def _places(tree: Any, path: Sequence[str], at: tuple[Any, ...], places: list[tuple[dict[str, Any], tuple[Any, ...]]]) -> None:
+    if tree is None:
+        return
+    if not path:
+        places.append((tree, at))
+        return
+    step, rest = path[0], path[1:]
+    if step == "*":
+        for index, item in enumerate(tree):
+            _places(item, rest, (*at, index), places)
+    else:
+        _places(tree[step], rest, (*at, step), places)
+
+

@@ -1,0 +1,88 @@
+"""Fields that Python resolves: queries that no table answers, mutations, subscriptions. Each says its scope."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable
+from typing import Any
+
+import strawberry
+
+from scrm.errors import ScrmError, UserError
+from scrm.graphql.scalars import JSON
+from scrm.graphql.sources import KEY, ResolverSource
+
+REFUSALS = ("FORBIDDEN", "UNAUTHENTICATED")
+
+
+@strawberry.type(name="UserError", description="Something the caller can mend.")
+class UserErrorType:
+    code: str = strawberry.field(description="Stable code in UPPER_SNAKE_CASE.")
+    message: str = strawberry.field(description="What is wrong and the way out, in words.")
+    path: list[str] | None = strawberry.field(description="Where in the input, as field names and indexes.", default=None)
+    params: JSON | None = strawberry.field(description="The values in play.", default=None)
+
+
+def as_graphql(error: UserError) -> UserErrorType:
+    """A UserError as the schema shows it."""
+    params = JSON(dict(error.params)) if error.params else None
+    return UserErrorType(code=error.code, message=error.message, path=list(error.path) or None, params=params)
+
+
+def errors_field() -> Any:
+    """The `errors` of a payload."""
+    return strawberry.field(description="What the caller can mend; empty when all went well.", default_factory=list)
+
+
+def _metadata(scope: str, weight: int) -> dict[Any, Any]:
+    return {KEY: ResolverSource(scope=scope, weight=weight)}
+
+
+def query(description: str, *, scope: str, weight: int = 1) -> Callable[[Callable[..., Any]], Any]:
+    """A field of Query that Python answers."""
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        return strawberry.field(resolver=function, description=description, metadata=_metadata(scope, weight))
+
+    return decorate
+
+
+def mutation(description: str, *, scope: str, weight: int = 10) -> Callable[[Callable[..., Any]], Any]:
+    """A mutation. A `ScrmError` that it raises becomes its payload's `errors`, so the payload's other fields have defaults."""
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        @functools.wraps(function)
+        async def resolve(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return await function(*args, **kwargs)
+            except ScrmError as error:
+                if error.code in REFUSALS:
+                    raise
+                return _payload(function)(errors=[as_graphql(error.as_user_error())])
+
+        made = strawberry.mutation(resolver=resolve, description=description, metadata=_metadata(scope, weight))
+        for argument in made.arguments:
+            argument.description = argument.description or "What to do."
+        return made
+
+    return decorate
+
+
+@functools.lru_cache(maxsize=512)
+def _payload(function: Callable[..., Any]) -> Any:
+    returns = typing.get_type_hints(function)["return"]
+    options = [option for option in typing.get_args(returns) if option is not type(None)] or [returns]
+    return options[0]
+
+
+def subscription(description: str, *, scope: str, weight: int = 10) -> Callable[[Callable[..., Any]], Any]:
+    """A subscription: an async generator."""
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        if not inspect.isasyncgenfunction(function):
+            raise TypeError(f"the subscription {function.__qualname__} is not an async generator")
+        return strawberry.subscription(resolver=function, description=description, metadata=_metadata(scope, weight))
+
+    return decorate

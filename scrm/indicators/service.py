@@ -1,0 +1,325 @@
+"""The core's indicators: named series over business days, each list of periods answered by one statement.
+
+An indicator is one or two measures. A measure is SQL on a row of periods (`[opens, closes)`); it sees the log up to an
+instant and, if asked, one channel with its children.
+"""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+
+from scrm.channels.models import channels
+from scrm.channels.service import MAX_DEPTH
+from scrm.channels.stats import LOST_TYPES, subtree, within
+from scrm.db import Id, Tx
+from scrm.events.models import events
+from scrm.plugin import Indicator, IndicatorUnit, Period, Ratio
+from scrm.rowset import row_set
+from scrm.sql import json_text
+from scrm.users.models import users
+from scrm.users.seen import shows_person_where
+
+CHURN_DAYS = 90
+
+CONTENT_INTERACTIONS = ("content.liked", "content.shared", "content.commented")
+INTERACTIONS = (*CONTENT_INTERACTIONS, "message.received", "group.spoke")
+_REACHED, _LEFT = ("user.followed", "group.joined"), LOST_TYPES
+
+
+class plus_days(FunctionElement[date]):
+    """`plus_days(date, n)`: the day `n` days later."""
+
+    type = sa.Date()
+    inherit_cache = True
+
+
+@compiles(plus_days, "postgresql")
+def _plus_days_postgresql(element: plus_days, compiler: Any, **kw: Any) -> str:
+    day, count = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"({day} + {count})"
+
+
+@compiles(plus_days, "sqlite")
+def _plus_days_sqlite(element: plus_days, compiler: Any, **kw: Any) -> str:
+    day, count = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"date({day}, {count} || ' days')"
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a series may see: the log up to an instant (its business day is `today`), and one channel with its children or all."""
+
+    as_of: datetime
+    today: date
+    channel_id: uuid.UUID | None
+
+    def sees(self, table: Any = events) -> sa.ColumnElement[bool]:
+        """The condition on rows of the log."""
+        known = table.c.occurred_at <= self.as_of
+        return known if self.channel_id is None else sa.and_(known, table.c.channel_id.in_(self.channels()))
+
+    def channels(self) -> sa.Select[Any]:
+        """The ids of the channel and of those below it."""
+        return subtree(SimpleNamespace(c=SimpleNamespace(id=sa.literal(self.channel_id, Id))))
+
+
+Measure = Callable[[Scope, sa.FromClause], sa.ColumnElement[int]]
+"""SQL on a row of periods."""
+
+
+def series(
+    numerator: Measure,
+    denominator: Measure | None,
+    zone: ZoneInfo,
+    tx: Tx,
+    periods: Sequence[Period],
+    channel_id: uuid.UUID | None,
+    as_of: datetime,
+) -> list[Ratio]:
+    """One `Ratio` per period, in order; one statement whatever their number."""
+    if not periods:
+        return []
+    scope = Scope(as_of, as_of.astimezone(zone).date(), channel_id)
+    rows = [{"n": n, "opens": period.start, "closes": period.end} for n, period in enumerate(periods)]
+    span = row_set(tx, "period", {"n": sa.Integer(), "opens": sa.Date(), "closes": sa.Date()}, rows)
+    below = denominator(scope, span) if denominator is not None else sa.null()
+    found = tx.rows(sa.select(numerator(scope, span).label("above"), below.label("below")).select_from(span).order_by(span.c.n))
+    return [Ratio(int(row.above), int(row.below) if row.below is not None else None) for row in found]
+
+
+# ---- measures
+
+
+def count_events(*types: str) -> Measure:
+    """How many events of these types."""
+
+    def measure(scope: Scope, period: sa.FromClause) -> sa.ColumnElement[int]:
+        return _of_events(sa.func.count(), scope, period, events.c.type.in_(types))
+
+    return measure
+
+
+def distinct_users(condition: sa.ColumnElement[bool]) -> Measure:
+    """How many users have such an event."""
+
+    def measure(scope: Scope, period: sa.FromClause) -> sa.ColumnElement[int]:
+        return _of_events(sa.func.count(sa.distinct(events.c.user_id)), scope, period, condition)
+
+    return measure
+
+
+def net_revenue(currency: str) -> Measure:
+    """Paid less refunded, minor units of the business currency; other currencies are left out."""
+
+    def measure(scope: Scope, period: sa.FromClause) -> sa.ColumnElement[int]:
+        signed = sa.case((events.c.type == "order.refunded", -events.c.amount_minor), else_=events.c.amount_minor)
+        total = sa.cast(sa.func.coalesce(sa.func.sum(signed), 0), sa.BigInteger())
+        money = sa.and_(events.c.type.in_(("order.paid", "order.refunded")), events.c.currency == currency)
+        return _of_events(total, scope, period, money)
+
+    return measure
+
+
+def _of_events(what: Any, scope: Scope, period: sa.FromClause, condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
+    seen = sa.and_(condition, within(events, period.c.opens, period.c.closes), scope.sees())
+    return sa.select(what).select_from(events).where(seen).correlate(period).scalar_subquery()
+
+
+def joined_users(scope: Scope, period: sa.FromClause) -> sa.ColumnElement[int]:
+    """Users whose first event falls in the period."""
+    days = _first_days(scope)
+    return _count(days, period, days.c.day >= period.c.opens, days.c.day < period.c.closes)
+
+
+def users_at_start(scope: Scope, period: sa.FromClause) -> sa.ColumnElement[int]:
+    """Users whose first event is before the period."""
+    days = _first_days(scope)
+    return _count(days, period, days.c.day < period.c.opens)
+
+
+def reachable_at_start(scope: Scope, period: sa.FromClause) -> sa.ColumnElement[int]:
+    """Users who followed or were in a group when the period began."""
+    return _reachable(scope, period, period.c.opens)
+
+
+def reachable_at_end(scope: Scope, period: sa.FromClause) -> sa.ColumnElement[int]:
+    """Users who followed or were in a group when the period ended."""
+    return _reachable(scope, period, period.c.closes)
+
+
+def churned_buyers(scope: Scope, period: sa.FromClause) -> sa.ColumnElement[int]:
+    """Buyers whose 90th day without a purchase falls in the period and has come."""
+    bought = _purchase_days(scope)
+    due = plus_days(bought.c.day, CHURN_DAYS)
+    quiet = sa.or_(bought.c.following.is_(None), bought.c.following > due)
+    return _count_users(bought, period, due >= period.c.opens, due < period.c.closes, due <= scope.today, quiet)
+
+
+def buyers_at_start(scope: Scope, period: sa.FromClause) -> sa.ColumnElement[int]:
+    """Buyers with a purchase in the 90 days before the period."""
+    bought = _purchase_days(scope)
+    since = plus_days(period.c.opens, -CHURN_DAYS)
+    return _count_users(bought, period, bought.c.day >= since, bought.c.day < period.c.opens)
+
+
+def repeat_buyers(scope: Scope, period: sa.FromClause) -> sa.ColumnElement[int]:
+    """Buyers of the period who had bought on an earlier day."""
+    bought = _purchase_days(scope)
+    inside = (bought.c.day >= period.c.opens, bought.c.day < period.c.closes)
+    return _count_users(bought, period, *inside, bought.c.day > bought.c.earliest)
+
+
+def _count(table: sa.FromClause, period: sa.FromClause, *conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
+    return sa.select(sa.func.count()).select_from(table).where(*conditions).correlate(period).scalar_subquery()
+
+
+def _count_users(table: sa.FromClause, period: sa.FromClause, *conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
+    people = sa.func.count(sa.distinct(table.c.user_id))
+    return sa.select(people).select_from(table).where(*conditions).correlate(period).scalar_subquery()
+
+
+def _once(statement: sa.Select[Any], name: str) -> sa.CTE:
+    """Computed once for all periods."""
+    return statement.cte(name).prefix_with("MATERIALIZED")
+
+
+def _first_days(scope: Scope) -> sa.CTE:
+    mine = sa.select(events.c.business_date).where(events.c.user_id == users.c.id, events.c.occurred_at <= scope.as_of)
+    day = mine.order_by(events.c.occurred_at, events.c.id).limit(1).correlate(users).scalar_subquery()
+    statement = sa.select(users.c.id, day.label("day")).where(users.c.merged_into.is_(None))
+    if scope.channel_id is not None:
+        statement = statement.where(users.c.acquisition_channel_id.in_(scope.channels()))
+    return _once(statement, "first_days")
+
+
+def _purchase_days(scope: Scope) -> sa.CTE:
+    paid = sa.and_(events.c.type == "order.paid", events.c.user_id.is_not(None), scope.sees())
+    days = sa.select(events.c.user_id, events.c.business_date.label("day")).where(paid).distinct().subquery("days")
+    after = sa.func.lead(days.c.day, type_=sa.Date()).over(partition_by=days.c.user_id, order_by=days.c.day)
+    first = sa.func.min(days.c.day, type_=sa.Date()).over(partition_by=days.c.user_id)
+    return _once(sa.select(days.c.user_id, days.c.day, after.label("following"), first.label("earliest")), "purchase_days")
+
+
+def _reachable(scope: Scope, period: sa.FromClause, moment: sa.ColumnElement[date]) -> sa.ColumnElement[int]:
+    spans = _reach_spans(scope)
+    lasting = sa.or_(spans.c.until.is_(None), spans.c.until >= moment)
+    conditions = [spans.c.since < moment, lasting]
+    if scope.channel_id is not None:
+        conditions.append(spans.c.channel_id.in_(scope.channels()))
+    return _count_users(spans, period, *conditions)
+
+
+def _reach_spans(scope: Scope) -> sa.CTE:
+    """Since when somebody can be reached through an account or a group, and the day of the next word on that."""
+    levels = [channels.alias(f"level_{n}") for n in range(MAX_DEPTH)]
+    source: sa.FromClause = events.outerjoin(levels[0], levels[0].c.id == events.c.channel_id)
+    for below, above in itertools.pairwise(levels):
+        source = source.outerjoin(above, above.c.id == below.c.parent_id)
+    root = sa.func.coalesce(*(level.c.id for level in reversed(levels)))
+    in_group = events.c.type.in_(("group.joined", "group.left"))
+    group = sa.case((in_group, json_text(events.c.properties, sa.literal("groupId"))))
+    place = [events.c.user_id, in_group, root, group]
+    following = sa.func.lead(events.c.business_date, type_=sa.Date())
+    word = sa.select(
+        events.c.user_id,
+        events.c.channel_id,
+        events.c.type,
+        events.c.business_date.label("since"),
+        following.over(partition_by=place, order_by=[events.c.occurred_at, events.c.id]).label("until"),
+    ).select_from(source)
+    known = sa.and_(events.c.type.in_((*_REACHED, *_LEFT)), events.c.user_id.is_not(None), events.c.occurred_at <= scope.as_of)
+    words = word.where(known).subquery("words")
+    return _once(sa.select(words).where(words.c.type.in_(_REACHED)), "reach_spans")
+
+
+# ---- the list
+
+
+def core_indicators(currency: str, zone: ZoneInfo) -> tuple[Indicator, ...]:
+    """Every indicator that core offers, with its definition in words."""
+    active, buyers = distinct_users(shows_person_where()), distinct_users(events.c.type == "order.paid")
+    interacting, lost = distinct_users(events.c.type.in_(INTERACTIONS)), distinct_users(events.c.type.in_(LOST_TYPES))
+    refunded = distinct_users(events.c.type == "order.refunded")
+    content, read = count_events(*CONTENT_INTERACTIONS), count_events("content.read")
+
+    def one(
+        key: str,
+        name: str,
+        definition: str,
+        better: bool | None,
+        above: Measure,
+        below: Measure | None = None,
+        unit: str | None = None,
+    ) -> Indicator:
+        kind = IndicatorUnit(unit) if unit else IndicatorUnit.COUNT if below is None else IndicatorUnit.RATE
+        return Indicator(key, name, kind, definition, partial(series, above, below, zone), better)
+
+    return (
+        one("new_users", "New users", "users whose first event falls in the period", True, joined_users),
+        one("growth_rate", "Growth rate", "new users ÷ users at the start", True, joined_users, users_at_start),
+        one("active_users", "Active users", "distinct users who did something", True, active),
+        one(
+            "interaction_rate",
+            "Interaction rate",
+            "distinct users who liked, shared, commented, wrote or spoke ÷ users reachable at the end",
+            True,
+            interacting,
+            reachable_at_end,
+        ),
+        one(
+            "content_interaction_rate",
+            "Content interaction rate",
+            "content likes, shares and comments ÷ content reads",
+            True,
+            content,
+            read,
+        ),
+        one(
+            "unfollow_rate",
+            "Unfollow rate",
+            "distinct users who unfollowed or left a group ÷ users reachable at the start",
+            False,
+            lost,
+            reachable_at_start,
+        ),
+        one(
+            "churn_rate",
+            "Churn rate",
+            "buyers whose 90th day without a purchase falls in the period ÷ buyers of the 90 days before the start",
+            False,
+            churned_buyers,
+            buyers_at_start,
+        ),
+        one("conversion_rate", "Conversion rate", "distinct buyers ÷ active users", True, buyers, active),
+        one(
+            "repurchase_rate",
+            "Repurchase rate",
+            "distinct buyers who had bought on an earlier day ÷ distinct buyers",
+            True,
+            repeat_buyers,
+            buyers,
+        ),
+        one("refund_user_rate", "Refund user rate", "distinct refunded users ÷ distinct buyers", False, refunded, buyers),
+        one(
+            "dispute_rate",
+            "Dispute rate",
+            "disputes ÷ paid orders",
+            False,
+            count_events("dispute.opened"),
+            count_events("order.paid"),
+        ),
+        one("complaints", "Complaints", "complaints filed", False, count_events("complaint.filed")),
+        one("revenue", "Revenue", "paid − refunded, in the business currency", True, net_revenue(currency), unit="MONEY"),
+    )

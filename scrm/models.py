@@ -1,0 +1,76 @@
+"""Tables that belong to no room of the core: keys, audit, jobs, outbox, imports."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, UniqueConstraint
+
+from scrm.db import Id, Instant, Json, Text, metadata
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("hash", LargeBinary, nullable=False, comment="keyed BLAKE2b of the key; the key itself is shown once and never kept"),
+    Column("scopes", Json, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant),
+    Column("revoked_at", Instant),
+    UniqueConstraint("hash"),
+    UniqueConstraint("name"),
+)
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("at", Instant, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text),
+    Column("detail", Json, nullable=False, comment="names of fields, never personal values"),
+    Index("ix_audit_log_at", "at"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("next_run_at", Instant, nullable=False),
+    Column("last_run_at", Instant),
+    Column("last_error", Text),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("plugin", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("payload", Json, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("error", Text),
+    Column("created_at", Instant, nullable=False),
+    Column("next_attempt_at", Instant),
+    Index("ix_outbox_next_attempt_at", "state", "next_attempt_at"),
+)
+
+imports = Table(
+    "imports",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("fingerprint", Text, nullable=False, comment="of the file and its mapping; a second run of the same resumes or is counted again"),
+    Column("rows_read", BigInteger, nullable=False),
+    Column("rows_total", BigInteger),
+    Column("accepted", BigInteger, nullable=False),
+    Column("duplicates", BigInteger, nullable=False),
+    Column("rejected", BigInteger, nullable=False),
+    Column("started_at", Instant, nullable=False),
+    Column("finished_at", Instant),
+    Column("error", Text),
+    Index("ix_imports_fingerprint", "fingerprint"),
+)

@@ -1,0 +1,262 @@
+"""What a plugin brings, as data. `contribute()` returns a `Contribution`; the host checks it, composes it, and only then runs any of it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pluggy
+import sqlalchemy as sa
+from pydantic import BaseModel, ConfigDict
+
+from scrm.db import Tx
+from scrm.errors import UserError
+from scrm.events.records import Announcement, Event
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+PROJECT = "scrm"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+class Rules(BaseModel):
+    """Base of a plugin's rules: what its handlers compute with. Kept in the log, so never a secret; only grows, with defaults."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Wiring(BaseModel):
+    """Base of a plugin's wiring: addresses, secrets (`SecretStr`), intervals. From the file and the environment, never in the log."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NoRules(Rules):
+    """For a plugin without rules."""
+
+
+class NoWiring(Wiring):
+    """For a plugin without wiring."""
+
+
+class HandlerTx(Tx):
+    """The transaction that a handler writes its own tables in; the cursor moves in the same one."""
+
+    def announce(self, announcement: Announcement) -> uuid.UUID:
+        """Record an event as an effect of the one being handled; doing it again changes nothing. Returns its id."""
+        raise NotImplementedError
+
+    def send(self, kind: str, payload: Mapping[str, Any], *, cause: Event, key: str = "0") -> None:
+        """Put something into the outbox for the plugin's deliverer; nothing is sent for history that is being filled in."""
+        raise NotImplementedError
+
+    def history(
+        self, types: Sequence[str], *, until: Event, users: Sequence[uuid.UUID] | None = None, since: datetime | None = None
+    ) -> sa.Subquery:
+        """The log up to the position of `until` and its `occurred_at`, as a table to select from: for events that carry time, such as reviews."""
+        raise NotImplementedError
+
+
+HandlerFunction = Callable[[HandlerTx, Sequence[Event], Any], None]
+"""`handle(tx, events, rules)`: load → fold → store. A plain function of its events, its own tables and its rules."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """Reads these event types, in batches of at most 500, in the order of the log."""
+
+    types: tuple[str, ...]
+    handle: HandlerFunction
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What a decision decided, with everything it chose; becomes the properties of its event."""
+
+    user_id: uuid.UUID | None
+    properties: Mapping[str, Any]
+    amount_minor: int | None = None
+    currency: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Something a caller must be answered at once. `decide(tx, input, rules, at)` locks, reads the plugin's own tables and says the fact
+    or what is wrong; the host records the fact as an event of `event_type` and applies the plugin's own handler, in one transaction.
+    `tx` reads and locks; writing is the handler's. `input` is a mapping that JSON can hold: it is compared when a key is used again.
+    """
+
+    name: str
+    event_type: str
+    decide: Callable[[Tx, Mapping[str, Any], Any, datetime], Fact | UserError]
+
+
+@dataclass(frozen=True, slots=True)
+class EventType:
+    """A registered event type. `payload` is a msgspec/pydantic-free JSON Schema of the properties; `personal` names properties about a person."""
+
+    name: str
+    description: str
+    payload: Mapping[str, Any] = field(default_factory=lambda: {"type": "object"})
+    personal: tuple[str, ...] = ()
+    without_user: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """A permission that a key may have, `noun:read` or `noun:write`."""
+
+    name: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewFact:
+    """An event that a job records; `key` makes it once: the same key again changes nothing."""
+
+    type: str
+    key: str
+    properties: Mapping[str, Any]
+    occurred_at: datetime
+    user_id: uuid.UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Runs on a schedule, once however many workers there are. `run(tx, due, rules)` says which events to record.
+
+    `every` is an interval or a cron line in the business zone.
+    """
+
+    name: str
+    every: timedelta | str
+    run: Callable[[Tx, datetime, Any], Sequence[NewFact]]
+
+
+class IndicatorUnit(StrEnum):
+    """What an indicator's number counts."""
+
+    COUNT = "COUNT"
+    RATE = "RATE"
+    MONEY = "MONEY"
+    POINTS = "POINTS"
+    MULTIPLE = "MULTIPLE"
+    INDEX = "INDEX"
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """One half-open span of business days, `[start, end)`."""
+
+    start: date
+    end: date
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """An indicator's value for one period; a rate's denominator may be 0, then the value is null."""
+
+    numerator: int
+    denominator: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Indicator:
+    """A named series. `series(tx, periods, channel_id, as_of)` returns one `Ratio` per period, in order."""
+
+    key: str
+    name: str
+    unit: IndicatorUnit
+    definition: str
+    series: Callable[[Tx, Sequence[Period], uuid.UUID | None, datetime], Sequence[Ratio]]
+    higher_is_better: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """An HTTP endpoint under `/plugins/<name>/`. `public=True` where it checks its own signature; else it needs a key with `scope`."""
+
+    path: str
+    methods: tuple[str, ...]
+    endpoint: Callable[[Request], Awaitable[Response]]
+    scope: str | None = None
+    public: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command under `scrm <plugin name> …`: a function with typed parameters and a docstring, as typer takes it."""
+
+    name: str
+    run: Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Deliverer:
+    """Sends one kind of outbox message; raising means trying again later."""
+
+    kind: str
+    deliver: Callable[[Mapping[str, Any], Any], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """Everything a plugin adds, listed. Nothing here has run yet."""
+
+    name: str
+    version: str
+    description: str = ""
+    scrm: str = ">=0.1"
+    requires: Sequence[str] = ()
+    after: Sequence[str] = ()
+    rules: type[Rules] = NoRules
+    wiring: type[Wiring] = NoWiring
+    tables: sa.MetaData | None = None
+    migrations: Path | None = None
+    types: Sequence[type] = ()
+    extends: Sequence[type] = ()
+    query: Sequence[type] = ()
+    mutation: Sequence[type] = ()
+    subscription: Sequence[type] = ()
+    filters: Sequence[type] = ()
+    orderings: Sequence[type] = ()
+    event_types: Sequence[EventType] = ()
+    handlers: Sequence[Handler] = ()
+    decisions: Sequence[Decision] = ()
+    jobs: Sequence[Job] = ()
+    scopes: Sequence[Scope] = ()
+    indicators: Sequence[Indicator] = ()
+    commands: Sequence[Command] = ()
+    routes: Sequence[Route] = ()
+    deliverers: Sequence[Deliverer] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What a plugin says of itself."""
+
+    ok: bool
+    detail: str = ""
+
+
+class PluginContext(Protocol):
+    """What a plugin may use while the server runs."""
+
+    @property
+    def wiring(self) -> Any: ...
+    @property
+    def clock(self) -> Callable[[], datetime]: ...
+    async def read(self, function: Callable[..., Any], *args: Any) -> Any: ...
+
+
+Lifespan = Callable[[PluginContext], AbstractAsyncContextManager[None]]
+LifespanResult = AsyncIterator[None]

@@ -1,0 +1,120 @@
+"""Bringing a database up to what is installed: migrations, the catalogue of event types, places in the log, rules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import sqlalchemy as sa
+
+from scrm import migrate
+from scrm.config import Settings
+from scrm.db import Database, Tx, dumps
+from scrm.errors import StartupError
+from scrm.events.consumers import consumer_of, enable
+from scrm.events.log import core_event_types
+from scrm.events.rules import RuleChange, configure, current_rules, difference
+from scrm.loader import load_plugins, with_migrations
+from scrm.plugin import EventType
+from scrm.plugin_set import LoadState, PluginSet
+
+_KEEP_TYPE = sa.text(
+    "insert into event_types (type, owner, personal) values (:type, :owner, :personal)"
+    " on conflict (type) do update set owner = excluded.owner, personal = excluded.personal"
+).bindparams(sa.bindparam("personal", type_=sa.Text))
+_KEEP_TYPE_POSTGRESQL = sa.text(_KEEP_TYPE.text.replace(":personal", "cast(:personal as json)"))
+
+
+@dataclass(frozen=True)
+class Provisioned:
+    """What was done: per owner its migrations, per plugin the rules that changed."""
+
+    upgraded: Sequence[migrate.Upgraded]
+    rules: Mapping[str, Mapping[str, RuleChange]] = field(default_factory=dict)
+
+    @property
+    def problems(self) -> list[str]:
+        """Migrations that failed."""
+        return [one.error for one in self.upgraded if one.error is not None]
+
+
+async def provision(settings: Settings, plugins: PluginSet) -> Provisioned:
+    """Migrate, then let the database know the plugins' event types, their places in the log and their rules.
+
+    Doing it again changes nothing.
+
+    Raises: StartupError when the core's migrations fail.
+    """
+    upgraded = await migrate.upgrade(settings.database_url, plugins)
+    failed = {one.owner for one in upgraded if one.error is not None}
+    db = Database(settings.database_url)
+    working = plugins.without(dict.fromkeys(failed, (LoadState.MIGRATION_ERROR, "its migration failed")), db.clock())
+    try:
+        await db.write(keep_event_types, working)
+        await db.write(_enable, db, working, settings)
+        return Provisioned(upgraded, await apply_rules(db, working, settings))
+    finally:
+        await db.close()
+
+
+async def ready_plugins(settings: Settings, plugins: PluginSet | None = None) -> PluginSet:
+    """The plugins that can run on the database as it is.
+
+    Raises: StartupError when the core's tables are not up to date, or a plugin's are not while `on_plugin_error` is fail.
+    """
+    if plugins is None:
+        plugins = load_plugins(settings)
+    stands = await migrate.status(settings.database_url, plugins)
+    core = stands[0]
+    if core.problem is not None:
+        raise StartupError(f"the database does not fit this version of scrm: {core.problem}")
+    if core.pending:
+        raise StartupError(f"the database is not ready: {core.pending} migrations are pending; run scrm db upgrade")
+    db = Database(settings.database_url)
+    ready = with_migrations(plugins, stands, db.clock())
+    await db.close()
+    left_out = [
+        status for status in ready.statuses if status.name not in {one.name for one in ready} and plugins.get(status.name)
+    ]
+    if left_out and settings.on_plugin_error == "fail":
+        raise StartupError([f"plugin {status.name} is not ready: {status.reason}" for status in left_out])
+    return ready
+
+
+def all_event_types(plugins: PluginSet) -> dict[str, EventType]:
+    """Every registered event type by name."""
+    return {kind.name: kind for _, kind in _owned_types(plugins)}
+
+
+def keep_event_types(tx: Tx, plugins: PluginSet) -> None:
+    """Write down whose each event type is and what of it is personal: erasing a person needs it when the plugin is long gone."""
+    statement = _KEEP_TYPE if tx.dialect == "sqlite" else _KEEP_TYPE_POSTGRESQL
+    rows = [{"type": kind.name, "owner": owner, "personal": dumps(list(kind.personal))} for owner, kind in _owned_types(plugins)]
+    tx.execute(statement, rows)
+
+
+def _owned_types(plugins: PluginSet) -> Iterable[tuple[str, EventType]]:
+    yield from (("core", kind) for kind in core_event_types)
+    yield from ((plugin.name, kind) for plugin in plugins for kind in plugin.contribution.event_types)
+
+
+def _enable(tx: Tx, db: Database, plugins: PluginSet, settings: Settings) -> None:
+    for plugin in plugins:
+        enable(tx, consumer_of(plugin, settings), db.clock())
+
+
+async def apply_rules(db: Database, plugins: PluginSet, settings: Settings) -> dict[str, Mapping[str, RuleChange]]:
+    """Put the rules of the settings in force from here on; the differences, per plugin that has some."""
+    changed: dict[str, Mapping[str, RuleChange]] = {}
+    for plugin in plugins:
+        if plugin.contribution.rules.model_fields:
+            change = await db.write(configure, plugin.name, plugin.rules, at=db.clock(), zone=settings.zone)
+            if change:
+                changed[plugin.name] = change
+    return changed
+
+
+def rule_changes(tx: Tx, plugins: PluginSet) -> dict[str, Mapping[str, RuleChange]]:
+    """What `apply_rules` would change, without changing it."""
+    found = {plugin.name: difference(current_rules(tx, plugin.name), plugin.rules.model_dump(mode="json")) for plugin in plugins}
+    return {name: change for name, change in found.items() if change}

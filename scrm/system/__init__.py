@@ -1,0 +1,1 @@
+"""The system itself: plugins, consumers, imports, who is asking."""

@@ -1,0 +1,323 @@
+"""The system itself in GraphQL: who asks, what is enabled, how far the log is read, what is being imported."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Mapping
+from enum import Enum
+from typing import Annotated, Any, cast
+
+import strawberry
+
+from scrm import __version__
+from scrm.errors import ScrmError
+from scrm.events import consumers, parked
+from scrm.events.models import parked_events
+from scrm.events.sequencer import head
+from scrm.graphql.context import ANY_KEY, Context, Info
+from scrm.graphql.ids import global_id_of, node_id
+from scrm.graphql.resolvers import UserErrorType, errors_field, mutation, query
+from scrm.graphql.scalars import JSON, BigInt
+from scrm.graphql.sources import Connection, Mutation, Node, Query, column, expression, extend, filter_input, many, ref, rows, where
+from scrm.models import imports
+from scrm.plugin import EventType as RegisteredType
+from scrm.system import service
+from scrm.users.graphql import User
+from scrm.worker import living_workers
+
+
+@strawberry.enum(description="What a caller is.")
+class PrincipalKind(Enum):
+    KEY = strawberry.enum_value("KEY", description="An API key.")
+    TOKEN = strawberry.enum_value("TOKEN", description="A person's token.")
+
+
+@strawberry.type(description="Who is asking.")
+class Viewer:
+    name: str = strawberry.field(description="Name of the key or of the person.")
+    kind: PrincipalKind = strawberry.field(description="What the caller is.")
+    roles: list[str] = strawberry.field(description="Roles of the person; none for a key.")
+    scopes: list[str] = strawberry.field(description="What the caller may do; `*` is everything.")
+    pii: bool = strawberry.field(description="Whether personal values are shown.")
+    user: User | None = strawberry.field(description="The user a person's token names.", default=None)
+
+
+PluginState: Any = strawberry.enum(
+    Enum("PluginState", {name: strawberry.enum_value(name, description=words) for name, words in service.STATES.items()}),  # type: ignore[misc]
+    description="How far a plugin came.",
+)
+
+
+@strawberry.enum(description="What became of an event that a plugin failed on.")
+class PluginFailureState(Enum):
+    RETRYING = strawberry.enum_value("RETRYING", description="It is tried again by itself.")
+    DEAD = strawberry.enum_value("DEAD", description="It waits for retryPluginFailures.")
+    BEHIND = strawberry.enum_value("BEHIND", description="It waits for an earlier event of the same person.")
+    SKIPPED = strawberry.enum_value("SKIPPED", description="It was given up.")
+
+
+@rows(parked_events, scope="plugins:read", public=True)
+class PluginFailure:
+    """An event that a plugin could not apply."""
+
+    event_id: strawberry.ID = expression("The event's global id.", lambda failure: global_id_of("Event", failure.c.event_id))
+    position: BigInt = column("Its place in the log.")
+    state: PluginFailureState = column("What became of it.")
+    attempts: int = column("How often it was tried.")
+    error: str | None = column("What went wrong the last time, without personal values.")
+    parked_at: dt.datetime = column("When it was first set aside.")
+    next_attempt_at: dt.datetime | None = column("When it is tried again.")
+
+
+@strawberry.type(description="A plugin that is known here.")
+class Plugin:
+    name: str = strawberry.field(description="Name.")
+    version: str = strawberry.field(description="Version; empty while nothing of it was loaded.")
+    state: PluginState = strawberry.field(description="How far it came.")
+    reason: str | None = strawberry.field(description="Why it is in that state.")
+    since: dt.datetime = strawberry.field(description="Since when.")
+    requires: list[str] = strawberry.field(description="Plugins it cannot do without.")
+    types: list[str] = strawberry.field(description="Types it adds.")
+    fields: list[str] = strawberry.field(description="Fields it adds, as Type.field.")
+    event_types: list[str] = strawberry.field(description="Event types it registers.")
+    tables: list[str] = strawberry.field(description="Tables it owns.")
+
+    @strawberry.field(description="Its rules in force. Needs plugins:read.")
+    async def settings(self, info: Info) -> JSON:
+        _need(info.context, "plugins:read")
+        return JSON(await info.context.services.db.read(service.settings_of, info.context.services.plugins.get(self.name)))
+
+    @strawberry.field(description="JSON Schema of its rules. Needs plugins:read.")
+    def settings_schema(self, info: Info) -> JSON:
+        _need(info.context, "plugins:read")
+        plugin = info.context.services.plugins.get(self.name)
+        return JSON(plugin.contribution.rules.model_json_schema() if plugin else {})
+
+    @strawberry.field(description="The position up to which it has read the log. Needs plugins:read.")
+    async def cursor(self, info: Info) -> BigInt | None:
+        progress = await _progress(info.context, self.name)
+        return BigInt(progress.cursor) if progress else None
+
+    @strawberry.field(description="How many events it has not read yet. Needs plugins:read.")
+    async def lag(self, info: Info) -> BigInt | None:
+        progress = await _progress(info.context, self.name)
+        return BigInt(progress.lag) if progress else None
+
+    failures: Connection[PluginFailure] = many(
+        "Events it could not apply, oldest first.",
+        lambda plugin, failure: failure.c.plugin == plugin.c.name,
+        order=[parked_events.c.position],
+        scope="plugins:read",
+    )
+
+
+@strawberry.type(description="A registered event type.")
+class EventType:
+    name: str = strawberry.field(description="Name, as `noun.verb`.")
+    owner: str = strawberry.field(description="`core` or the plugin that registered it.")
+    description: str = strawberry.field(description="What it means.")
+    payload: JSON = strawberry.field(description="JSON Schema of its properties.")
+
+
+@strawberry.type(description="How far a reader of the log has come.")
+class Consumer:
+    plugin: str = strawberry.field(description="`core` or the plugin.")
+    state: PluginState = strawberry.field(description="Whether it reads.")
+    cursor: BigInt = strawberry.field(description="The position up to which it has read.")
+    lag: BigInt = strawberry.field(description="How many events it has not read yet.")
+    lag_seconds: int | None = strawberry.field(description="For how long it has been behind; null if it is not.")
+    backfill: float | None = strawberry.field(description="Share of the history read, 0 to 1; null if there was none.")
+
+
+@strawberry.type(description="How the system does.")
+class SystemStatus:
+    version: str = strawberry.field(description="Version of scrm.")
+    database: str = strawberry.field(description="`sqlite` or `postgresql`.")
+    head_position: BigInt = strawberry.field(description="The last position in the log.")
+    consumers: list[Consumer] = strawberry.field(description="Who reads the log.")
+    workers: int = strawberry.field(description="Workers that were seen within half a minute.")
+    currency: str = strawberry.field(description="The business currency.")
+    timezone: str = strawberry.field(description="The business zone.")
+
+
+@strawberry.enum(description="What is imported.")
+class ImportKind(Enum):
+    USERS = strawberry.enum_value("USERS", description="Users.")
+    EVENTS = strawberry.enum_value("EVENTS", description="Events.")
+
+
+@strawberry.enum(description="How far an import came.")
+class ImportState(Enum):
+    RUNNING = strawberry.enum_value("RUNNING", description="It is under way.")
+    INTERRUPTED = strawberry.enum_value("INTERRUPTED", description="It stopped half-way; run it again.")
+    DONE = strawberry.enum_value("DONE", description="The whole file was read.")
+    FAILED = strawberry.enum_value("FAILED", description="It could not go on; see error.")
+
+
+@filter_input
+class ImportFilter:
+    """Which imports; every field that is given must hold."""
+
+    kind: ImportKind | None = where("Of this kind.", lambda each, kind: each.c.kind == kind.value)
+    state: list[ImportState] | None = where("In these states.", lambda each, states: each.c.state.in_([state.value for state in states]))
+
+
+@rows(imports, scope="imports:read", public=True)
+class Import(Node):
+    """A file that was read in."""
+
+    name: str = column("Name of the file.")
+    kind: ImportKind = column("What is imported.")
+    state: ImportState = column("How far it came.")
+    rows_read: BigInt = column("Rows read so far.")
+    rows_total: BigInt | None = column("Rows in all, if that is known.")
+    accepted: BigInt = column("Rows recorded.")
+    duplicates: BigInt = column("Rows that had been recorded already.")
+    rejected: BigInt = column("Rows that were refused.")
+    started_at: dt.datetime = column("When it began.")
+    finished_at: dt.datetime | None = column("When it ended.")
+    error: str | None = column("Why it failed.")
+
+
+def _need(context: Context, scope: str) -> None:
+    if not context.grants.has(scope):
+        raise ScrmError("FORBIDDEN", f"this field needs the scope {scope}", params={"scope": scope})
+
+
+async def _progress(context: Context, name: str) -> consumers.Progress | None:
+    _need(context, "plugins:read")
+    return next((each for each in await context.services.db.read(consumers.progress) if each.plugin == name), None)
+
+
+def _plugin(context: Context, known: service.Known) -> Plugin:
+    added = context.plans.model.added_by(known.name)
+    return Plugin(
+        name=known.name,
+        version=known.version or "",
+        state=PluginState(known.state),
+        reason=known.reason,
+        since=known.since,
+        requires=list(known.requires),
+        types=added.types,
+        fields=added.fields,
+        event_types=list(known.event_types),
+        tables=list(known.tables),
+    )
+
+
+@extend(Query)
+class SystemQuery:
+    """The system itself, to read."""
+
+    imports: Connection[Import] | None = many("Files that were read in, newest first.", order=[imports.c.id.desc()], filter=ImportFilter, scope="imports:read")
+
+    @query("An object by its global id; null if there is none.", scope=ANY_KEY)
+    async def node(self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="Global id.")]) -> Node | None:
+        return await _node(info.context, id)
+
+    @query("Objects by their global ids, in order; null where there is none.", scope=ANY_KEY)
+    async def nodes(
+        self, info: Info, ids: Annotated[list[strawberry.ID], strawberry.argument(description="Global ids, at most 100.")]
+    ) -> list[Node | None] | None:
+        if len(ids) > 100:
+            raise ScrmError("INVALID_INPUT", f"nodes takes at most 100 ids; got {len(ids)}", path=("ids",))
+        return [await _node(info.context, each) for each in ids]
+
+    @query("Who is asking.", scope=ANY_KEY)
+    async def viewer(self, info: Info) -> Viewer | None:
+        caller = info.context.principal
+        kind = PrincipalKind.TOKEN if caller.user_id else PrincipalKind.KEY
+        user = ref(User, caller.user_id) if caller.user_id else None
+        return Viewer(name=caller.name, kind=kind, roles=[], scopes=sorted(caller.scopes), pii=caller.has("pii:read"), user=user)
+
+    @query("Event types that core and plugins registered.", scope="events:read")
+    async def event_types(self, info: Info) -> list[EventType] | None:
+        services = info.context.services
+        owners = {kind.name: plugin.name for plugin in services.plugins for kind in plugin.contribution.event_types}
+        return [_event_type(kind, owners) for _, kind in sorted(services.event_types.items())]
+
+    @query("Plugins that are known here.", scope=ANY_KEY)
+    async def plugins(self, info: Info) -> list[Plugin] | None:
+        context = info.context
+        known = await context.services.db.read(service.known_plugins, context.services.plugins)
+        return [_plugin(context, each) for each in known]
+
+    @query("How the system does.", scope="plugins:read")
+    async def system_status(self, info: Info) -> SystemStatus | None:
+        services, now = info.context.services, info.context.now
+        progress = await services.db.read(consumers.progress)
+        return SystemStatus(
+            version=__version__,
+            database=services.db.dialect,
+            head_position=BigInt(await services.db.read(head)),
+            consumers=[_consumer(each, now) for each in progress],
+            workers=await services.db.read(living_workers, now),
+            currency=services.settings.currency,
+            timezone=services.settings.timezone,
+        )
+
+
+def _event_type(kind: RegisteredType, owners: Mapping[str, str]) -> EventType:
+    return EventType(name=kind.name, owner=owners.get(kind.name, "core"), description=kind.description, payload=JSON(dict(kind.payload)))
+
+
+def _consumer(progress: consumers.Progress, now: dt.datetime) -> Consumer:
+    behind = int((now - progress.moved_at).total_seconds()) if progress.lag and progress.moved_at else None
+    return Consumer(
+        plugin=progress.plugin,
+        state=PluginState(progress.state),
+        cursor=BigInt(progress.cursor),
+        lag=BigInt(progress.lag),
+        lag_seconds=max(behind, 0) if behind is not None else None,
+        backfill=progress.backfill,
+    )
+
+
+async def _node(context: Context, id: str) -> Node | None:
+    model = context.plans.model
+    name = id.rpartition("_")[0]
+    type_ = next((type_ for type_, known in model.type_names.items() if known == name and known in model.rows and issubclass(type_, Node)), None)
+    if type_ is None:
+        raise ScrmError("INVALID_ID", f"the id {id!r} is of no type here; ids look like User_ and 32 hex digits", path=("id",))
+    key: uuid.UUID = node_id(name, id)
+    if name == "User":
+        key = await context.services.db.read(service.survivor, key)
+    return cast(Node, ref(type_, key))
+
+
+@strawberry.input(description="Failures of a plugin to try again.")
+class RetryPluginFailuresInput:
+    plugin: str = strawberry.field(description="The plugin, or `core`.")
+    event_ids: list[strawberry.ID] | None = strawberry.field(description="These events; all that failed unless said.", default=None)
+    skip: bool = strawberry.field(description="Give them up instead: they are never applied. Needs eventIds.", default=False)
+
+
+@strawberry.type(description="A plugin, or why not.")
+class PluginPayload:
+    plugin: Plugin | None = strawberry.field(description="The plugin as it is now.", default=None)
+    count: int = strawberry.field(description="How many events are tried again or given up.", default=0)
+    errors: list[UserErrorType] = errors_field()
+
+
+@extend(Mutation)
+class SystemMutation:
+    """The system itself, to change."""
+
+    @mutation("Try events again that a plugin failed on, or give them up.", scope="plugins:write")
+    async def retry_plugin_failures(self, info: Info, input: RetryPluginFailuresInput) -> PluginPayload | None:
+        context, services = info.context, info.context.services
+        known = {each.name: each for each in await services.db.read(service.known_plugins, services.plugins)}
+        if input.plugin != "core" and input.plugin not in known:
+            raise ScrmError("UNKNOWN_PLUGIN", f"no plugin is called {input.plugin!r}", path=("plugin",))
+        ids = [node_id("Event", each) for each in input.event_ids] if input.event_ids is not None else None
+        if input.skip and not ids:
+            raise ScrmError("INVALID_INPUT", "giving up needs eventIds", path=("eventIds",))
+        if input.skip:
+            for each in ids or []:
+                await services.db.write(parked.skip, input.plugin, each, at=context.now, actor=context.actor)
+            count = len(ids or [])
+        else:
+            count = await services.db.write(parked.retry, input.plugin, ids, at=context.now)
+        shown = _plugin(context, known[input.plugin]) if input.plugin in known else None
+        return PluginPayload(plugin=shown, count=count)

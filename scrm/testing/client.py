@@ -1,0 +1,77 @@
+"""An app in the test's own process, asked as a front end asks it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+import httpx2
+import orjson
+from pydantic import SecretStr
+from starlette.applications import Starlette
+
+from scrm.app import create_app
+from scrm.auth import create_key
+from scrm.config import Settings
+from scrm.graphql.context import Services
+from scrm.loader import PluginSet
+
+
+class Client:
+    """Asks an app with one key. `graphql` returns the whole answer, `data` only what was asked for, if nothing failed."""
+
+    def __init__(self, app: Starlette, http: httpx2.AsyncClient) -> None:
+        self.app = app
+        self.http = http
+
+    @property
+    def services(self) -> Services:
+        """What the app's resolvers use, for arranging a test."""
+        services: Services = self.app.state.services
+        return services
+
+    async def graphql(self, query: str, **variables: Any) -> dict[str, Any]:
+        """The answer to a GraphQL request."""
+        response = await self.http.post("/graphql", json={"query": query, "variables": variables})
+        answer: dict[str, Any] = orjson.loads(response.content)
+        return answer
+
+    async def data(self, query: str, **variables: Any) -> dict[str, Any]:
+        """The data of a GraphQL request that must not fail."""
+        answer = await self.graphql(query, **variables)
+        assert "errors" not in answer, answer["errors"]
+        data: dict[str, Any] = answer["data"]
+        return data
+
+    async def events(self, events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """The answer of the bulk door."""
+        response = await self.http.post("/events", json=list(events))
+        answer: dict[str, Any] = orjson.loads(response.content)
+        return answer
+
+    async def key(self, *scopes: str, name: str = "other") -> str:
+        """A new key with these scopes."""
+        services = self.services
+        secret = self.app.state.keys.secret
+        return await services.db.write(create_key, secret, name, scopes, at=services.db.clock(), actor="test")
+
+    def with_key(self, key: str | None) -> Client:
+        """The same app asked with another key, or with none."""
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        transport = httpx2.ASGITransport(self.app)
+        return Client(self.app, httpx2.AsyncClient(transport=transport, base_url="http://test", headers=headers))
+
+
+@asynccontextmanager
+async def serving(
+    url: str, plugins: PluginSet | None = None, *, clock: Callable[[], datetime] | None = None, **settings: Any
+) -> AsyncIterator[Client]:
+    """An app on a migrated database with a key that may do everything; no worker runs beside it."""
+    chosen = Settings(database_url=url, secret_key=SecretStr("for tests only " * 4), **settings)
+    app = create_app(chosen, plugins=plugins or PluginSet(), clock=clock)
+    async with app.router.lifespan_context(app):
+        first = Client(app, httpx2.AsyncClient())
+        client = first.with_key(await first.key("*", name="test"))
+        yield client

@@ -1,0 +1,34 @@
+"""What the core itself does when it reads the log: one handler for whatever happens."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from scrm.events.consumers import EVERY
+from scrm.events.records import Event
+from scrm.plugin import Handler, HandlerTx
+from scrm.tags.handlers import follow_rules
+from scrm.users.seen import follow_seen
+from scrm.users.service import find_users
+
+
+def core_handlers(zone: ZoneInfo) -> tuple[Handler, ...]:
+    """First and last seen, acquisition channels, and rule tags, kept up with the log."""
+
+    def follow(tx: HandlerTx, batch: Sequence[Event], rules: Any) -> None:
+        present = find_users(tx, sorted(_said_users(batch)))
+        follow_seen(tx, batch, present)
+        follow_rules(tx, batch, present, zone)
+
+    return (Handler((EVERY,), follow),)
+
+
+def _said_users(batch: Sequence[Event]) -> set[uuid.UUID]:
+    said = {event.user_id for event in batch if event.user_id is not None}
+    for event in batch:
+        if event.type in ("user.merged", "user.unmerged"):
+            said |= {uuid.UUID(event.properties["kept"]), uuid.UUID(event.properties["absorbed"])}
+    return said

@@ -1,0 +1,142 @@
+"""Settings are strict, and say every problem in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import Field, SecretStr
+
+from scrm.config import ANONYMOUS, PluginSection, Settings, load_settings, plugin_settings
+from scrm.errors import StartupError
+from scrm.plugin import NoRules, NoWiring, Rules, Wiring
+
+
+class Points(Rules):
+    points_per_yuan: int = Field(default=1, ge=0)
+    note: str = ""
+
+
+class Gateway(Wiring):
+    url: str = ""
+    token: SecretStr = SecretStr("")
+    retries: int = 3
+
+
+def write(directory: Path, text: str) -> Path:
+    file = directory / "scrm.toml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def problems(directory: Path, text: str) -> list[str]:
+    with pytest.raises(StartupError) as caught:
+        load_settings(write(directory, text))
+    return caught.value.problems
+
+
+def test_defaults_without_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = load_settings()
+    assert (settings.currency, settings.timezone, settings.language) == ("CNY", "Asia/Shanghai", "zh-CN")
+    assert settings.database_url == "sqlite:///scrm.db"
+    assert settings.zone.key == "Asia/Shanghai"
+    assert (settings.plugins, settings.path, settings.server.allow_anonymous) == ({}, None, None)
+
+
+def test_a_file_in_the_working_directory_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write(tmp_path, 'currency = "USD"\n[server]\nport = 9000\n[plugins.loyalty]\nenabled = true\npoints_per_yuan = 2\n')
+    monkeypatch.chdir(tmp_path)
+    settings = load_settings()
+    assert settings.currency == "USD"
+    assert settings.server.port == 9000
+    assert settings.plugins["loyalty"].enabled
+    assert settings.plugins["loyalty"].values == {"points_per_yuan": 2}
+    assert settings.path == file
+    assert settings.database_url == f"sqlite:///{tmp_path / 'scrm.db'}"
+
+
+def test_the_environment_comes_before_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write(tmp_path, 'database_url = "sqlite:///a.db"\n[plugins.loyalty]\nenabled = true\npoints_per_yuan = 2\n')
+    assert load_settings(file).database_url == f"sqlite:///{tmp_path / 'a.db'}"
+    monkeypatch.setenv("SCRM_DATABASE_URL", "sqlite:///b.db")
+    monkeypatch.setenv("SCRM_PLUGINS__LOYALTY__TOKEN", "shh")
+    settings = load_settings(file)
+    assert settings.database_url == "sqlite:///b.db"
+    assert settings.plugins["loyalty"].values == {"points_per_yuan": 2, "token": "shh"}
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("postgresql://u:p@h/db", "postgresql+asyncpg://u:p@h/db"),
+        ("postgres://u:p@h/db", "postgresql+asyncpg://u:p@h/db"),
+        ("postgresql+asyncpg://u:p@h/db", "postgresql+asyncpg://u:p@h/db"),
+        ("sqlite+aiosqlite:////tmp/x.db", "sqlite:////tmp/x.db"),
+    ],
+)
+def test_the_driver_is_ours_to_choose(given: str, kept: str) -> None:
+    assert Settings(database_url=given).database_url == kept
+
+
+def test_an_unknown_setting_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
+    assert problems(tmp_path, 'curency = "CNY"\nzzz = 1\n[server]\nhots = "x"\n') == [
+        "setting server.hots is unknown; did you mean host?",
+        "setting curency is unknown; did you mean currency?",
+        "setting zzz is unknown; known here: announcement_depth, auto_merge, currency, database_url, language, late_after_days, "
+        "max_ahead_hours, on_plugin_error, personal_attributes, plugins, secret_key, server, timezone",
+    ]
+
+
+def test_every_wrong_value_is_named_at_once(tmp_path: Path) -> None:
+    text = 'currency = "yuan"\ntimezone = "Asia/Nowhere"\nlanguage = "fr"\nlate_after_days = "two"\nauto_merge = "maybe"\n'
+    assert problems(tmp_path, text) == [
+        'setting currency is "yuan"; expected an ISO 4217 code such as CNY',
+        'setting timezone is "Asia/Nowhere"; expected a zone such as Asia/Shanghai',
+        "setting language is \"fr\"; expected 'zh-CN' or 'en'",
+        'setting auto_merge is "maybe"; expected true or false',
+        'setting late_after_days is "two"; expected a whole number',
+    ]
+
+
+def test_a_server_opens_to_everyone_only_in_words_that_frighten(tmp_path: Path) -> None:
+    assert problems(tmp_path, "[server]\nallow_anonymous = true\n") == ["setting server.allow_anonymous is true; expected text"]
+    assert problems(tmp_path, '[server]\nallow_anonymous = "yes"\n') == [
+        f'setting server.allow_anonymous is "yes"; expected exactly "{ANONYMOUS}", or nothing'
+    ]
+    opened = load_settings(write(tmp_path, f'[server]\nallow_anonymous = "{ANONYMOUS}"\n'))
+    assert opened.server.allow_anonymous == ANONYMOUS
+
+
+def test_a_password_is_not_shown(tmp_path: Path) -> None:
+    assert problems(tmp_path, 'database_url = "oracle://u:hunter2@h/x"\n') == [
+        "setting database_url is hidden; expected sqlite:///FILE or postgresql+asyncpg://USER:PASSWORD@HOST/NAME"
+    ]
+
+
+def test_what_is_not_toml_and_what_is_not_there(tmp_path: Path) -> None:
+    [line] = problems(tmp_path, "currency = \n")
+    assert line.startswith(f"settings file {tmp_path / 'scrm.toml'} is not TOML: ")
+    with pytest.raises(StartupError, match=r"settings file /nowhere/scrm.toml does not exist"):
+        load_settings(Path("/nowhere/scrm.toml"))
+
+
+def test_a_plugins_section_is_split_between_rules_and_wiring() -> None:
+    section = PluginSection(enabled=True, points_per_yuan=2, url="https://x", token="shh")
+    rules, wiring = plugin_settings("loyalty", section, Points, Gateway)
+    assert rules == Points(points_per_yuan=2)
+    assert wiring == Gateway(url="https://x", token=SecretStr("shh"))
+
+
+def test_a_plugins_wrong_settings_are_all_named() -> None:
+    section = PluginSection(enabled=True, points_per_yuann=1, points_per_yuan="two", retries=1.5, token=["x"])
+    with pytest.raises(StartupError) as caught:
+        plugin_settings("loyalty", section, Points, Gateway)
+    assert caught.value.problems == [
+        "setting plugins.loyalty.points_per_yuann is unknown; did you mean points_per_yuan?",
+        'setting plugins.loyalty.points_per_yuan is "two"; expected a whole number',
+        "setting plugins.loyalty.token is hidden; expected text",
+        "setting plugins.loyalty.retries is 1.5; expected a whole number",
+    ]
+    with pytest.raises(StartupError, match=r"setting plugins.x.y is unknown; known here: enabled"):
+        plugin_settings("x", PluginSection(y=1), NoRules, NoWiring)
