@@ -26,8 +26,10 @@ from scrm.graphql.context import Services
 from scrm.graphql.http import GraphQLEndpoint
 from scrm.graphql.ide import STATIC, page
 from scrm.graphql.schema import Frozen, Part, freeze, part_of
+from scrm.indicators.graphql import IndicatorQuery
+from scrm.indicators.service import core_indicators
 from scrm.loader import PluginSet, load_plugins
-from scrm.plugin import Contribution, Handler
+from scrm.plugin import Contribution
 from scrm.plugin import Route as PluginRoute
 from scrm.system.graphql import Import, SystemMutation, SystemQuery
 from scrm.tags.graphql import Tag, TagGroup, TagMutation, TagQuery, UserTagMatch, UserTags
@@ -38,7 +40,7 @@ CORE = Contribution(
     version="",
     types=[User, Channel, Tag, TagGroup, Event, Import],
     extends=[UserTags, UserEvents],
-    query=[UserQuery, ChannelQuery, TagQuery, EventQuery, SystemQuery],
+    query=[UserQuery, ChannelQuery, TagQuery, EventQuery, IndicatorQuery, SystemQuery],
     mutation=[UserMutation, ChannelMutation, TagMutation, EventMutation, SystemMutation],
     subscription=[EventSubscription],
     filters=[UserTagMatch, UserEventMatch],
@@ -46,11 +48,6 @@ CORE = Contribution(
     scopes=CORE_SCOPES,
 )
 """What the core itself brings, in the form every plugin has."""
-
-
-def core_handlers() -> tuple[Handler, ...]:
-    """What the core does with events in the worker."""
-    return ()
 
 
 def freeze_schema(settings: Settings, plugins: PluginSet) -> Frozen:
@@ -80,8 +77,9 @@ def build_services(settings: Settings, plugins: PluginSet, db: Database) -> Serv
     """What resolvers and the bulk door use."""
     contributions = (CORE, *(plugin.contribution for plugin in plugins))
     types = {kind.name: kind for brought in contributions for kind in brought.event_types}
-    indicators = {each.key: (brought.name, each) for brought in contributions for each in brought.indicators}
-    return Services(settings, db, plugins, Ingest(db, settings, types), types, indicators, core_handlers())
+    indicators = {each.key: (CORE.name, each) for each in core_indicators(settings.currency, settings.zone)}
+    indicators |= {each.key: (brought.name, each) for brought in contributions for each in brought.indicators}
+    return Services(settings, db, plugins, Ingest(db, settings, types), types, indicators)
 
 
 def create_app(

@@ -5,6 +5,7 @@ The loader, `scrm plugins check`, the tests and partners use the same ones.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -204,7 +205,8 @@ def _check_callbacks(report: _Report) -> None:
         *((f"indicator {one.key}", one.series, 4) for one in it.indicators),
     ]
     for what, function, count in plain:
-        if not inspect.isfunction(function) or inspect.iscoroutinefunction(function):
+        inner = function.func if isinstance(function, functools.partial) else function
+        if not inspect.isfunction(inner) or inspect.iscoroutinefunction(inner):
             report.error(f"{what} of {it.name} must be a plain function, not {_kind(function)}")
         elif not _takes(function, count):
             said = f"{_called(function)}{inspect.signature(function)}"

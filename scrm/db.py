@@ -102,7 +102,7 @@ class Tx:
         """Run a statement; words that end or begin a transaction are refused."""
         if isinstance(statement, sa.TextClause):
             _refuse_transaction_control(statement.text)
-        return self._connection.execute(statement, parameters)  # type: ignore[return-value]
+        return self._connection.execute(statement, parameters)
 
     def rows(self, statement: sa.Executable, parameters: Any = None) -> Sequence[Row[Any]]:
         """All rows of a query."""
@@ -224,7 +224,7 @@ class _SqliteBackend:
         connection = getattr(self._local, "connection", None)
         if connection is None:
             connection = self._local.connection = self._open()
-        return connection.execute(sql, parameters).fetchall()  # type: ignore[no-any-return]
+        return connection.execute(sql, parameters).fetchall()
 
     def _open(self) -> sqlite3.Connection:
         connection = sqlite3.connect(f"{self.path.as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False, timeout=30)

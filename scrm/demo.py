@@ -150,7 +150,7 @@ _PEOPLE_QUERY = """\
       displayName city
       tags { tag { name } source }
       identities { channel { name } externalId }
-      events(first: 3) { nodes { type occurredAt amount { formatted } } }POINTS
+      events(first: 3, filter: { source: ["demo"] }) { nodes { type occurredAt amount { formatted } } }POINTS
     }
     pageInfo { hasNextPage endCursor }
     totalCount
@@ -160,7 +160,7 @@ _PEOPLE_QUERY = """\
 _SHANGHAI_QUERY = """\
 {
   users(filter: {
-    city: { eq: "上海" }, gender: { eq: FEMALE }, event: { type: ["order.paid"], count: { gte: 2 } }
+    city: { eq: "上海" }, gender: [FEMALE], event: { type: ["order.paid"], count: { gte: 2 } }
   }) {
     totalCount
     nodes { displayName attributes tags(filter: { kind: [INTENT, BEHAVIOR] }) { tag { name } }POINTS }

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
+from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 from packaging.specifiers import SpecifierSet
@@ -22,6 +23,7 @@ from scrm.db import Tx, metadata
 from scrm.errors import StartupError
 from scrm.events.log import core_event_types
 from scrm.events.models import consumers
+from scrm.indicators.service import core_indicators
 from scrm.migrate import OwnerStatus
 from scrm.plugin import Contribution
 from scrm.plugin_set import LoadState, Plugin, PluginSet, PluginStatus, bind_hooks
@@ -50,6 +52,7 @@ def core_names(commands: Iterable[str] = ()) -> CoreNames:
         tables=frozenset(metadata.tables),
         event_types=frozenset(kind.name for kind in core_event_types),
         scopes=frozenset(scope.name for scope in CORE_SCOPES),
+        indicators=frozenset(each.key for each in core_indicators("CNY", ZoneInfo("UTC"))),
         commands=frozenset(commands),
     )
 

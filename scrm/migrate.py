@@ -303,6 +303,8 @@ def _purge(connection: Connection, name: str) -> list[str]:
     for table in ("consumers", "parked_events", "out_of_turn", "outbox"):
         if sa.inspect(connection).has_table(table):
             connection.execute(sa.text(f"delete from {table} where plugin = :name"), {"name": name})
+    if sa.inspect(connection).has_table("jobs"):
+        connection.execute(sa.text("delete from jobs where substr(name, 1, length(:own)) = :own"), {"own": f"{name}:"})
     return mine
 
 
@@ -338,7 +340,7 @@ async def _in_transaction(db_url: str, work: Callable[[Connection], T]) -> T:
 
 
 def _on_sqlite(url: sa.URL, work: Callable[[Connection], T]) -> T:
-    # Rebuilding a table needs foreign keys off, which can only be said outside a transaction; `_upgrade` checks them before its end.
+    # Rebuilding a table needs foreign keys off, to be said outside a transaction; `_upgrade` checks them before its end.
     engine = sa.create_engine(url, connect_args={"timeout": 60}, poolclass=sa.NullPool)
 
     def configure(connection: Any, _record: object) -> None:

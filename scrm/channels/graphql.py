@@ -8,8 +8,9 @@ from typing import Any
 
 import strawberry
 
-from scrm.channels import reads, service
+from scrm.channels import reads, service, stats
 from scrm.channels.models import channels
+from scrm.graphql.enums import enum
 from scrm.graphql.context import Info
 from scrm.graphql.ids import node_id
 from scrm.graphql.money import Money, money
@@ -36,30 +37,44 @@ from scrm.graphql.sources import (
 )
 from scrm.sql import CURRENCY
 
-KINDS = {
-    "WECHAT_OA": "WeChat official account 公众号.",
-    "WECOM": "WeCom 企业微信.",
-    "MINI_PROGRAM": "Mini-program 小程序.",
-    "GROUP": "Group chat 社群.",
-    "APP": "The brand's app.",
-    "SMS": "Text messages.",
-    "EMAIL": "E-mail.",
-    "DOUYIN": "Douyin 抖音.",
-    "XIAOHONGSHU": "Xiaohongshu 小红书.",
-    "WEBSITE": "The brand's website.",
-    "STORE": "A store 门店.",
-    "OTHER": "Anything else.",
-}
-ChannelKind: Any = strawberry.enum(
-    Enum("ChannelKind", {name: strawberry.enum_value(name, description=words) for name, words in KINDS.items()}),  # type: ignore[misc]
-    description="What sort of channel it is.",
+@enum(
+    "What sort of channel it is.",
+    WECHAT_OA="WeChat official account 公众号.",
+    WECOM="WeCom 企业微信.",
+    MINI_PROGRAM="Mini-program 小程序.",
+    GROUP="Group chat 社群.",
+    APP="The brand's app.",
+    SMS="Text messages.",
+    EMAIL="E-mail.",
+    DOUYIN="Douyin 抖音.",
+    XIAOHONGSHU="Xiaohongshu 小红书.",
+    WEBSITE="The brand's website.",
+    STORE="A store 门店.",
+    OTHER="Anything else.",
 )
+class ChannelKind(Enum):
+    WECHAT_OA = "WECHAT_OA"
+    WECOM = "WECOM"
+    MINI_PROGRAM = "MINI_PROGRAM"
+    GROUP = "GROUP"
+    APP = "APP"
+    SMS = "SMS"
+    EMAIL = "EMAIL"
+    DOUYIN = "DOUYIN"
+    XIAOHONGSHU = "XIAOHONGSHU"
+    WEBSITE = "WEBSITE"
+    STORE = "STORE"
+    OTHER = "OTHER"
 
 
-@strawberry.enum(description="How much the brand relies on a channel.")
+@enum(
+    "How much the brand relies on a channel.",
+    MAIN="Where customers are kept.",
+    AUXILIARY="Where they come from or are reached besides.",
+)
 class ChannelRole(Enum):
-    MAIN = strawberry.enum_value("MAIN", description="Where customers are kept.")
-    AUXILIARY = strawberry.enum_value("AUXILIARY", description="Where they come from or are reached besides.")
+    MAIN = "MAIN"
+    AUXILIARY = "AUXILIARY"
 
 
 @order_input
@@ -68,8 +83,8 @@ class ChannelOrder:
 
     name: Direction | None = ordering("By name.", lambda channel: channel.c.name, nullable=False)
     key: Direction | None = ordering("By key.", lambda channel: channel.c.key, nullable=False)
-    user_count: Direction | None = ordering("By how many users they have.", reads.user_count, nullable=False)
-    new_users: Direction | None = ordering("By how many users they brought in all.", reads.acquired, nullable=False)
+    user_count: Direction | None = ordering("By how many users they have.", stats.user_count, nullable=False)
+    new_users: Direction | None = ordering("By how many users they brought in all.", stats.acquired, nullable=False)
 
 
 @filter_input
@@ -92,7 +107,7 @@ class ChannelStats:
     active_users: int = column("Distinct users with any event on it.")
     buyers: int = column("Distinct users who paid an order on it.")
     orders: int = column("Orders paid on it.")
-    revenue: Money = money("Paid less refunded, in the business currency.", lambda stats: stats.c.revenue_minor, lambda stats: stats.c.currency)
+    revenue: Money = money("Paid less refunded, in the business currency.", lambda row: row.c.revenue_minor, lambda row: row.c.currency)
 
 
 @rows(channels, scope="channels:read", public=True)
@@ -105,7 +120,7 @@ class Channel(Node):
     role: ChannelRole = column("How much the brand relies on it.")
     enabled: bool = column("Whether it is in use.")
     config: JSON = column("Settings of the channel, without secrets.")
-    user_count: int = expression("How many users have an identity here or in a child.", reads.user_count, weight=2)
+    user_count: int = expression("How many users have an identity here or in a child.", stats.user_count, weight=2)
     parent: Channel | None = one("The channel it belongs to.", lambda channel, parent: parent.c.id == channel.c.parent_id)
     children: Connection[Channel] = many(
         "The channels that belong to it.",
@@ -116,7 +131,7 @@ class Channel(Node):
     )
     stats: ChannelStats | None = same_row(
         "What happened on it over some days.",
-        lambda channel, from_, to: reads.stats(channel, from_, to) | {"currency": CURRENCY},
+        lambda channel, from_, to: {**stats.stats(channel, from_, to, CURRENCY), "currency": CURRENCY},
         from_=arg(dt.date, "First business day."),
         to=arg(dt.date, "The day after the last."),
     )

@@ -109,7 +109,9 @@ def check(
     """Run the host's checks on plugins, enabled or not; exit 1 where one fails."""
     opened = session(ctx)
     settings = opened.settings()
+    known = load_plugins(settings, on_error="skip", core=opened.core()).statuses
     for name in names or ():
+        _find(known, name)
         settings = _enabled(settings, name, True)
     loaded = load_plugins(settings, on_error="skip", core=opened.core())
     chosen = [_find(loaded.statuses, name) for name in names or ()] or list(loaded.statuses)

@@ -70,7 +70,6 @@ def decide_in(
         return fact
     entry = _entry(tx, consumer, decision, fact, source=source, key=key, digest=digest, at=at)
     append(tx, [entry])
-    tx.execute(sa.insert(out_of_turn).values(out_of_turn_row(consumer.name, entry.id, cursor)))
     scope = Applying(tx, consumer, after=cursor, backfill_to=backfill_to, at=at)
     try:
         give(consumer, scope, [(_event(entry), rules)])
@@ -81,6 +80,8 @@ def decide_in(
             raise
         raise PluginFailedError(consumer.name, f"the handler of {decision.event_type}") from error
     scope.close()
+    # Written last: of two decisions that want the same rows the second gets here when the first is over, so `n` is their order.
+    tx.execute(sa.insert(out_of_turn).values(out_of_turn_row(consumer.name, entry.id, cursor)))
     audit(tx, actor, f"decision.{decision.name}", entry.id.hex, {"plugin": consumer.name}, at=at)
     return Decided(entry.id, entry.properties, False, entry.user_id, at)
 

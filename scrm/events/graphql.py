@@ -18,6 +18,7 @@ from scrm.events.ingest import Item, Undecoded
 from scrm.events.models import events
 from scrm.events.records import IdentityRef, NewEvent, RecordResult
 from scrm.events.sequencer import head, sequence
+from scrm.graphql.enums import enum
 from scrm.graphql.attributes import AttributeFilter, matches
 from scrm.graphql.bulk import BulkErrorPolicy
 from scrm.graphql.context import Info
@@ -161,11 +162,16 @@ class RecordEventsInput:
     wait_seconds: int = strawberry.field(description="How long to wait for them at most, up to 30.", default=5)
 
 
-@strawberry.enum(description="What became of an event.")
+@enum(
+    "What became of an event.",
+    ACCEPTED="It is recorded.",
+    DUPLICATE="It was already; nothing changed.",
+    REJECTED="It was refused; see errors.",
+)
 class RecordStatus(Enum):
-    ACCEPTED = strawberry.enum_value("ACCEPTED", description="It is recorded.")
-    DUPLICATE = strawberry.enum_value("DUPLICATE", description="It was already; nothing changed.")
-    REJECTED = strawberry.enum_value("REJECTED", description="It was refused; see errors.")
+    ACCEPTED = "ACCEPTED"
+    DUPLICATE = "DUPLICATE"
+    REJECTED = "REJECTED"
 
 
 @strawberry.type(description="What became of one event of a batch.")

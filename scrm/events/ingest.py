@@ -49,7 +49,9 @@ Stored = tuple[uuid.UUID, str]
 
 
 @dataclass(frozen=True, slots=True)
-class _Batch:
+class Batch:
+    """Items that are recorded in one transaction: those that may be, and what is wrong with the others by index."""
+
     at: datetime
     size: int
     checked: tuple[Checked, ...]
@@ -104,7 +106,7 @@ class Ingest:
             await self._nudge()
         return results
 
-    def _check(self, items: Sequence[Item], first: int, all_or_nothing: bool, create_users: bool) -> _Batch:
+    def _check(self, items: Sequence[Item], first: int, all_or_nothing: bool, create_users: bool) -> Batch:
         at = self._db.clock()
         checked: list[Checked] = []
         rejected: dict[int, tuple[UserError, ...]] = {}
@@ -114,9 +116,9 @@ class Ingest:
                 checked.append(answer)
             else:
                 rejected[index] = answer
-        return _Batch(at, len(items), tuple(checked), rejected, all_or_nothing, create_users, first)
+        return Batch(at, len(items), tuple(checked), rejected, all_or_nothing, create_users, first)
 
-    async def _write(self, batch: _Batch) -> list[RecordResult]:
+    async def _write(self, batch: Batch) -> list[RecordResult]:
         if batch.all_or_nothing and batch.rejected:
             return _refused(batch, batch.rejected)
         if not batch.checked:
@@ -125,7 +127,7 @@ class Ingest:
         for attempt in range(_ATTEMPTS):
             terms = Terms(batch.at, self._settings.zone, self._settings.auto_merge, exclusive)
             try:
-                return await self._db.write(_record, batch, terms)
+                return await self._db.write(record_batch, batch, terms)
             except _RefusedError as refused:
                 return refused.results
             except MergeNeededError:
@@ -138,7 +140,7 @@ class Ingest:
         raise RuntimeError(f"a batch of {batch.size} events did not settle in {_ATTEMPTS} attempts")
 
 
-def _record(tx: Tx, batch: _Batch, terms: Terms) -> list[RecordResult]:
+def record_batch(tx: Tx, batch: Batch, terms: Terms) -> list[RecordResult]:
     """Write one batch in the caller's transaction."""
     (lock_owners if terms.exclusive else share_owners)(tx)
     if tx.dialect != "sqlite":
@@ -158,7 +160,7 @@ class _Recording:
     """One batch on its way into the log."""
 
     tx: Tx
-    batch: _Batch
+    batch: Batch
     terms: Terms
     answers: dict[int, tuple[RecordStatus, uuid.UUID]] = field(default_factory=dict)
     rejected: dict[int, tuple[UserError, ...]] = field(default_factory=dict)
@@ -327,7 +329,7 @@ def _channel_keys(item: Checked) -> Iterable[str]:
 
 
 def _results(
-    batch: _Batch, answers: Mapping[int, tuple[RecordStatus, uuid.UUID]], rejected: Mapping[int, tuple[UserError, ...]]
+    batch: Batch, answers: Mapping[int, tuple[RecordStatus, uuid.UUID]], rejected: Mapping[int, tuple[UserError, ...]]
 ) -> list[RecordResult]:
     results = []
     for index in range(batch.first, batch.first + batch.size):
@@ -338,7 +340,7 @@ def _results(
     return results
 
 
-def _refused(batch: _Batch, rejected: Mapping[int, tuple[UserError, ...]]) -> list[RecordResult]:
+def _refused(batch: Batch, rejected: Mapping[int, tuple[UserError, ...]]) -> list[RecordResult]:
     others = (UserError("BATCH_REJECTED", "another event of this batch was rejected, so nothing of it is recorded"),)
     indexes = range(batch.first, batch.first + batch.size)
     return [RecordResult(index, RecordStatus.REJECTED, None, rejected.get(index, others)) for index in indexes]

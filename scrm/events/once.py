@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
+from msgspec.structs import replace
 
 from scrm.db import Tx
 from scrm.errors import ScrmError
@@ -34,12 +34,16 @@ def once(
     if key is None:
         return run(tx)
     digest = digest_of(said)
-    entry = replace(core_event("mutation.answered", None, {}, at, zone), source=f"mutation:{name}", external_id=key, digest=digest)
+    entry = replace(
+        core_event("mutation.answered", None, {}, at, zone), source=f"mutation:{name}", external_id=key, digest=digest
+    )
     [made] = append(tx, [entry])
     if not made.inserted:
         if made.digest != digest:
             raise ScrmError(
-                "IDEMPOTENCY_CONFLICT", f"the idempotency key {key!r} was used for another {name}; choose a new one", path=("idempotencyKey",)
+                "IDEMPOTENCY_CONFLICT",
+                f"the idempotency key {key!r} was used for another {name}; choose a new one",
+                path=("idempotencyKey",),
             )
         return dict(tx.scalar(sa.select(events.c.properties).where(events.c.id == made.event_id)))
     answer = run(tx)

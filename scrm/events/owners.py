@@ -113,8 +113,8 @@ def find_known(tx: Tx, said: Sequence[tuple[ChannelRef, str]]) -> list[KnownIden
         [{"n": n, "channel": channel.root_id.hex, "id": external_id} for n, (channel, external_id) in enumerate(said)]
     )
     known: list[KnownIdentity | None] = [None] * len(said)
-    for n, user_id, union_id in tx.rows(_KNOWN_SQLITE if tx.dialect == "sqlite" else _KNOWN_POSTGRESQL, {"rows": rows}):
-        known[n] = KnownIdentity(_uuid(user_id), union_id)
+    for row in tx.rows(_KNOWN_SQLITE if tx.dialect == "sqlite" else _KNOWN_POSTGRESQL, {"rows": rows}):
+        known[row.n] = KnownIdentity(_uuid(row.user_id), row.union_id)
     return known
 
 
@@ -286,7 +286,7 @@ _KNOWN_POSTGRESQL = sa.text(
     " join identities as known on known.channel_id = said.channel and known.external_id = said.id"
 )
 _KNOWN_SQLITE = sa.text(
-    "select said.key, known.user_id, known.union_id from json_each(:rows) as said cross join identities as known"
+    "select said.key as n, known.user_id, known.union_id from json_each(:rows) as said cross join identities as known"
     " on known.channel_id = said.value ->> 'channel' and known.external_id = said.value ->> 'id'"
 )
 _AT = sa.bindparam("at", type_=identities.c.linked_at.type)

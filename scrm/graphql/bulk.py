@@ -6,13 +6,18 @@ from enum import Enum
 
 import strawberry
 
+from scrm.graphql.enums import enum
 from scrm.graphql.resolvers import UserErrorType, errors_field
 
 
-@strawberry.enum(description="What one bad row does to the others.")
+@enum(
+    "What one bad row does to the others.",
+    REJECT_EVERYTHING="One bad row, and nothing happens.",
+    REJECT_FAILED_ROWS="Bad rows are refused, the others go through.",
+)
 class BulkErrorPolicy(Enum):
-    REJECT_EVERYTHING = strawberry.enum_value("REJECT_EVERYTHING", description="One bad row, and nothing happens.")
-    REJECT_FAILED_ROWS = strawberry.enum_value("REJECT_FAILED_ROWS", description="Bad rows are refused, the others go through.")
+    REJECT_EVERYTHING = "REJECT_EVERYTHING"
+    REJECT_FAILED_ROWS = "REJECT_FAILED_ROWS"
 
 
 @strawberry.type(description="What was deleted, or why not.")

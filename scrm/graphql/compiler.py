@@ -115,7 +115,7 @@ class Compiler:
 
     def _alias(self, table: Any) -> tuple[Any, Row]:
         name = self._alias_name()
-        return table.alias(name), Row(table.c, name)
+        return table.alias(name), Row(dict(table.c), name)
 
     # ---- objects
 
@@ -239,12 +239,12 @@ class Compiler:
             own = {name: value for name, value in arguments.items() if name in source.arguments}
             query = source.select(row, **own) if row is not None else source.select(**own)
             name = self._alias_name()
-            alias, inner = query.alias(name), Row({column.key: column for column in query.selected_columns}, name)
-            columns: Mapping[str, Any] = {column.key: column for column in query.selected_columns}
+            columns: Mapping[str, Any] = {str(column.key): column for column in query.selected_columns}
+            alias, inner = query.alias(name), Row(columns, name)
         else:
             assert rows.table is not None
             alias, inner = self._alias(rows.table)
-            columns = rows.table.c
+            columns = dict(rows.table.c)
         conditions = [*self._conditions(source.on, row, inner, arguments), *self._restrictions(rows, inner, visible=True)]
         given = arguments.get("filter")
         if given is not None:

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
 
 import strawberry
 
 from scrm.auth import Principal
 from scrm.config import Settings
 from scrm.db import Database, Snapshot
-from scrm.errors import ScrmError
+from scrm.errors import ScrmError, UserError
+from scrm.events.consumers import consumer_of
+from scrm.events.decide import Decided, decide
 from scrm.events.ingest import Ingest
 from scrm.graphql.compiler import Grants
+from scrm.graphql.ids import node_id
 from scrm.graphql.sources import BatchInfo
 from scrm.plugin_set import PluginSet
-from scrm.plugin import EventType, Handler, Indicator
+from scrm.plugin import Decision, EventType, Indicator
 from scrm.sql import Moment
+from scrm.users.service import find_user
 
 if TYPE_CHECKING:
     from scrm.graphql.plans import Plans
+
+T = TypeVar("T")
 
 ANY_KEY = "any"
 """The scope that every valid key has."""
@@ -40,7 +47,6 @@ class Services:
     ingest: Ingest
     event_types: Mapping[str, EventType]
     indicators: Mapping[str, tuple[str, Indicator]]
-    core_handlers: tuple[Handler, ...] = ()
 
 
 class Context:
@@ -80,6 +86,32 @@ class Context:
             principal = self.principal
             self._grants = Grants(principal.scopes | {ANY_KEY}, principal.has(PII), principal.user_id is not None)
         return self._grants
+
+    async def read(self, function: Callable[..., T], *args: Any) -> T:
+        """Run `function(tx, *args)` in one read-only snapshot."""
+        return await self.services.db.read(function, *args)
+
+    async def user(self, id: str, path: str = "userId") -> UUID:
+        """The key of the user that a global id means; a merged one's survivor.
+
+        Raises:
+            ScrmError: INVALID_ID, USER_NOT_FOUND.
+        """
+        return await self.services.db.read(find_user, node_id("User", id), (path,))
+
+    async def decide(self, decision: Decision, input: Mapping[str, Any], *, key: str) -> Decided:
+        """Ask a plugin's decision, once for the caller's idempotency key, and apply what it decided.
+
+        Raises:
+            ScrmError: what the plugin refuses it for, or IDEMPOTENCY_CONFLICT.
+        """
+        services = self.services
+        plugin = next(each for each in services.plugins if any(one is decision for one in each.contribution.decisions))
+        consumer = consumer_of(plugin, services.settings)
+        answer = await decide(services.db, consumer, decision, input, key=key, at=self.now, actor=self.actor)
+        if isinstance(answer, UserError):
+            raise ScrmError(answer.code, answer.message, path=answer.path, params=answer.params)
+        return answer
 
     @property
     def moment(self) -> Moment:

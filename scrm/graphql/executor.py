@@ -42,11 +42,11 @@ class CompiledExecutor(StrawberryGraphQLCoreExecutionContext):
     ) -> Any:
         name = field_details_list[0].node.name.value
         bound = self._context.plans.model.root(parent_type.name, name)
-        if bound is not None and path.prev is not None and not isinstance(bound.source, ResolverSource):
-            return self._held(bound, source, field_details_list, path)
-        if bound is None or path.prev is not None:
+        if bound is None:
             return super().execute_field(parent_type, source, field_details_list, path, position_context)
         if not isinstance(bound.source, ResolverSource):
+            if path.prev is not None:
+                return self._held(bound, source, field_details_list, path)
             if len(self.operation.selection_set.selections) > 1 and parent_type.name == "Query":
                 self._context.reads.shared = True
             return self._root(bound, field_details_list, path)

@@ -24,7 +24,7 @@ def matching(context: Context, given: Any, table: sa.Table) -> sa.Select[Any]:
         ScrmError: FORBIDDEN where the filter needs a scope the caller does not have.
     """
     alias = table.alias("matched_row")
-    return sa.select(alias.c.id).select_from(alias).where(_condition(context, given, Row(table.c, "matched_row")))
+    return sa.select(alias.c.id).select_from(alias).where(_condition(context, given, Row(dict(table.c), "matched_row")))
 
 
 def condition_of(context: Context, given: Any, table: sa.Table) -> sa.ColumnElement[bool]:
@@ -33,7 +33,8 @@ def condition_of(context: Context, given: Any, table: sa.Table) -> sa.ColumnElem
     Raises:
         ScrmError: FORBIDDEN where the filter needs a scope the caller does not have.
     """
-    return _condition(context, given, Row(table.c, table.name))
+    condition: sa.ColumnElement[bool] = _condition(context, given, Row(dict(table.c), table.name))
+    return condition
 
 
 def _condition(context: Context, given: Any, row: Row) -> Any:

@@ -142,8 +142,20 @@ class Plans:
 def finish(compiled: Compiled, dialect: Any) -> Plan:
     """The statement's text, and for each of its parameters where its value comes from."""
     text = compiled.statement.compile(dialect=dialect)
-    names: Sequence[str] = text.positiontup or ()
-    return Plan(str(text), tuple(_recipe(text.binds[name], compiled, dialect) for name in names), compiled)
+    whole = text.construct_expanded_state({bind.key: None for bind in text.binds.values() if bind.required})
+    names: Sequence[str] = whole.positiontup or ()
+    recipes = (
+        _recipe(text.binds[name], compiled, dialect) if name in text.binds else _member(text, name, whole.parameters[name], dialect)
+        for name in names
+    )
+    return Plan(whole.statement, tuple(recipes), compiled)
+
+
+def _member(text: Any, name: str, value: Any, dialect: Any) -> Recipe:
+    """One of the constants of an `in_([...])`, which SQLAlchemy names after the list with a number behind."""
+    process = text.binds[name.rpartition("_")[0]].type.dialect_impl(dialect).bind_processor(dialect)
+    constant = process(value) if process else value
+    return lambda _facts: constant
 
 
 def _recipe(bind: Any, compiled: Compiled, dialect: Any) -> Recipe:

@@ -49,6 +49,16 @@ def query(description: str, *, scope: str, weight: int = 1) -> Callable[[Callabl
     return decorate
 
 
+def field(description: str, *, scope: str | None = None, weight: int = 1) -> Callable[[Callable[..., Any]], Any]:
+    """A field, of a type that Python makes, which Python answers too; with a scope if it needs one of its own."""
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        metadata = {KEY: ResolverSource(scope=scope, weight=weight)}
+        return strawberry.field(resolver=function, description=description, metadata=metadata)
+
+    return decorate
+
+
 def mutation(description: str, *, scope: str, weight: int = 10) -> Callable[[Callable[..., Any]], Any]:
     """A mutation. A `ScrmError` that it raises becomes its payload's `errors`, so the payload's other fields have defaults."""
 

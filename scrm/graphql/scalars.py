@@ -12,7 +12,8 @@ from graphql import GraphQLError
 from strawberry.types.scalar import ScalarDefinition
 
 from scrm.db import instant_text
-from scrm.text import check_text
+from scrm.graphql.enums import enum
+from scrm.text import text_problem
 
 BigInt = NewType("BigInt", int)
 """A 64-bit whole number."""
@@ -79,8 +80,8 @@ def check_json(value: Any, depth: int = 0) -> None:
 
 
 def _check(value: str) -> None:
-    if problem := check_text(value):
-        raise GraphQLError(problem)
+    if problem := text_problem(value):
+        raise GraphQLError(f"the text {problem}")
 
 
 def _scalar(name: str, description: str, out: Any, into: Any) -> ScalarDefinition:
@@ -100,17 +101,26 @@ def encode_json(value: Any) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
 
 
-@strawberry.enum(description="Which way a list is sorted.")
+@enum(
+    "Which way a list is sorted.",
+    ASC="Smallest first; nulls last.",
+    DESC="Largest first; nulls last.",
+)
 class Direction(Enum):
-    ASC = strawberry.enum_value("ASC", description="Smallest first; nulls last.")
-    DESC = strawberry.enum_value("DESC", description="Largest first; nulls last.")
+    ASC = "ASC"
+    DESC = "DESC"
 
 
-@strawberry.enum(description="How several keys are matched.")
+@enum(
+    "How several keys are matched.",
+    ANY="At least one of them.",
+    ALL="Every one of them.",
+    NONE="Not one of them.",
+)
 class MatchMode(Enum):
-    ANY = strawberry.enum_value("ANY", description="At least one of them.")
-    ALL = strawberry.enum_value("ALL", description="Every one of them.")
-    NONE = strawberry.enum_value("NONE", description="Not one of them.")
+    ANY = "ANY"
+    ALL = "ALL"
+    NONE = "NONE"
 
 
 def _operator(words: str) -> Any:

@@ -137,7 +137,7 @@ PAGING = (
 
 def _complete(each: StrawberryField) -> None:
     """Give a list its paging, filter and order arguments, now that its type is known."""
-    source = (each.metadata or {}).get(KEY)
+    source = dict(each.metadata or {}).get(KEY)
     if not isinstance(source, ManySource) or any(argument.python_name in ("filter", "order_by", "first") for argument in each.arguments):
         return
     made: list[StrawberryArgument] = []
@@ -202,7 +202,7 @@ def _owners(schema: ScrmSchema, composition: Composition, parts: Sequence[Part])
         origin = getattr(definition, "origin", None) or getattr(definition, "wrapped_cls", None)
         package = (getattr(origin, "__module__", "") or "").split(".")[0]
         owners[name] = {"*": composition.type_owners.get(name) or packages.get(package, CORE)}
-        for owner, each in composition.added.get(origin, []) if isinstance(origin, type) else []:
+        for owner, each in (composition.added.get(origin, []) if isinstance(origin, type) else []):
             owners[name][schema.config.name_converter.get_graphql_name(each)] = owner
     return owners
 

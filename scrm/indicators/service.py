@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from functools import partial
 from types import SimpleNamespace
@@ -64,6 +64,14 @@ class Scope:
     as_of: datetime
     today: date
     channel_id: uuid.UUID | None
+    shared: dict[str, sa.CTE] = field(default_factory=dict)
+    """What both measures of a statement are made from, by name: computed once for all periods."""
+
+    def once(self, name: str, build: Callable[[Scope], sa.Select[Any]]) -> sa.CTE:
+        """The shared table of this name."""
+        if name not in self.shared:
+            self.shared[name] = build(self).cte(name).prefix_with("MATERIALIZED")
+        return self.shared[name]
 
     def sees(self, table: Any = events) -> sa.ColumnElement[bool]:
         """The condition on rows of the log."""
@@ -139,13 +147,13 @@ def _of_events(what: Any, scope: Scope, period: sa.FromClause, condition: sa.Col
 
 def joined_users(scope: Scope, period: sa.FromClause) -> sa.ColumnElement[int]:
     """Users whose first event falls in the period."""
-    days = _first_days(scope)
+    days = scope.once("first_days", _first_days)
     return _count(days, period, days.c.day >= period.c.opens, days.c.day < period.c.closes)
 
 
 def users_at_start(scope: Scope, period: sa.FromClause) -> sa.ColumnElement[int]:
     """Users whose first event is before the period."""
-    days = _first_days(scope)
+    days = scope.once("first_days", _first_days)
     return _count(days, period, days.c.day < period.c.opens)
 
 
@@ -161,7 +169,7 @@ def reachable_at_end(scope: Scope, period: sa.FromClause) -> sa.ColumnElement[in
 
 def churned_buyers(scope: Scope, period: sa.FromClause) -> sa.ColumnElement[int]:
     """Buyers whose 90th day without a purchase falls in the period and has come."""
-    bought = _purchase_days(scope)
+    bought = scope.once("purchase_days", _purchase_days)
     due = plus_days(bought.c.day, CHURN_DAYS)
     quiet = sa.or_(bought.c.following.is_(None), bought.c.following > due)
     return _count_users(bought, period, due >= period.c.opens, due < period.c.closes, due <= scope.today, quiet)
@@ -169,14 +177,14 @@ def churned_buyers(scope: Scope, period: sa.FromClause) -> sa.ColumnElement[int]
 
 def buyers_at_start(scope: Scope, period: sa.FromClause) -> sa.ColumnElement[int]:
     """Buyers with a purchase in the 90 days before the period."""
-    bought = _purchase_days(scope)
+    bought = scope.once("purchase_days", _purchase_days)
     since = plus_days(period.c.opens, -CHURN_DAYS)
     return _count_users(bought, period, bought.c.day >= since, bought.c.day < period.c.opens)
 
 
 def repeat_buyers(scope: Scope, period: sa.FromClause) -> sa.ColumnElement[int]:
     """Buyers of the period who had bought on an earlier day."""
-    bought = _purchase_days(scope)
+    bought = scope.once("purchase_days", _purchase_days)
     inside = (bought.c.day >= period.c.opens, bought.c.day < period.c.closes)
     return _count_users(bought, period, *inside, bought.c.day > bought.c.earliest)
 
@@ -190,30 +198,27 @@ def _count_users(table: sa.FromClause, period: sa.FromClause, *conditions: sa.Co
     return sa.select(people).select_from(table).where(*conditions).correlate(period).scalar_subquery()
 
 
-def _once(statement: sa.Select[Any], name: str) -> sa.CTE:
-    """Computed once for all periods."""
-    return statement.cte(name).prefix_with("MATERIALIZED")
-
-
-def _first_days(scope: Scope) -> sa.CTE:
+def _first_days(scope: Scope) -> sa.Select[Any]:
+    """Everybody's first day."""
     mine = sa.select(events.c.business_date).where(events.c.user_id == users.c.id, events.c.occurred_at <= scope.as_of)
     day = mine.order_by(events.c.occurred_at, events.c.id).limit(1).correlate(users).scalar_subquery()
     statement = sa.select(users.c.id, day.label("day")).where(users.c.merged_into.is_(None))
     if scope.channel_id is not None:
         statement = statement.where(users.c.acquisition_channel_id.in_(scope.channels()))
-    return _once(statement, "first_days")
+    return statement
 
 
-def _purchase_days(scope: Scope) -> sa.CTE:
+def _purchase_days(scope: Scope) -> sa.Select[Any]:
+    """Everybody's days with a purchase, each with the next one and the first."""
     paid = sa.and_(events.c.type == "order.paid", events.c.user_id.is_not(None), scope.sees())
     days = sa.select(events.c.user_id, events.c.business_date.label("day")).where(paid).distinct().subquery("days")
     after = sa.func.lead(days.c.day, type_=sa.Date()).over(partition_by=days.c.user_id, order_by=days.c.day)
     first = sa.func.min(days.c.day, type_=sa.Date()).over(partition_by=days.c.user_id)
-    return _once(sa.select(days.c.user_id, days.c.day, after.label("following"), first.label("earliest")), "purchase_days")
+    return sa.select(days.c.user_id, days.c.day, after.label("following"), first.label("earliest"))
 
 
 def _reachable(scope: Scope, period: sa.FromClause, moment: sa.ColumnElement[date]) -> sa.ColumnElement[int]:
-    spans = _reach_spans(scope)
+    spans = scope.once("reach_spans", _reach_spans)
     lasting = sa.or_(spans.c.until.is_(None), spans.c.until >= moment)
     conditions = [spans.c.since < moment, lasting]
     if scope.channel_id is not None:
@@ -221,7 +226,7 @@ def _reachable(scope: Scope, period: sa.FromClause, moment: sa.ColumnElement[dat
     return _count_users(spans, period, *conditions)
 
 
-def _reach_spans(scope: Scope) -> sa.CTE:
+def _reach_spans(scope: Scope) -> sa.Select[Any]:
     """Since when somebody can be reached through an account or a group, and the day of the next word on that."""
     levels = [channels.alias(f"level_{n}") for n in range(MAX_DEPTH)]
     source: sa.FromClause = events.outerjoin(levels[0], levels[0].c.id == events.c.channel_id)
@@ -241,7 +246,7 @@ def _reach_spans(scope: Scope) -> sa.CTE:
     ).select_from(source)
     known = sa.and_(events.c.type.in_((*_REACHED, *_LEFT)), events.c.user_id.is_not(None), events.c.occurred_at <= scope.as_of)
     words = word.where(known).subquery("words")
-    return _once(sa.select(words).where(words.c.type.in_(_REACHED)), "reach_spans")
+    return sa.select(words).where(words.c.type.in_(_REACHED))
 
 
 # ---- the list

@@ -6,7 +6,7 @@ import datetime as dt
 import uuid
 from collections.abc import Mapping
 from enum import Enum
-from typing import Annotated, Any, cast
+from typing import Annotated
 
 import strawberry
 
@@ -15,9 +15,10 @@ from scrm.errors import ScrmError
 from scrm.events import consumers, parked
 from scrm.events.models import parked_events
 from scrm.events.sequencer import head
+from scrm.graphql.enums import enum
 from scrm.graphql.context import ANY_KEY, Context, Info
 from scrm.graphql.ids import global_id_of, node_id
-from scrm.graphql.resolvers import UserErrorType, errors_field, mutation, query
+from scrm.graphql.resolvers import UserErrorType, errors_field, field, mutation, query
 from scrm.graphql.scalars import JSON, BigInt
 from scrm.graphql.sources import Connection, Mutation, Node, Query, column, expression, extend, filter_input, many, ref, rows, where
 from scrm.models import imports
@@ -27,10 +28,14 @@ from scrm.users.graphql import User
 from scrm.worker import living_workers
 
 
-@strawberry.enum(description="What a caller is.")
+@enum(
+    "What a caller is.",
+    KEY="An API key.",
+    TOKEN="A person's token.",
+)
 class PrincipalKind(Enum):
-    KEY = strawberry.enum_value("KEY", description="An API key.")
-    TOKEN = strawberry.enum_value("TOKEN", description="A person's token.")
+    KEY = "KEY"
+    TOKEN = "TOKEN"
 
 
 @strawberry.type(description="Who is asking.")
@@ -43,18 +48,31 @@ class Viewer:
     user: User | None = strawberry.field(description="The user a person's token names.", default=None)
 
 
-PluginState: Any = strawberry.enum(
-    Enum("PluginState", {name: strawberry.enum_value(name, description=words) for name, words in service.STATES.items()}),  # type: ignore[misc]
-    description="How far a plugin came.",
+@enum("How far a plugin came.", **service.STATES)
+class PluginState(Enum):
+    DISCOVERED = "DISCOVERED"
+    DISABLED = "DISABLED"
+    INCOMPATIBLE = "INCOMPATIBLE"
+    LOAD_ERROR = "LOAD_ERROR"
+    MIGRATION_REQUIRED = "MIGRATION_REQUIRED"
+    MIGRATION_ERROR = "MIGRATION_ERROR"
+    ACTIVE = "ACTIVE"
+    DEGRADED = "DEGRADED"
+    PAUSED = "PAUSED"
+
+
+@enum(
+    "What became of an event that a plugin failed on.",
+    RETRYING="It is tried again by itself.",
+    DEAD="It waits for retryPluginFailures.",
+    BEHIND="It waits for an earlier event of the same person.",
+    SKIPPED="It was given up.",
 )
-
-
-@strawberry.enum(description="What became of an event that a plugin failed on.")
 class PluginFailureState(Enum):
-    RETRYING = strawberry.enum_value("RETRYING", description="It is tried again by itself.")
-    DEAD = strawberry.enum_value("DEAD", description="It waits for retryPluginFailures.")
-    BEHIND = strawberry.enum_value("BEHIND", description="It waits for an earlier event of the same person.")
-    SKIPPED = strawberry.enum_value("SKIPPED", description="It was given up.")
+    RETRYING = "RETRYING"
+    DEAD = "DEAD"
+    BEHIND = "BEHIND"
+    SKIPPED = "SKIPPED"
 
 
 @rows(parked_events, scope="plugins:read", public=True)
@@ -83,23 +101,21 @@ class Plugin:
     event_types: list[str] = strawberry.field(description="Event types it registers.")
     tables: list[str] = strawberry.field(description="Tables it owns.")
 
-    @strawberry.field(description="Its rules in force. Needs plugins:read.")
+    @field("Its rules in force.", scope="plugins:read")
     async def settings(self, info: Info) -> JSON:
-        _need(info.context, "plugins:read")
         return JSON(await info.context.services.db.read(service.settings_of, info.context.services.plugins.get(self.name)))
 
-    @strawberry.field(description="JSON Schema of its rules. Needs plugins:read.")
+    @field("JSON Schema of its rules.", scope="plugins:read")
     def settings_schema(self, info: Info) -> JSON:
-        _need(info.context, "plugins:read")
         plugin = info.context.services.plugins.get(self.name)
         return JSON(plugin.contribution.rules.model_json_schema() if plugin else {})
 
-    @strawberry.field(description="The position up to which it has read the log. Needs plugins:read.")
+    @field("The position up to which it has read the log.", scope="plugins:read")
     async def cursor(self, info: Info) -> BigInt | None:
         progress = await _progress(info.context, self.name)
         return BigInt(progress.cursor) if progress else None
 
-    @strawberry.field(description="How many events it has not read yet. Needs plugins:read.")
+    @field("How many events it has not read yet.", scope="plugins:read")
     async def lag(self, info: Info) -> BigInt | None:
         progress = await _progress(info.context, self.name)
         return BigInt(progress.lag) if progress else None
@@ -141,18 +157,28 @@ class SystemStatus:
     timezone: str = strawberry.field(description="The business zone.")
 
 
-@strawberry.enum(description="What is imported.")
+@enum(
+    "What is imported.",
+    USERS="Users.",
+    EVENTS="Events.",
+)
 class ImportKind(Enum):
-    USERS = strawberry.enum_value("USERS", description="Users.")
-    EVENTS = strawberry.enum_value("EVENTS", description="Events.")
+    USERS = "USERS"
+    EVENTS = "EVENTS"
 
 
-@strawberry.enum(description="How far an import came.")
+@enum(
+    "How far an import came.",
+    RUNNING="It is under way.",
+    INTERRUPTED="It stopped half-way; run it again.",
+    DONE="The whole file was read.",
+    FAILED="It could not go on; see error.",
+)
 class ImportState(Enum):
-    RUNNING = strawberry.enum_value("RUNNING", description="It is under way.")
-    INTERRUPTED = strawberry.enum_value("INTERRUPTED", description="It stopped half-way; run it again.")
-    DONE = strawberry.enum_value("DONE", description="The whole file was read.")
-    FAILED = strawberry.enum_value("FAILED", description="It could not go on; see error.")
+    RUNNING = "RUNNING"
+    INTERRUPTED = "INTERRUPTED"
+    DONE = "DONE"
+    FAILED = "FAILED"
 
 
 @filter_input
@@ -180,13 +206,7 @@ class Import(Node):
     error: str | None = column("Why it failed.")
 
 
-def _need(context: Context, scope: str) -> None:
-    if not context.grants.has(scope):
-        raise ScrmError("FORBIDDEN", f"this field needs the scope {scope}", params={"scope": scope})
-
-
 async def _progress(context: Context, name: str) -> consumers.Progress | None:
-    _need(context, "plugins:read")
     return next((each for each in await context.services.db.read(consumers.progress) if each.plugin == name), None)
 
 
@@ -283,7 +303,7 @@ async def _node(context: Context, id: str) -> Node | None:
     key: uuid.UUID = node_id(name, id)
     if name == "User":
         key = await context.services.db.read(service.survivor, key)
-    return cast(Node, ref(type_, key))
+    return ref(type_, key)
 
 
 @strawberry.input(description="Failures of a plugin to try again.")

@@ -11,8 +11,9 @@ import strawberry
 
 from scrm.channels.graphql import given
 from scrm.db import Tx
-from scrm.errors import ScrmError
+from scrm.errors import ScrmError, UserError
 from scrm.events.once import once
+from scrm.graphql.enums import enum
 from scrm.graphql.bulk import BulkErrorPolicy, DeletePayload
 from scrm.graphql.context import Info
 from scrm.graphql.ids import global_id, node_id
@@ -36,25 +37,36 @@ from scrm.graphql.sources import (
     rows,
     where,
 )
-from scrm.tags import reads, service
+from scrm.tags import reads, service, tagging
 from scrm.tags.models import tag_groups, tags, user_tags
 from scrm.users.graphql import User, UserFilter
 from scrm.users.models import users
 
 
-@strawberry.enum(description="What a tag says.")
+@enum(
+    "What a tag says.",
+    BASIC="Who the person is 基础.",
+    BEHAVIOR="What the person does 行为.",
+    INTENT="What the person wants 意向.",
+)
 class TagKind(Enum):
-    BASIC = strawberry.enum_value("BASIC", description="Who the person is 基础.")
-    BEHAVIOR = strawberry.enum_value("BEHAVIOR", description="What the person does 行为.")
-    INTENT = strawberry.enum_value("INTENT", description="What the person wants 意向.")
+    BASIC = "BASIC"
+    BEHAVIOR = "BEHAVIOR"
+    INTENT = "INTENT"
 
 
-@strawberry.enum(description="Who set a tag.")
+@enum(
+    "Who set a tag.",
+    MANUAL="A person.",
+    RULE="The tag's rule.",
+    IMPORT="An import.",
+    PLUGIN="A plugin.",
+)
 class TagSource(Enum):
-    MANUAL = strawberry.enum_value("MANUAL", description="A person.")
-    RULE = strawberry.enum_value("RULE", description="The tag's rule.")
-    IMPORT = strawberry.enum_value("IMPORT", description="An import.")
-    PLUGIN = strawberry.enum_value("PLUGIN", description="A plugin.")
+    MANUAL = "MANUAL"
+    RULE = "RULE"
+    IMPORT = "IMPORT"
+    PLUGIN = "PLUGIN"
 
 
 @filter_input
@@ -253,7 +265,7 @@ class TagMutation:
             name=input.name,
             kind=input.kind.value,
             group=input.group,
-            rule=input.rule,
+            rule=input.rule,  # type: ignore[arg-type]
             at=context.now,
             actor=context.actor,
             zone=services.settings.zone,
@@ -292,14 +304,14 @@ class TagMutation:
 
     @mutation("Set tags on users.", scope="tags:write")
     async def tag_users(self, info: Info, input: TagUsersInput) -> TagUsersPayload | None:
-        return await change_tags(info, "tagUsers", input, service.tag_users, expires_at=input.expires_at)
+        return await change_tags(info, "tagUsers", input, tagging.tag_users, expires_at=input.expires_at)
 
     @mutation("Remove tags from users.", scope="tags:write")
     async def untag_users(self, info: Info, input: UntagUsersInput) -> TagUsersPayload | None:
-        return await change_tags(info, "untagUsers", input, service.untag_users)
+        return await change_tags(info, "untagUsers", input, tagging.untag_users)
 
 
-async def change_tags(info: Info, name: str, input: Any, change: Callable[..., tuple[int, int]], **more: Any) -> TagUsersPayload:
+async def change_tags(info: Info, name: str, input: Any, change: Callable[..., tagging.Tagged], **more: Any) -> TagUsersPayload:
     """Set or remove tags on the users that the input means; once for an idempotency key."""
     context, services = info.context, info.context.services
     if (input.user_ids is None) == (input.filter is None):
@@ -311,7 +323,7 @@ async def change_tags(info: Info, name: str, input: Any, change: Callable[..., t
     strict = input.error_policy is BulkErrorPolicy.REJECT_EVERYTHING
 
     def run(tx: Tx) -> Mapping[str, Any]:
-        matched, changed = change(
+        outcome = change(
             tx,
             input.tags,
             whom,
@@ -323,8 +335,15 @@ async def change_tags(info: Info, name: str, input: Any, change: Callable[..., t
             zone=services.settings.zone,
             **more,
         )
-        return {"matched": matched, "changed": changed}
+        errors = [error.as_user_error() for error in outcome.errors()]
+        return {"matched": outcome.matched, "changed": outcome.changed, "errors": [vars_of(error) for error in errors]}
 
     said = {"tags": input.tags, "userIds": input.user_ids, "filter": repr(input.filter), "reason": input.reason, "more": repr(more)}
     answer = await services.db.write(once, name, input.idempotency_key, said, run, at=context.now, zone=services.settings.zone)
-    return TagUsersPayload(matched=answer["matched"], changed=answer["changed"])
+    errors = [UserErrorType(**error) for error in answer["errors"]]
+    return TagUsersPayload(matched=answer["matched"], changed=answer["changed"], errors=errors)
+
+
+def vars_of(error: UserError) -> dict[str, Any]:
+    """An error as the log keeps it."""
+    return {"code": error.code, "message": error.message, "path": list(error.path), "params": dict(error.params)}

@@ -37,7 +37,7 @@ def tagged(user: Any, given: Any) -> sa.ColumnElement[bool]:
     if given["mode"] is MatchMode.ALL:
         return has.scalar_subquery() == distinct_count(given["keys"])
     of_tags = sa.select(tags.c.id).where(member(tags.c.key, given["keys"]))
-    some = user.c.id.in_(sa.select(user_tags.c.user_id).where(user_tags.c.tag_id.in_(of_tags), current(user_tags)))
+    some: sa.ColumnElement[bool] = user.c.id.in_(sa.select(user_tags.c.user_id).where(user_tags.c.tag_id.in_(of_tags), current(user_tags)))
     return sa.not_(some) if given["mode"] is MatchMode.NONE else some
 
 
@@ -53,7 +53,8 @@ def tag_search(tag: Any, text: Value) -> sa.ColumnElement[bool]:
 
 def in_group(tag: Any, keys: Value) -> sa.ColumnElement[bool]:
     """In one of these groups."""
-    return tag.c.group_id.in_(sa.select(tag_groups.c.id).where(member(tag_groups.c.key, keys)))
+    found: sa.ColumnElement[bool] = tag.c.group_id.in_(sa.select(tag_groups.c.id).where(member(tag_groups.c.key, keys)))
+    return found
 
 
 def tags_in_groups(keys: Value) -> sa.Select[Any]:

@@ -79,7 +79,7 @@ def parse_rule(rule: Any) -> TagRule:
     for key in rule:
         if key not in _KEYS:
             raise _invalid((str(key),), f"is unknown; a rule has {', '.join(sorted(_KEYS))}")
-    conditions = rule.get("filter") or []
+    conditions = rule["filter"] if rule.get("filter") is not None else []
     if not isinstance(conditions, list) or len(conditions) > 20:
         raise _invalid(("filter",), "is not a list of at most 20 conditions")
     same = rule.get("sameProperty")

@@ -13,9 +13,10 @@ import strawberry
 from scrm.channels.graphql import Channel, given
 from scrm.db import Tx
 from scrm.errors import ScrmError
+from scrm.graphql.enums import enum
 from scrm.graphql.attributes import AttributeFilter, matches
 from scrm.graphql.context import Info
-from scrm.graphql.ids import as_node_id, as_node_ids, node_id
+from scrm.graphql.ids import as_node_id, as_node_ids, global_id, node_id
 from scrm.graphql.resolvers import UserErrorType, errors_field, mutation
 from scrm.graphql.scalars import JSON, DateFilter, DateTimeFilter, Direction, StringFilter
 from scrm.graphql.sources import (
@@ -39,15 +40,20 @@ from scrm.graphql.sources import (
 )
 from scrm.plugin_set import Plugin
 from scrm.sql import member
-from scrm.users import merging, reads, service
+from scrm.users import merging, privacy, reads, service
 from scrm.users.models import identities, users
 
 
-@strawberry.enum(description="As the person says.")
+@enum(
+    "As the person says.",
+    FEMALE="Female.",
+    MALE="Male.",
+    OTHER="Neither, or not said this way.",
+)
 class Gender(Enum):
-    FEMALE = strawberry.enum_value("FEMALE", description="Female.")
-    MALE = strawberry.enum_value("MALE", description="Male.")
-    OTHER = strawberry.enum_value("OTHER", description="Neither, or not said this way.")
+    FEMALE = "FEMALE"
+    MALE = "MALE"
+    OTHER = "OTHER"
 
 
 @strawberry.input(description="A person as a channel knows them.")
@@ -255,6 +261,29 @@ class MergePayload:
     errors: list[UserErrorType] = errors_field()
 
 
+@strawberry.input(description="A user to erase.")
+class EraseUserInput:
+    id: strawberry.ID = strawberry.field(description="The user.")
+
+
+@strawberry.type(description="An erased user, or why not.")
+class EraseUserPayload:
+    erased_id: strawberry.ID | None = strawberry.field(description="The user that was erased.", default=None)
+    pseudonym: str | None = strawberry.field(description="Under which ledgers go on.", default=None)
+    errors: list[UserErrorType] = errors_field()
+
+
+@strawberry.input(description="A user to export.")
+class ExportUserInput:
+    id: strawberry.ID = strawberry.field(description="The user.")
+
+
+@strawberry.type(description="What is kept of a user, or why not.")
+class ExportUserPayload:
+    export: JSON | None = strawberry.field(description="Profile, identities, tags, events, merges, and each plugin's rows.", default=None)
+    errors: list[UserErrorType] = errors_field()
+
+
 def _payload(outcome: merging.MergeOutcome) -> MergePayload:
     return MergePayload(
         merge_id=strawberry.ID(f"Merge_{outcome.merge_id.hex}") if outcome.merge_id else None,
@@ -343,6 +372,20 @@ class UserMutation:
             counters=counters,
         )
         return _payload(outcome)
+
+    @mutation("Remove what is personal of a user, for good; ledgers go on under a pseudonym.", scope="pii:write")
+    async def erase_user(self, info: Info, input: EraseUserInput) -> EraseUserPayload | None:
+        context, services = info.context, info.context.services
+        key = node_id("User", input.id)
+        pseudonym = await services.db.write(privacy.erase, key, at=context.now, actor=context.actor, zone=services.settings.zone)
+        return EraseUserPayload(erased_id=strawberry.ID(global_id("User", key)), pseudonym=pseudonym.hex)
+
+    @mutation("Hand over everything that is kept of a user; noted in the audit log.", scope="pii:write")
+    async def export_user(self, info: Info, input: ExportUserInput) -> ExportUserPayload | None:
+        context, services = info.context, info.context.services
+        key = node_id("User", input.id)
+        kept = await services.db.write(privacy.export, key, services.plugins.export, at=context.now, actor=context.actor)
+        return ExportUserPayload(export=JSON(kept))
 
     @mutation("Make two users of one again: what came before the merge goes back, what came after stays.", scope="users:write")
     async def unmerge_users(self, info: Info, input: UnmergeUsersInput) -> MergePayload | None:

@@ -51,7 +51,8 @@ def coming_days(days: int, moment: Moment) -> list[str]:
 
 def acquired_through(user: Any, keys: Value) -> sa.ColumnElement[bool]:
     """Came through one of these channels."""
-    return user.c.acquisition_channel_id.in_(sa.select(channels.c.id).where(member(channels.c.key, keys)))
+    found: sa.ColumnElement[bool] = user.c.acquisition_channel_id.in_(sa.select(channels.c.id).where(member(channels.c.key, keys)))
+    return found
 
 
 def on_channel(user: Any, keys: Value) -> sa.ColumnElement[bool]:

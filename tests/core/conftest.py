@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import sqlalchemy as sa
+from msgspec.structs import replace
 
 from scrm.channels.service import create_channel
 from scrm.db import Database, Id, Text, Tx, plugin_metadata
@@ -35,6 +36,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 _MIGRATION = '''"""The toy's tables; its entries are never changed."""
 import sqlalchemy as sa
+from msgspec.structs import replace
 from alembic import op
 
 revision = "0001"

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
+import select
+import signal
+import sqlite3
 import stat
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -334,6 +340,49 @@ def test_checking_a_plugin_that_fails_is_1(scrm_: Command, acme: Path) -> None:
     module.write_text(ACME.replace('"acme_notes"', '"notes"'))
     said = scrm_("plugins", "check", "acme")
     assert (said.code, said.out, said.err) == (1, "", ["acme: table notes of acme must be named acme_…"])
+
+
+def test_checking_a_plugin_that_is_not_enabled(scrm_: Command, acme: Path) -> None:
+    said = scrm_("plugins", "check", "acme")
+    assert (said.code, said.out, said.err) == (0, "no problems\n", [])
+    assert scrm_("plugins", "check", "none").code == 2
+
+
+def test_the_schema_is_printed(scrm_: Command) -> None:
+    said = scrm_("schema")
+    assert (said.code, said.err) == (0, [])
+    assert "type Query {" in said.out.splitlines()
+
+
+def test_serve_keeps_a_worker_and_takes_it_along(scrm_: Command, tmp_path: Path) -> None:
+    assert scrm_("db", "upgrade").code == 0
+    with listen("127.0.0.1", 0) as free:
+        port = free.getsockname()[1]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-m", "scrm.cli", "serve", "--port", str(port)]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            first = await_worker(0)
+            os.kill(first, signal.SIGKILL)
+            second = await_worker(first)
+            server.terminate()
+            said = server.communicate(timeout=30)[1]
+        finally:
+            server.kill()
+    assert server.returncode == 0, said
+    assert "the worker ended with status -9; starting it again in 1 s" in said
+    with pytest.raises(ProcessLookupError):
+        os.kill(second, 0)
+
+
+def await_worker(other: int) -> int:
+    """The process id of a worker that is not `other`, once it has reported."""
+    for _ in range(1200):
+        with contextlib.closing(sqlite3.connect("scrm.db", timeout=30)) as connection:
+            for (pid,) in connection.execute("select pid from workers where pid <> ?", [other]):
+                return int(pid)
+        select.select([], [], [], 0.05)
+    raise AssertionError("no worker came")
 
 
 def test_the_port_that_is_taken_is_named() -> None:

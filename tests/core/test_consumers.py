@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from msgspec.structs import replace
 
 from scrm.db import Database
 from scrm.errors import ScrmError
@@ -23,6 +24,7 @@ from scrm.events.rules import configure
 from scrm.events.steps import step
 from scrm.models import outbox
 from scrm.plugin import Handler, HandlerTx
+from scrm.users import merging, privacy
 from scrm.users.models import merges
 
 
@@ -179,6 +181,25 @@ async def test_a_merge_waits_behind_either_person_and_ties_their_events_together
     await toy.db.write(retry_due, toy.consumer, at=minutes(toy, 1))
     assert await toy.amounts() == {ann: 7, ben: 0, eve: 8}
     assert await toy.parked() == []
+
+
+@pytest.mark.parametrize("first", ["bad a", "bad b"])
+async def test_a_merge_of_two_who_wait_waits_for_both(toy: Any, first: str) -> None:
+    ann, ben = await toy.user(), await toy.user()
+    toy.broken = {"bad a", "bad b"}
+    await toy.paid(await toy.user(), 1, "well")
+    await toy.paid(ann, 1, "bad a")
+    await toy.paid(ben, 2, "bad b")
+    said = {"kept": ann.hex, "absorbed": ben.hex, "merge": uuid.uuid4().hex}
+    await toy.append(core_event("user.merged", ann, said, toy.start, toy.zone))
+    await toy.paid(ann, 4, "after")
+    await toy.run()
+    toy.broken.discard(first)
+    assert (await toy.db.write(retry_due, toy.consumer, at=minutes(toy, 1))).applied == 1
+    assert [state for _, state in await toy.parked()] == ["RETRYING", "BEHIND", "BEHIND"]
+    toy.broken.clear()
+    assert (await toy.db.write(retry_due, toy.consumer, at=minutes(toy, 2))).applied == 3
+    assert {user: amount for user, amount in (await toy.amounts()).items() if user in (ann, ben)} == {ann: 7, ben: 0}
 
 
 async def test_a_broken_plugin_is_degraded_and_its_cursor_stays(toy: Any) -> None:
@@ -377,6 +398,25 @@ async def test_history_as_a_handler_sees_it(toy: Any) -> None:
     await toy.db.write(enable, consumer, toy.start)
     assert (await toy.db.write(step, consumer, at=toy.start)).applied == 1
     assert seen == [[(ann, "early", 1)], []]
+
+
+async def test_hooks_follow_what_core_does_to_a_person(toy: Any) -> None:
+    ann, ben = await toy.user(), await toy.user()
+    told: list[tuple[Any, ...]] = []
+    hooks = SimpleNamespace(
+        merge=lambda tx, event, kept, absorbed, rules: told.append(("merge", event.id, kept, absorbed)),
+        unmerge=lambda tx, event, kept, absorbed, merge, rules: told.append(("unmerge", kept, absorbed, merge)),
+        erase=lambda tx, event, user, pseudonym: told.append(("erase", user, pseudonym)),
+    )
+    consumer = Consumer("hooked", (), toy.zone, hooks)
+    await toy.db.write(enable, consumer, toy.start)
+    toy.consumer = consumer
+    terms = {"at": toy.start, "actor": "t", "zone": toy.zone}
+    merged = await toy.db.write(merging.merge, ann, ben, reason="", **terms)
+    await toy.db.write(merging.unmerge, merged.merge_id, **terms)
+    pseudonym = await toy.db.write(privacy.erase, ben, **terms)
+    assert await toy.run() == 3
+    assert told == [("merge", merged.merge_id, ann, ben), ("unmerge", ann, ben, merged.merge_id), ("erase", ben, pseudonym)]
 
 
 async def test_waiting_for_a_position(toy: Any) -> None:

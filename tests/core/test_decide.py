@@ -16,6 +16,7 @@ from scrm.errors import PluginFailedError, ScrmError, UserError
 from scrm.events.consumers import pause
 from scrm.events.decide import Decided, decide, decide_in
 from scrm.events.models import events, out_of_turn
+from scrm.events.replay import replay
 from scrm.events.rules import configure
 from scrm.models import audit_log
 from scrm.plugin import Decision, Fact
@@ -54,6 +55,7 @@ async def test_the_cursor_passes_over_what_was_decided(toy: Any) -> None:
     assert await toy.rows(sa.select(out_of_turn.c.after)) == [(cursor,)]
     assert await toy.run() == 0
     assert (await toy.place()).cursor == cursor + 1
+    assert await toy.parked() == []
     assert await toy.amounts() == {user: 6}
 
 
@@ -110,6 +112,7 @@ async def test_decisions_beside_a_running_consumer(toy: Any) -> None:
     await asyncio.gather(consume(), *(spend(toy, user, 2, f"k{n}") for n in range(10)))
     await toy.run()
     assert await toy.amounts() == {user: 100 + 20 - 20}
+    assert (await replay(toy.db, toy.settings, toy.plugin)).differences == []
 
 
 async def test_two_decisions_share_a_transaction(toy: Any) -> None:

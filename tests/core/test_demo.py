@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import stat
 from collections import Counter
 from dataclasses import asdict
@@ -13,7 +14,9 @@ from zoneinfo import ZoneInfo
 import orjson
 import pytest
 import sqlalchemy as sa
+from starlette.testclient import TestClient
 
+from scrm.app import create_app
 from scrm.auth import Keys
 from scrm.config import Settings, load_settings
 from scrm.db import Database, Tx
@@ -22,6 +25,7 @@ from scrm.events.log import core_event_types
 from scrm.events.models import events
 from scrm.generator import DemoUser, generate
 from scrm.models import api_keys, imports
+from scrm.plugin_set import PluginSet
 from scrm.tags.models import tags, user_tags
 from scrm.users.models import identities, merges, users
 
@@ -160,6 +164,24 @@ async def test_a_key_that_is_gone_is_made_anew(database: Database, settings: Set
     assert second.api_key != first.api_key
     names = await database.read(lambda tx: [row.name for row in tx.rows(api_keys.select().order_by(api_keys.c.created_at))])
     assert names == ["demo", "demo-2"]
+
+
+async def test_the_three_queries_are_answered(database: Database, settings: Settings) -> None:
+    ready = await fill(database, settings, 120)
+
+    def answers() -> list[Any]:
+        with TestClient(create_app(settings, plugins=PluginSet())) as client:
+            headers = {"Authorization": f"Bearer {ready.api_key}"}
+            texts = [text for _, text in (*ready.queries, ready.queries[-1])]
+            return [client.post("/graphql", json={"query": text}, headers=headers).json() for text in texts]
+
+    people, shanghai, first, again = await asyncio.to_thread(answers)
+    assert [answer for answer in (people, shanghai, first, again) if "errors" in answer] == []
+    assert len(people["data"]["users"]["nodes"]) == 5
+    assert all(node["tags"] and node["events"]["nodes"] for node in people["data"]["users"]["nodes"])
+    assert shanghai["data"]["users"]["totalCount"] == len(shanghai["data"]["users"]["nodes"]) > 0
+    assert (first["data"]["recordEvents"]["accepted"], again["data"]["recordEvents"]["duplicates"]) == (1, 1)
+    assert first["data"]["recordEvents"]["results"][0]["event"] == again["data"]["recordEvents"]["results"][0]["event"]
 
 
 def test_queries_ask_for_points_only_where_there_are_any() -> None:

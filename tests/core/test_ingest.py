@@ -3,22 +3,28 @@
 import asyncio
 import itertools
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from scrm.channels.models import channels
 from scrm.config import Settings
 from scrm.db import Database, Tx, new_id
 from scrm.errors import UserError
-from scrm.events.ingest import Ingest, Undecoded
-from scrm.events.log import append, core_event, core_event_types, digest_of
+from scrm.events.checks import Checked, Checker
+from scrm.events.ingest import Batch, Ingest, Undecoded, record_batch
+from scrm.events.log import Entry, append, core_event, core_event_types, digest_of
 from scrm.events.models import events
+from scrm.events.owners import Claim, Terms, resolve
 from scrm.events.records import IdentityRef, NewEvent, RecordResult
+from scrm.events.sequencer import head, sequence
 from scrm.plugin import EventType
 from scrm.users.merging import merge
 from scrm.users.models import identities, merge_suggestions, users
@@ -45,6 +51,11 @@ class Shop:
 
     async def count(self, table: sa.Table) -> int:
         return int((await self.rows(sa.select(sa.func.count()).select_from(table)))[0][0])
+
+    async def all_at_once(self, *batches: Sequence[NewEvent]) -> list[list[RecordResult]]:
+        """Record batches together, on connections that are open already: opening them would make the batches take turns."""
+        await asyncio.gather(*(self.db.read(head) for _ in range(10)))
+        return list(await asyncio.gather(*(self.record(*batch) for batch in batches)))
 
     async def types(self) -> list[str]:
         return [row[0] for row in await self.rows(sa.select(events.c.type).order_by(events.c.position))]
@@ -363,7 +374,7 @@ async def test_a_repeat_for_somebody_who_is_gone_is_still_a_repeat(shop: Shop) -
 async def test_the_same_key_at_once_is_accepted_once(shop: Shop) -> None:
     said = event("ann")
     other = replace(said, identity=IdentityRef("wecom", "bob"))
-    answers = await asyncio.gather(*(shop.record(said if n % 2 == 0 else other) for n in range(20)))
+    answers = await shop.all_at_once(*([said if n % 2 == 0 else other] for n in range(20)))
     by_status = sorted(status for results in answers for status in statuses(results))
     assert by_status == ["ACCEPTED"] + ["DUPLICATE"] * 9 + ["REJECTED"] * 10
     assert await shop.types() == ["user.created", "page.viewed"]
@@ -373,7 +384,7 @@ async def test_the_same_key_at_once_is_accepted_once(shop: Shop) -> None:
 async def test_overlapping_batches_in_any_order_are_recorded_once(shop: Shop) -> None:
     items = [event(f"person {n}", external_id=f"overlap {n}") for n in range(60)]
     batches = [items if n % 2 == 0 else items[::-1] for n in range(6)]
-    answers = await asyncio.gather(*(shop.record(*batch) for batch in batches))
+    answers = await shop.all_at_once(*batches)
     found = sorted(status for results in answers for status in statuses(results))
     assert found == ["ACCEPTED"] * 60 + ["DUPLICATE"] * 300
     assert await shop.count(users) == 60
@@ -409,7 +420,7 @@ async def test_identities_belong_to_the_root_of_their_channel(shop: Shop) -> Non
 
 
 async def test_the_same_new_identity_at_once_is_one_user(shop: Shop) -> None:
-    answers = await asyncio.gather(*(shop.record(event("ann"), event(f"other {n}")) for n in range(20)))
+    answers = await shop.all_at_once(*([event("ann"), event(f"other {n}")] for n in range(20)))
     assert {status for results in answers for status in statuses(results)} == {"ACCEPTED"}
     assert await shop.count(users) == 21
     assert await shop.count(identities) == 21
@@ -470,7 +481,7 @@ async def test_a_union_id_of_two_new_identities_in_one_batch_is_one_person(shop:
 
 
 async def test_the_same_new_union_id_at_once_is_one_person(shop: Shop) -> None:
-    await asyncio.gather(*(shop.record(event(f"w{n}", union_id="u")) for n in range(20)))
+    await shop.all_at_once(*([event(f"w{n}", union_id="u")] for n in range(20)))
     assert await shop.count(users) == 1
     assert await shop.count(identities) == 20
 
@@ -524,9 +535,9 @@ async def test_without_auto_merge_the_two_are_only_suggested(shop: Shop) -> None
 async def test_merges_at_once_with_events_keep_every_event_and_its_owner(shop: Shop) -> None:
     """Whoever appends after a merge names the survivor: an event's recorded owner is who it was at its position."""
     await shop.record(*(event(f"p{n}") for n in range(10)))
-    noise = [shop.record(*(event(f"p{m}") for m in range(10))) for _ in range(6)]
-    joins = [shop.record(event(f"p{n}", union_id="u")) for n in range(10)]
-    answers = await asyncio.gather(*itertools.chain.from_iterable(zip(noise, joins[:6], strict=True)), *joins[6:])
+    noise = [[event(f"p{m}") for m in range(10)] for _ in range(10)]
+    joins = [[event(f"p{n}", union_id="u")] for n in range(10)]
+    answers = await shop.all_at_once(*itertools.chain.from_iterable(zip(noise, joins, strict=True)))
     assert {status for results in answers for status in statuses(results)} == {"ACCEPTED"}
     log = await shop.rows(sa.select(events.c.type, events.c.recorded_user_id, events.c.properties).order_by(events.c.position))
     absorbed: set[str] = set()
@@ -537,6 +548,78 @@ async def test_merges_at_once_with_events_keep_every_event_and_its_owner(shop: S
     assert len(absorbed) == 9
     oldest = await shop.owner("wecom", "p0")
     assert set(await shop.rows(sa.select(identities.c.user_id))) == {(oldest,)}
+
+
+# ---- what a second transaction must wait for (SQLite has one writer, so there is no second)
+
+
+@asynccontextmanager
+async def open_transaction(db: Database) -> AsyncIterator[AsyncConnection]:
+    """A transaction of somebody else, committed at the end."""
+    if db.dialect == "sqlite":
+        pytest.skip("one writer")
+    engine = create_async_engine(db.url)
+    async with engine.begin() as connection:
+        yield connection
+    await engine.dispose()
+
+
+async def waits(db: Database, task: asyncio.Task[Any]) -> bool:
+    """Whether the task comes to wait for a lock, or goes through without."""
+    blocked = sa.text("select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'")
+    while not task.done():
+        if await db.read(lambda tx: tx.scalar(blocked)):
+            return True
+    return False
+
+
+async def test_who_meets_a_new_union_id_waits_for_who_met_it_first(shop: Shop) -> None:
+    terms = Terms(NOW, SETTINGS.zone, auto_merge=True, exclusive=False)
+    root, key = (await shop.rows(sa.select(channels.c.id, channels.c.key).where(channels.c.key == "mini")))[0]
+    async with open_transaction(shop.db) as other:
+        claims = [Claim((root, "m"), "u", key, root)]
+        await other.run_sync(lambda sync: resolve(Tx(sync), claims, terms))
+        task = asyncio.create_task(shop.record(event("ann", union_id="u")))
+        assert await waits(shop.db, task)
+    assert statuses(await task) == ["ACCEPTED"]
+    assert await shop.count(users) == 1
+
+
+async def test_a_merge_waits_for_who_looked_up_owners_before_it(shop: Shop) -> None:
+    """Or an event of the absorbed user would come after the merge in the log."""
+    await shop.record(event("ann"), event("bob"))
+    ann, bob = await shop.owner("wecom", "ann"), await shop.owner("wecom", "bob")
+    checked = Checker(SETTINGS, TYPES).check(0, event("bob", external_id="slow"), NOW)
+    assert isinstance(checked, Checked)
+    batch = Batch(NOW, 1, (checked,), {}, all_or_nothing=False, create_users=True)
+    terms = Terms(NOW, SETTINGS.zone, auto_merge=True, exclusive=False)
+    async with open_transaction(shop.db) as other:
+        await other.run_sync(lambda sync: record_batch(Tx(sync), batch, terms))
+        merging = shop.db.write(merge, ann, bob, reason="test", at=NOW, actor="test", zone=SETTINGS.zone)
+        task = asyncio.create_task(merging)
+        assert await waits(shop.db, task)
+        await sequence(shop.db)
+    await task
+    await sequence(shop.db)
+    log = await shop.rows(sa.select(events.c.type, events.c.recorded_user_id, events.c.user_id).order_by(events.c.position))
+    assert log[-2:] == [("page.viewed", bob, ann), ("user.merged", ann, ann)]
+
+
+async def test_of_two_that_wait_for_each_other_the_loser_tries_again(shop: Shop) -> None:
+    await shop.record(event("ann"))
+    one, two = (core_event("user.updated", None, {}, NOW, SETTINGS.zone, key=key) for key in ("one", "two"))
+    both = [event("ann", external_id=key) for key in ("one", "two")]
+
+    def take(sync: sa.Connection, entry: Entry) -> None:
+        sync.execute(sa.text("set local deadlock_timeout = '1min'"))
+        append(Tx(sync), [msgspec.structs.replace(entry, source="test")])
+
+    async with open_transaction(shop.db) as other:
+        await other.run_sync(take, two)
+        task = asyncio.create_task(shop.record(*both))
+        assert await waits(shop.db, task)
+        await other.run_sync(take, one)
+    assert codes(await task) == [["IDEMPOTENCY_CONFLICT"], ["IDEMPOTENCY_CONFLICT"]]
 
 
 # ---- the lowest layer

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,9 +33,11 @@ from scrm.plugin import (
     Fact,
     Handler,
     HandlerTx,
+    Health,
     Indicator,
     IndicatorUnit,
     Job,
+    PluginContext,
     Ratio,
     Route,
     Rules,
@@ -47,6 +51,16 @@ from scrm.plugin_set import PluginSet
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 
+class Anything:
+    """Arguments whose types do not matter to the test."""
+
+    def __getitem__(self, names: Any) -> Any:
+        return names
+
+
+ANY = Anything()
+
+
 def handle(tx: HandlerTx, events: Sequence[Any], rules: Any) -> None: ...
 
 
@@ -56,6 +70,10 @@ def decide(tx: Tx, input: Mapping[str, Any], rules: Any, at: datetime) -> Fact:
 
 def series(tx: Tx, periods: Sequence[Any], channel: Any, as_of: datetime) -> list[Ratio]:
     return []
+
+
+def indicator(key: str) -> Indicator:
+    return Indicator(key, "x", IndicatorUnit.POINTS, "x", partial(series))
 
 
 def run(tx: Tx, due: datetime, rules: Any) -> list[Any]:
@@ -307,15 +325,18 @@ def test_collisions_name_both_owners() -> None:
     brings: dict[str, Any] = {
         "event_types": [EventType("points.earned", "x")],
         "scopes": [Scope("points:read", "x")],
-        "indicators": [Indicator("points_issued", "x", IndicatorUnit.POINTS, "x", series)],
+        "indicators": [indicator("points_issued")],
     }
-    core = plugin("c", event_types=[EventType("order.paid", "x")], scopes=[Scope("users:read", "x")])
+    core = plugin(
+        "c", event_types=[EventType("order.paid", "x")], scopes=[Scope("users:read", "x")], indicators=[indicator("revenue")]
+    )
     assert refused(plugin("a", **brings), plugin("b", **brings), core) == [
         "event type points.earned is defined by a and by b; disable one",
         "scope points:read is defined by a and by b; disable one",
         "indicator points_issued is defined by a and by b; disable one",
         "event type order.paid is defined by core and by c; rename it in c",
         "scope users:read is defined by core and by c; rename it in c",
+        "indicator revenue is defined by core and by c; rename it in c",
     ]
     assert names(load(plugin("a", **brings), plugin("b", **brings), core)) == ["a"]
     twice = replace(plugin("a", **brings).contribute(), scopes=[Scope("x:read", ""), Scope("x:read", "")])
@@ -342,20 +363,78 @@ def test_a_plugin_may_offer_hooks_to_those_that_require_it() -> None:
     assert line.startswith("hook of b is unknown: unknown hook 'a_earn'")
 
 
-def test_hooks_are_called_with_what_they_ask_for() -> None:
+def test_hook_contribute() -> None:
+    assert load(plugin("a", "3.1")).get("a") is not None
+    with pytest.raises(StartupError, match="contribute\\(\\) of a returned a dict; return a Contribution"):
+        load_plugins(Settings(), {"a": SimpleNamespace(contribute=hookimpl(lambda: {}))}, at=NOW)
+
+
+def test_hook_merge() -> None:
+    loaded = load(plugin("a", hooks={"merge": lambda tx, kept, absorbed, rules: [tx, kept, absorbed, rules].index("rules")}))
+    one = loaded.active[0]
+    assert loaded.merge(one, *ANY["tx", "event", "kept", "absorbed", "rules"]) == 3
+    assert one.hooks.merge("tx", "event", "kept", "absorbed", "rules") == 3  # type: ignore[attr-defined]
+
+
+def test_hook_unmerge() -> None:
+    loaded = load(plugin("a", hooks={"unmerge": lambda merge, kept: {"merge": 2}[merge]}), plugin("b"))
+    assert loaded.unmerge(loaded.active[0], *ANY["tx", "event", "kept", "absorbed", "merge", "rules"]) == 2
+    assert loaded.unmerge(loaded.active[1], *ANY["tx", "event", "kept", "absorbed", "merge", "rules"]) == 0
+
+
+def test_hook_erase() -> None:
+    seen: list[Any] = []
+    loaded = load(plugin("a", hooks={"erase": lambda user, pseudonym: seen.append((user, pseudonym))}))
+    loaded.erase(loaded.active[0], *ANY["tx", "event", "user", "pseudonym"])
+    assert seen == [("user", "pseudonym")]
+
+
+def test_hook_count() -> None:
+    loaded = load(plugin("a", hooks={"count": lambda user: 2}), plugin("b", hooks={"count": lambda: 5}), plugin("c"))
+    assert loaded.count(*ANY["tx", "user"]) == {"a": 2, "b": 5}
+    assert not hasattr(loaded.active[2].hooks, "count")
+
+
+def test_hook_export() -> None:
+    loaded = load(plugin("a", hooks={"export": lambda tx, user: {"rows": [{user: tx}]}}), plugin("b"))
+    assert loaded.export(*ANY["tx", "user"]) == {"a": {"rows": [{"user": "tx"}]}}
+
+
+async def test_hook_lifespan(database: Database) -> None:
+    steps: list[str] = []
+
+    def around(name: str) -> Callable[..., Any]:
+        @contextlib.asynccontextmanager
+        async def lifespan(context: PluginContext) -> AsyncIterator[None]:
+            steps.append(
+                f"{name} {await context.read(lambda tx: tx.scalar(sa.text('select 1')))} {context.clock is database.clock}"
+            )
+            yield
+            steps.append(f"{name} ends")
+
+        return lambda context: lifespan(context)
+
     loaded = load(
-        plugin("a", hooks={"count": lambda user: 2, "export": lambda tx, user: {"rows": [{"tx": tx}]}}),
-        plugin("b", hooks={"count": lambda: 5}),
-        plugin("c"),
-        on_error="fail",
+        plugin("b", hooks={"lifespan": around("b")}), plugin("a", after=["b"], hooks={"lifespan": around("a")}), plugin("c")
     )
-    tx: Any = "tx"
-    user: Any = "user"
-    assert loaded.count(tx, user) == {"a": 2, "b": 5}
-    assert loaded.export(tx, user) == {"a": {"rows": [{"tx": "tx"}]}}
-    [first, _, last] = loaded.active
-    assert callable(getattr(first.hooks, "count", None))
-    assert not hasattr(last.hooks, "count")
+    async with loaded.lifespan(database):
+        assert steps == ["b 1 True", "a 1 True"]
+    assert steps[2:] == ["a ends", "b ends"]
+
+
+async def test_hook_health(database: Database) -> None:
+    class Gateway(Wiring):
+        url: str = "https://x"
+
+    loaded = load(
+        plugin("a", wiring=Gateway, hooks={"health": lambda context: Health(True, context.wiring.url)}),
+        plugin("b", hooks={"health": lambda: 1 / 0}),
+        plugin("c"),
+    )
+    assert loaded.health(database) == {
+        "a": Health(True, "https://x"),
+        "b": Health(False, "plugin b failed in health: ZeroDivisionError"),
+    }
 
 
 def test_a_hook_that_fails_names_its_plugin() -> None:

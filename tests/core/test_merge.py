@@ -39,7 +39,9 @@ async def _part(brand: Brand, merge_id: uuid.UUID) -> Any:
 
 async def _of(brand: Brand, user: uuid.UUID) -> tuple[list[str], list[str], list[str]]:
     """Somebody's identities, tags, and events from outside."""
-    own = await brand.rows(sa.select(identities.c.external_id).where(identities.c.user_id == user).order_by(identities.c.external_id))
+    own = await brand.rows(
+        sa.select(identities.c.external_id).where(identities.c.user_id == user).order_by(identities.c.external_id)
+    )
     held = sa.select(tags.c.key).join(user_tags, user_tags.c.tag_id == tags.c.id).where(user_tags.c.user_id == user)
     has = await brand.rows(held.order_by(tags.c.key))
     did = sa.select(events.c.type).where(events.c.user_id == user, events.c.source == "test").order_by(events.c.external_id)
@@ -153,7 +155,7 @@ async def test_a_merge_is_undone_once(brand: Brand) -> None:
     await _part(brand, merge_id)
     await _refused("MERGE_ALREADY_UNDONE", ("mergeId",), brand.do(unmerge, merge_id))
     await _refused("MERGE_NOT_FOUND", ("mergeId",), brand.do(unmerge, uuid.uuid4()))
-    await _refused("MERGE_NOT_FOUND", ("absorbed",), brand.read(last_merge, b))
+    await _refused("MERGE_NOT_FOUND", ("absorbedId",), brand.read(last_merge, b))
     again = await _join(brand, a, b)
     assert again != merge_id
     await _part(brand, again)

@@ -15,6 +15,7 @@ from scrm.db import Database, Id, Text, Tx, plugin_metadata
 from scrm.errors import StartupError
 from scrm.events.models import consumers, out_of_turn, parked_events
 from scrm.migrate import HasContribution, check, purge, revision, status, upgrade, upgrade_owner
+from scrm.models import jobs
 from scrm.plugin import Contribution
 
 FIRST = '''"""The first table."""
@@ -222,6 +223,7 @@ async def test_purge_drops_a_plugins_own_and_nothing_else(database: Database, mi
     def place(tx: Tx) -> None:
         at = database.clock()
         for name in ("acme", "acme_more"):
+            tx.execute(jobs.insert().values(name=f"{name}:nightly", next_run_at=at))
             tx.execute(consumers.insert().values(plugin=name, cursor=5, state="ACTIVE", since=at, backfill_to=0))
             tx.execute(out_of_turn.insert().values(plugin=name, event_id=Id.python_type(int=1), after=1))
             tx.execute(
@@ -235,6 +237,7 @@ async def test_purge_drops_a_plugins_own_and_nothing_else(database: Database, mi
     assert before - await tables(migrated_url) == {"acme_marks", "acme_notes", "alembic_version_acme"}
     for table in (consumers, parked_events, out_of_turn):
         assert [row.plugin for row in await database.read(Tx.rows, sa.select(table.c.plugin))] == ["acme_more"]
+    assert [row.name for row in await database.read(Tx.rows, sa.select(jobs.c.name))] == ["acme_more:nightly"]
     assert await purge(migrated_url, "acme") == []
     for name in ("core", "users; drop", "Ä"):
         with pytest.raises(StartupError, match="is no plugin's name"):

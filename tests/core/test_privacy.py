@@ -99,10 +99,17 @@ async def test_an_export_says_everything(brand: Brand) -> None:
     said = await brand.read(export, other, lambda tx, who: {"loyalty": {"entries": [{"points": 3}]}} if who == user else {})
     assert orjson.loads(orjson.dumps(said)) == said
     assert (said["profile"]["id"], said["profile"]["displayName"], said["profile"]["attributes"]) == (user.hex, "Li", {"x": 1})
-    assert [(row["channel"], row["externalId"], row["unionId"]) for row in said["identities"]] == [("oa", "o1", "u1"), ("mini", "m1", None)]
+    assert [(row["channel"], row["externalId"], row["unionId"]) for row in said["identities"]] == [
+        ("oa", "o1", "u1"),
+        ("mini", "m1", None),
+    ]
     assert [(row["key"], row["source"], row["reason"]) for row in said["tags"]] == [("big", "MANUAL", "r")]
     paid = next(row for row in said["events"] if row["id"] == event.hex)
-    assert (paid["occurredAt"], paid["amountMinor"], paid["properties"]) == ("2026-01-05T04:00:00.000000Z", 100, {"orderId": "o1"})
+    assert (paid["occurredAt"], paid["amountMinor"], paid["properties"]) == (
+        "2026-01-05T04:00:00.000000Z",
+        100,
+        {"orderId": "o1"},
+    )
     assert [row["type"] for row in said["events"]] == ["order.paid", "user.created", "user.created", "user.tagged", "user.merged"]
     assert [(row["keptId"], row["absorbedId"], row["reason"]) for row in said["merges"]] == [(user.hex, other.hex, "phone")]
     assert said["plugins"] == {"loyalty": {"entries": [{"points": 3}]}}

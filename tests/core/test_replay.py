@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import uuid
-from dataclasses import replace
-from datetime import timedelta
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from msgspec.structs import replace
 
+from scrm.db import Tx
 from scrm.errors import ScrmError
 from scrm.events import replay as replaying
 from scrm.events.consumers import pause
@@ -20,6 +23,7 @@ from scrm.events.models import events
 from scrm.events.parked import retry, retry_due, skip
 from scrm.events.replay import ANNOUNCEMENTS, TableReport, replay
 from scrm.events.rules import configure
+from scrm.plugin import Decision, Fact
 
 
 class Life:
@@ -205,3 +209,21 @@ async def test_a_plugin_that_fails_in_a_replay_is_named_and_nothing_changes(toy:
     assert failed.value.code == "REPLAY_FAILED"
     assert await toy.amounts() == {user: 5}
     assert (await toy.place()).state == "ACTIVE"
+
+
+async def test_decisions_made_at_once_are_replayed_in_the_order_of_their_locks(toy: Any) -> None:
+    """These decide without a lock: only the handler takes it, so the order of application is the handler's."""
+    user = await toy.user()
+    await toy.paid(user, 5, "o1")
+    await toy.run()
+
+    def give(tx: Tx, input: Mapping[str, Any], rules: Any, at: datetime) -> Fact:
+        return Fact(user, {"points": -input["points"]})
+
+    gift = Decision("giftToy", "toy.spent", give)
+    said = [{"points": n} for n in range(1, 21)]
+    await asyncio.gather(
+        *(decide(toy.db, toy.consumer, gift, one, key=f"k{one['points']}", at=toy.start, actor="t") for one in said)
+    )
+    assert await toy.amounts() == {user: 5 + sum(range(1, 21))}
+    assert (await replay(toy.db, toy.settings, toy.plugin)).differences == []

@@ -60,7 +60,12 @@ async def test_a_user_is_kept_as_said(brand: Brand) -> None:
     user = await brand.user("oa-poster:o1:u1", "mini:m1:u1", **said)
     row = await brand.row(users, user)
     assert row["display_name"] == "李雷"
-    assert (row["phone"], row["email"], row["gender"], row["birthday"]) == ("+86 138-0000", "lei@example.com", "MALE", date(1990, 2, 28))
+    assert (row["phone"], row["email"], row["gender"], row["birthday"]) == (
+        "+86 138-0000",
+        "lei@example.com",
+        "MALE",
+        date(1990, 2, 28),
+    )
     assert (row["city"], row["language"]) == (None, "zh-CN")
     assert row["attributes"] == {"b": [1, None], "a": {"x": True}}
     assert list(row["attributes"]) == ["b", "a"]
@@ -229,7 +234,10 @@ async def test_seen_and_acquisition_follow_the_log(brand: Brand) -> None:
     await brand.happen("user.unfollowed", passive, "2026-01-20T12:00")
     await brand.follow()
     row = await brand.row(users, user)
-    assert (row["first_seen_at"].isoformat(), row["last_seen_at"].isoformat()) == ("2026-01-03T04:00:00+00:00", "2026-01-08T16:30:00+00:00")
+    assert (row["first_seen_at"].isoformat(), row["last_seen_at"].isoformat()) == (
+        "2026-01-03T04:00:00+00:00",
+        "2026-01-08T16:30:00+00:00",
+    )
     row = await brand.row(users, passive)
     assert (row["first_seen_at"], row["last_seen_at"], row["acquisition_channel_id"]) == (None, None, None)
 

@@ -1,0 +1,85 @@
+"""Periods of business days, and what a series of them says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from scrm.channels.service import find_channel
+from scrm.db import Tx
+from scrm.errors import ScrmError
+from scrm.plugin import Indicator, Period, Ratio
+
+Span = Period
+MOST = 800
+
+
+def start_of(day: date, period: str) -> date:
+    """First day of the period that a day falls in."""
+    if period == "WEEK":
+        return day - timedelta(days=day.weekday())
+    if period == "MONTH":
+        return day.replace(day=1)
+    if period == "QUARTER":
+        return day.replace(month=day.month - (day.month - 1) % 3, day=1)
+    return day
+
+
+def next_start(start: date, period: str) -> date:
+    """First day of the period after the one that starts on this day."""
+    days = {"DAY": 1, "WEEK": 7, "MONTH": 31, "QUARTER": 92}[period]
+    return start_of(start + timedelta(days=days), period)
+
+
+def spans(start: date, end: date, period: str) -> list[Span]:
+    """The periods that touch the days `[start, end)`, oldest first.
+
+    Raises:
+        ScrmError: INVALID_RANGE where there is none, or more than 800.
+    """
+    if start >= end:
+        raise ScrmError("INVALID_RANGE", f"the range from {start} to {end} is empty; `to` is the day after the last one", path=("to",))
+    found: list[Span] = []
+    at = start_of(start, period)
+    while at < end:
+        if len(found) == MOST:
+            raise ScrmError("INVALID_RANGE", f"the range from {start} to {end} has more than {MOST} periods; choose longer ones", path=("to",))
+        following = next_start(at, period)
+        found.append(Span(at, following))
+        at = following
+    return found
+
+
+def last_two(today: date, period: str) -> list[Span]:
+    """The last two complete periods before a day, the older one first."""
+    end = start_of(today, period)
+    middle = start_of(end - timedelta(days=1), period)
+    return [Span(start_of(middle - timedelta(days=1), period), middle), Span(middle, end)]
+
+
+def value(ratio: Ratio) -> float | None:
+    """A ratio as a number; None where the denominator is 0."""
+    if ratio.denominator is None:
+        return float(ratio.numerator)
+    return ratio.numerator / ratio.denominator if ratio.denominator else None
+
+
+def change_pct(current: float | None, previous: float | None) -> float | None:
+    """Relative change in per cent."""
+    return None if current is None or not previous else (current - previous) / abs(previous) * 100
+
+
+def change_pp(current: float | None, previous: float | None) -> float | None:
+    """Difference of two shares in percentage points."""
+    return None if current is None or previous is None else (current - previous) * 100
+
+
+def read_series(tx: Tx, definition: Indicator, wanted: Sequence[Span], channel: str | None, as_of: datetime) -> Sequence[Ratio]:
+    """An indicator's values, one per period.
+
+    Raises:
+        ScrmError: UNKNOWN_CHANNEL.
+    """
+    channel_id: Any = find_channel(tx, channel).id if channel is not None else None
+    return definition.series(tx, wanted, channel_id, as_of)
