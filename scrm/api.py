@@ -2,7 +2,7 @@
 
 from scrm.channels.graphql import Channel
 from scrm.channels.models import channels
-from scrm.db import Id, Instant, Json, Text, Tx, json_rows, new_id, plugin_metadata
+from scrm.db import Id, Instant, Json, Text, Tx, instant_text, json_rows, new_id, plugin_metadata
 from scrm.errors import ScrmError, UserError
 from scrm.events.decide import Decided
 from scrm.events.graphql import Event, EventFilter, EventInput
@@ -41,7 +41,9 @@ from scrm.graphql.sources import (
     same_row,
     where,
 )
+from scrm.money import exponent as currency_exponent
 from scrm.plugin import (
+    BusinessRules,
     Command,
     Contribution,
     Decision,
@@ -67,7 +69,7 @@ from scrm.plugin import (
     hookimpl,
     hookspec,
 )
-from scrm.rowset import id_set, row_set, upsert
+from scrm.rowset import id_set, insert_rows, row_set, update_rows, upsert
 from scrm.sql import CURRENCY, NOW, SELF, TODAY, ListOf, Row, Value, member
 from scrm.tags.graphql import Tag, TagGroup
 from scrm.users.graphql import User, UserFilter, UserOrder
@@ -85,6 +87,7 @@ __all__ = [
     "BatchInfo",
     "BigInt",
     "BulkErrorPolicy",
+    "BusinessRules",
     "Channel",
     "Command",
     "Connection",
@@ -152,6 +155,7 @@ __all__ = [
     "channels",
     "column",
     "combine",
+    "currency_exponent",
     "derive_id",
     "enum",
     "errors_field",
@@ -165,6 +169,8 @@ __all__ = [
     "hookimpl",
     "hookspec",
     "id_set",
+    "insert_rows",
+    "instant_text",
     "json_rows",
     "many",
     "member",
@@ -182,6 +188,7 @@ __all__ = [
     "rows",
     "same_row",
     "subscription",
+    "update_rows",
     "upsert",
     "users",
     "where",

@@ -31,6 +31,7 @@ from scrm.indicators.service import core_indicators
 from scrm.loader import PluginSet, load_plugins
 from scrm.plugin import Contribution
 from scrm.plugin import Route as PluginRoute
+from scrm.revocation import forgetting
 from scrm.system.graphql import Import, SystemMutation, SystemQuery
 from scrm.tags.graphql import Tag, TagGroup, TagMutation, TagQuery, UserTagMatch, UserTags
 from scrm.users.graphql import User, UserMutation, UserQuery
@@ -101,7 +102,7 @@ def create_app(
         Route("/", lambda _: RedirectResponse("/graphql")),
         Route("/graphql", endpoint),
         WebSocketRoute("/graphql", endpoint),
-        Route("/events", events_endpoint(services.ingest, authorize), methods=["POST"]),
+        Route("/events", events_endpoint(services.ingest, authorize, max_body=settings.server.max_events_body_bytes), methods=["POST"]),
         Route("/livez", _alive),
     ]
     if STATIC.is_dir():
@@ -112,7 +113,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with plugins.lifespan(db):
+        async with plugins.lifespan(db), forgetting(db, keys):
             yield
         await db.close()
 

@@ -18,7 +18,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from scrm.errors import StartupError
-from scrm.plugin import Rules, Wiring
+from scrm.plugin import BusinessRules, Rules, Wiring
 
 FILE = "scrm.toml"
 ANONYMOUS = "everyone who reaches this server may read and change everything"
@@ -113,6 +113,11 @@ class Settings(BaseSettings):
         """The business zone."""
         return ZoneInfo(self.timezone)
 
+    @property
+    def house(self) -> Mapping[str, Any]:
+        """What `BusinessRules` take from here."""
+        return {"currency": self.currency, "timezone": self.timezone}
+
     @field_validator("database_url")
     @classmethod
     def _driver(cls, value: str) -> str:
@@ -202,8 +207,10 @@ def _beside(settings: Settings, directory: Path) -> Settings:
     return moved
 
 
-def plugin_settings(name: str, section: PluginSection, rules: type[Rules], wiring: type[Wiring]) -> tuple[Rules, Wiring]:
-    """A plugin's section, split into its rules and its wiring by the names of their fields.
+def plugin_settings(
+    name: str, section: PluginSection, rules: type[Rules], wiring: type[Wiring], house: Mapping[str, Any] | None = None
+) -> tuple[Rules, Wiring]:
+    """A plugin's section, split into its rules and its wiring by the names of their fields; `house` completes `BusinessRules`.
 
     Raises: StartupError with every problem.
     """
@@ -213,7 +220,8 @@ def plugin_settings(name: str, section: PluginSection, rules: type[Rules], wirin
     checked: list[Any] = []
     for model in (rules, wiring):
         try:
-            checked.append(model(**{key: value for key, value in section.values.items() if key in model.model_fields}))
+            said = {key: value for key, value in section.values.items() if key in model.model_fields}
+            checked.append(model(**{**_house(model, house), **said}))
         except ValidationError as error:
             problems += explain(error, model, place)
     if problems:
@@ -221,13 +229,17 @@ def plugin_settings(name: str, section: PluginSection, rules: type[Rules], wirin
     return checked[0], checked[1]
 
 
-def check_rules(name: str, rules: type[Rules], values: Mapping[str, Any]) -> Rules:
-    """Rules that come from elsewhere than the settings, checked alike.
+def _house(model: type[BaseModel], house: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    return house or {} if issubclass(model, BusinessRules) else {}
+
+
+def check_rules(name: str, rules: type[Rules], values: Mapping[str, Any], house: Mapping[str, Any] | None = None) -> Rules:
+    """Rules that come from elsewhere than the settings, checked and completed alike.
 
     Raises: StartupError with every problem.
     """
     try:
-        return rules(**values)
+        return rules(**{**_house(rules, house), **values})
     except ValidationError as error:
         raise StartupError(explain(error, rules, ("plugins", name))) from None
 

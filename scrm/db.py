@@ -334,7 +334,7 @@ async def _keep(_connection: Any) -> None:
     """Compiled reads set no session state, so there is nothing to reset and a round trip to save."""
 
 
-def json_rows(value: Sequence[Mapping[str, Any]]) -> str:
+def json_rows(value: Sequence[Any]) -> str:
     """Rows for a set-based statement: one JSON array, times as text, ids as hex."""
     return orjson.dumps(value, default=_json_default).decode()
 

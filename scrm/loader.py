@@ -109,7 +109,7 @@ def load_plugins(
             _import(candidate)
     for candidate in found.values():
         if candidate.going:
-            _check_alone(candidate, found)
+            _check_alone(candidate, found, settings)
     _check_needs(found)
     _check_together(found, core or core_names())
     _check_needs(found)
@@ -212,7 +212,7 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip() or "no message").splitlines()[0]
 
 
-def _check_alone(candidate: _Candidate, found: Mapping[str, _Candidate]) -> None:
+def _check_alone(candidate: _Candidate, found: Mapping[str, _Candidate], settings: Settings) -> None:
     it = candidate.contribution
     assert it is not None
     offering = [found[name].module for name in (*it.requires, *it.after) if name in found and found[name].module is not None]
@@ -229,7 +229,7 @@ def _check_alone(candidate: _Candidate, found: Mapping[str, _Candidate]) -> None
         candidate.stop(LoadState.INCOMPATIBLE, f"{it.name} {it.version} needs scrm {it.scrm}; this is {__version__}")
         return
     try:
-        rules, wiring = plugin_settings(candidate.name, candidate.section, it.rules, it.wiring)
+        rules, wiring = plugin_settings(candidate.name, candidate.section, it.rules, it.wiring, settings.house)
     except StartupError as error:
         candidate.stop(LoadState.LOAD_ERROR, *error.problems)
         return

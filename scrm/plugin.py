@@ -10,10 +10,11 @@ from datetime import date, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pluggy
 import sqlalchemy as sa
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from scrm.db import Tx
 from scrm.errors import UserError
@@ -38,6 +39,30 @@ class Wiring(BaseModel):
     """Base of a plugin's wiring: addresses, secrets (`SecretStr`), intervals. From the file and the environment, never in the log."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BusinessRules(Rules):
+    """Rules that compute with the business currency and zone: the settings' unless the plugin's section says its own.
+
+    They are in the log like all rules, so a handler knows those that were in force at its event.
+    """
+
+    currency: str = "CNY"
+    timezone: str = "Asia/Shanghai"
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError("a zone such as Asia/Shanghai") from None
+        return value
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The zone that days are counted in."""
+        return ZoneInfo(self.timezone)
 
 
 class NoRules(Rules):

@@ -28,7 +28,12 @@ def row_set(tx: Tx, name: str, columns: Mapping[str, TypeEngine[Any]], rows: Seq
 
 def id_set(tx: Tx, name: str, ids: Iterable[uuid.UUID]) -> sa.FromClause:
     """A table of one column, `id`."""
-    return row_set(tx, name, {"id": Id}, [{"id": value} for value in ids])
+    data = sa.literal(json_rows([value.hex for value in ids]), sa.Text())
+    if tx.dialect == "sqlite":
+        each = sa.func.json_each(data).table_valued("value", name=f"{name}_each")
+        return sa.select(sa.type_coerce(each.c.value, Id).label("id")).subquery(name)
+    item = sa.func.json_array_elements_text(sa.cast(data, postgresql.JSON())).column_valued(f"{name}_each")
+    return sa.select(sa.cast(item, Id).label("id")).subquery(name)
 
 
 def _of_json(value: sa.ColumnElement[Any], key: str, kind: TypeEngine[Any]) -> sa.ColumnElement[Any]:
@@ -48,3 +53,28 @@ def _plain(value: Any) -> Any:
 def upsert(tx: Tx, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
     """An insert that knows `on_conflict_do_nothing` and `on_conflict_do_update`, the same words on both engines."""
     return sqlite.insert(table) if tx.dialect == "sqlite" else postgresql.insert(table)
+
+
+def insert_rows(tx: Tx, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows that say every column; one statement on PostgreSQL, one prepared one on SQLite, whatever their number."""
+    if not rows:
+        return
+    if tx.dialect == "sqlite":
+        tx.execute(sa.insert(table), list(rows))
+        return
+    columns = {column.name: column.type for column in table.columns}
+    said = row_set(tx, "said", columns, rows)
+    tx.execute(sa.insert(table).from_select(list(columns), sa.select(*(said.c[name] for name in columns))))
+
+
+def update_rows(tx: Tx, table: sa.Table, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Set these columns of rows found by their `id`; each row says its id and the new values. One statement, as `insert_rows`."""
+    if not rows:
+        return
+    if tx.dialect == "sqlite":
+        found = [{f"to_{name}": row[name] for name in ("id", *columns)} for row in rows]
+        to = {name: sa.bindparam(f"to_{name}", type_=table.c[name].type) for name in ("id", *columns)}
+        tx.execute(sa.update(table).where(table.c.id == to["id"]).values({name: to[name] for name in columns}), found)
+        return
+    said = row_set(tx, "said", {name: table.c[name].type for name in ("id", *columns)}, rows)
+    tx.execute(sa.update(table).where(table.c.id == said.c.id).values({name: said.c[name] for name in columns}))

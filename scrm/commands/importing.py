@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from scrm.commands.session import AsJson, Session, note, say, say_json, session
+from scrm.commands.session import AsJson, Session, note, plain, say, say_json, session
 from scrm.config import Settings
 from scrm.db import Database
 from scrm.importer import BatchDone, ImportOptions, import_events, import_users, progress_bar
@@ -130,8 +130,10 @@ def _run(opened: Session, file: Path, call: Call, as_json: bool) -> None:
     with progress_bar(file.name, file) as done:
         report = opened.run(lambda db, settings: call(db, settings, done))
     if as_json:
-        say_json({**_fields(report), "exitCode": report.exit_code})
+        say_json({**plain(report), "exitCode": report.exit_code})
     else:
+        if report.resumed_after:
+            say(f"went on after row: {report.resumed_after}")
         for name, value in _fields(report.tally).items():
             say(f"{name.replace('_', ' ')}: {value}")
     for error in report.errors:

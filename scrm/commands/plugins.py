@@ -140,7 +140,7 @@ def replay(
     """Rebuild a plugin's tables from the log beside the live ones and compare; exit 1 where they differ."""
     opened = session(ctx)
     plugin = _active(opened.plugins(), name)
-    other = check_rules(name, plugin.contribution.rules, read_toml(rules)) if rules is not None else None
+    other = check_rules(name, plugin.contribution.rules, read_toml(rules), opened.settings.house) if rules is not None else None
 
     async def work(db: Database, settings: Settings) -> ReplayReport:
         return await run_replay(db, settings, plugin, apply=apply, rules=other)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,6 +18,8 @@ from scrm.graphql.context import Context
 
 POLL = 0.1
 BATCH = 100
+RENEW = timedelta(seconds=5)
+"""How long a subscription goes on before its key is looked at again."""
 
 
 async def follow(context: Context, condition: Any, after: int | None) -> AsyncIterator[uuid.UUID]:
@@ -30,7 +33,11 @@ async def follow(context: Context, condition: Any, after: int | None) -> AsyncIt
         own = events.c.user_id == restricted
         condition = own if condition is None else condition & own
     cursor = start if after is None else after
+    asked = db.clock()
     while True:
+        if db.clock() - asked >= RENEW:
+            await context.renew()
+            asked = db.clock()
         upper = await db.read(head)
         while cursor < upper:
             found = await db.read(_matching, condition, cursor, upper)

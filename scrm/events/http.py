@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 import msgspec
@@ -178,7 +178,7 @@ async def _whole(pieces: AsyncIterator[bytes], limit: int) -> bytes:
 _ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-def _array(body: bytes) -> list[list[Item]]:
+def _array(body: bytes) -> Iterator[list[Item]]:
     try:
         items: Sequence[bytes | msgspec.Raw] = _ARRAY.decode(body)
     except msgspec.ValidationError:
@@ -189,7 +189,8 @@ def _array(body: bytes) -> list[list[Item]]:
             raise ScrmError("INVALID_JSON", f"the body is not JSON: {error}") from None
     except RecursionError:
         raise ScrmError("INVALID_JSON", "the body is not JSON: nested too deep") from None
-    return [[decode_item(bytes(item)) for item in items[start : start + BATCH]] for start in range(0, len(items), BATCH)]
+    for start in range(0, len(items), BATCH):
+        yield [decode_item(bytes(item)) for item in items[start : start + BATCH]]
 
 
 def _with_bad_text(body: bytes) -> list[bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -58,6 +58,7 @@ class Context:
         self.now = now
         self.language = language
         self.connection_params: dict[str, Any] | None = None
+        self.who: Callable[[], Awaitable[Principal]] | None = None
         self.reads = Reads(services.db)
         self.refs: dict[Any, Any] = {}
         self._principal = principal
@@ -87,6 +88,21 @@ class Context:
             self._grants = Grants(principal.scopes | {ANY_KEY}, principal.has(PII), principal.user_id is not None)
         return self._grants
 
+    def again(self) -> Context:
+        """The same caller's next moment: a context of its own for each operation and each event of a connection."""
+        other = Context(self.services, self.plans, self.services.db.clock(), self.language, self._principal)
+        other.connection_params, other.who = self.connection_params, self.who
+        return other
+
+    async def renew(self) -> None:
+        """Ask again whether the caller may be here, and what for.
+
+        Raises:
+            ScrmError: UNAUTHENTICATED where the key is revoked or has expired.
+        """
+        if self.who is not None:
+            self.principal = await self.who()
+
     async def read(self, function: Callable[..., T], *args: Any) -> T:
         """Run `function(tx, *args)` in one read-only snapshot."""
         return await self.services.db.read(function, *args)
@@ -112,6 +128,15 @@ class Context:
         if isinstance(answer, UserError):
             raise ScrmError(answer.code, answer.message, path=answer.path, params=answer.params)
         return answer
+
+    async def rules(self, plugin: str) -> Rules:
+        """The rules of an active plugin that are in force now, as decisions see them."""
+        services = self.services
+        found = services.plugins.get(plugin)
+        if found is None:
+            raise ScrmError("UNKNOWN_PLUGIN", f"no enabled plugin is called {plugin!r}")
+        consumer = consumer_of(found, services.settings)
+        return await services.db.read(lambda tx: consumer.timeline(tx).latest)
 
     @property
     def moment(self) -> Moment:

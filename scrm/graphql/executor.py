@@ -33,6 +33,13 @@ class CompiledExecutor(StrawberryGraphQLCoreExecutionContext):
         assert isinstance(context, Context)
         return context
 
+    def build_per_event_executor(self, payload: Any) -> CompiledExecutor:
+        """An event of a subscription is answered at its own moment, with what the caller may see then."""
+        executor = super().build_per_event_executor(payload)
+        assert isinstance(executor, CompiledExecutor)
+        executor.context_value = self._context.again()
+        return executor
+
     @property
     def _read(self) -> Operation:
         return self._context.plans.operation(self.schema, self.operation, self.fragments)

@@ -2,34 +2,52 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
-from cross_web import HTTPException
-from graphql import GraphQLError, GraphQLSyntaxError
-from starlette.requests import Request
+from cross_web import HTTPException, StarletteRequestAdapter
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket
 from strawberry.asgi import GraphQL
-from strawberry.http import GraphQLHTTPResponse
+from strawberry.exceptions import ConnectionRejectionError
+from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData
+from strawberry.http.parse_content_type import parse_content_type
 from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 
 from scrm.auth import Keys, Principal
-from scrm.db import new_id
 from scrm.errors import ScrmError
 from scrm.graphql.context import Context, Services
+from scrm.graphql.errors import INTERNAL, present
 from scrm.graphql.plans import Plans
+from scrm.graphql.requests import read_body, read_request
 from scrm.graphql.schema import Frozen
+from scrm.graphql.sockets import SocketHandler, TextSocket
 
-log = logging.getLogger("scrm.graphql")
 LANGUAGES = ("zh-CN", "en")
+JSON = "application/json"
+GRAPHQL_JSON = "application/graphql-response+json"
+STATUS = {"UNAUTHENTICATED": 401, "FORBIDDEN": 403, "METHOD_NOT_ALLOWED": 405, "TOO_LARGE": 413, "UNSUPPORTED_MEDIA_TYPE": 415}
+"""What an error before execution is answered with; 400 for the others."""
+
+
+class Adapter(StarletteRequestAdapter):
+    """A request as strawberry reads it, with starlette's own at hand."""
+
+    @property
+    def request(self) -> Request:
+        """Starlette's request."""
+        return self._request
 
 
 class GraphQLEndpoint(GraphQL[Context, None]):
     """`POST /graphql`, GraphiQL on `GET`, subscriptions over graphql-transport-ws and server-sent events."""
+
+    request_adapter_class = Adapter
+    websocket_adapter_class = TextSocket  # type: ignore[assignment]
+    graphql_transport_ws_handler_class = SocketHandler
 
     def __init__(self, frozen: Frozen, services: Services, keys: Keys, ide_html: str | None) -> None:
         super().__init__(
@@ -46,11 +64,17 @@ class GraphQLEndpoint(GraphQL[Context, None]):
     async def get_context(self, request: Request | WebSocket, response: Any) -> Context:
         language = negotiate(request.headers.get("accept-language", ""), self.services.settings.language)
         context = Context(self.services, self.plans, self.services.db.clock(), language, None)
-        if isinstance(request, Request):
-            if request.method == "POST":
-                request.state.context = context
-                context.principal = await self.authenticate(request.headers.get("authorization"))
+        if isinstance(request, Request) and request.method == "POST":
+            request.state.context = context
+            await self._admit(context, request.headers.get("authorization"))
         return context
+
+    async def _admit(self, context: Context, authorization: str | None) -> None:
+        async def who() -> Principal:
+            return await self.authenticate(authorization)
+
+        context.principal = await who()
+        context.who = who
 
     async def authenticate(self, authorization: str | None) -> Principal:
         """Who asks.
@@ -64,8 +88,12 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         return principal
 
     async def on_ws_connect(self, context: Context) -> Any:
-        given = (context.connection_params or {}).get("Authorization") or (context.connection_params or {}).get("authorization")
-        context.principal = await self.authenticate(given if isinstance(given, str) else None)
+        said = {name.lower(): value for name, value in (context.connection_params or {}).items()}
+        given = said.get("authorization")
+        try:
+            await self._admit(context, given if isinstance(given, str) else None)
+        except ScrmError:
+            raise ConnectionRejectionError from None
         return await super().on_ws_connect(context)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -74,16 +102,42 @@ class GraphQLEndpoint(GraphQL[Context, None]):
             return
         request = Request(scope, receive)
         try:
-            response = await self.run(request)
-        except ScrmError as error:
-            response = refusal(error)
-        except HTTPException as error:
-            response = failure(error.status_code, "BAD_REQUEST", error.reason)
+            response = await self._answer(request)
+        except ClientDisconnect:
+            return
         finally:
             context = getattr(request.state, "context", None)
             if context is not None:
                 await context.reads.close()
         await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        try:
+            if request.method != "POST" and not self.should_render_graphql_ide(Adapter(request)):
+                raise ScrmError("METHOD_NOT_ALLOWED", f"{request.method} is not answered here; send a POST")
+            if request.method != "POST" and self._ide_html is None:
+                raise ScrmError("METHOD_NOT_ALLOWED", "there is no GraphiQL here; send a POST")
+            return await self.run(request)
+        except ScrmError as error:
+            return refusal(error)
+        except HTTPException as error:
+            return refusal(ScrmError("BAD_REQUEST", error.reason), error.status_code)
+
+    async def parse_http_body(self, request: Any) -> GraphQLRequestData:
+        kind, parameters = parse_content_type(request.content_type or "application/octet-stream")
+        if kind.lower() != JSON or parameters.get("charset", "utf-8").lower() not in ("utf-8", "utf8"):
+            raise ScrmError("UNSUPPORTED_MEDIA_TYPE", f"the Content-Type is {request.content_type!r}; send {JSON} in UTF-8")
+        raw: Request = request.request
+        asked = read_request(await read_body(raw, self.services.settings.server.max_body_bytes))
+        transport = self._get_stream_transport_from_headers(request.headers)
+        raw.state.accepts = transport is None and GRAPHQL_JSON in raw.headers.get("accept", "")
+        return GraphQLRequestData(
+            query=asked.query,
+            variables=asked.variables,
+            operation_name=asked.operation_name,
+            extensions=asked.extensions,
+            protocol=transport.protocol if transport is not None else "http",
+        )
 
     async def render_graphql_ide(self, request: Request) -> Response:
         return Response(self._ide_html, media_type="text/html")
@@ -92,65 +146,64 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         body: dict[str, Any] = {}
         if result.errors:
             body["errors"] = [present(error) for error in result.errors]
-        if not isinstance(result, PreExecutionError):
+        if not refused(result):
             body["data"] = result.data
         if result.extensions:
             body["extensions"] = result.extensions
         return body  # type: ignore[return-value]
 
+    async def get_sub_response(self, request: Request | WebSocket) -> Response:
+        response = await super().get_sub_response(request)
+        if isinstance(request, Request):
+            response.background = None
+            request.state.accepts = False
+            response.request = request  # type: ignore[attr-defined]
+        return response
+
     def encode_json(self, data: object) -> bytes:
         return orjson.dumps(data, option=orjson.OPT_NON_STR_KEYS)
 
     def create_response(self, response_data: Any, sub_response: Response) -> Response:
-        response = super().create_response(response_data, sub_response)
+        request: Request = sub_response.request  # type: ignore[attr-defined]
+        kind = GRAPHQL_JSON if request.state.accepts else JSON
+        status = 200
         if isinstance(response_data, Mapping) and "data" not in response_data:
-            response.status_code = 400
-        return response
+            codes = {error["extensions"]["code"] for error in response_data["errors"]}
+            status = 500 if INTERNAL in codes else 400
+        return Response(self.encode_json(response_data), status, media_type=kind)
 
 
-def refusal(error: ScrmError) -> Response:
+def refused(result: ExecutionResult) -> bool:
+    """Whether nothing was executed: what is wrong is the request, and an answer has no data, not even null."""
+    if isinstance(result, PreExecutionError):
+        return True
+    return result.data is None and bool(result.errors) and not any(error.path for error in result.errors or ())
+
+
+def refusal(error: ScrmError, status: int | None = None) -> Response:
     """A ScrmError as an answer before anything was executed."""
-    status = {"UNAUTHENTICATED": 401, "FORBIDDEN": 403}.get(error.code, 400)
-    response = failure(status, error.code, error.message)
-    if status == 401:
-        response.headers["WWW-Authenticate"] = 'Bearer realm="scrm"'
-    return response
-
-
-def failure(status: int, code: str, message: str) -> Response:
-    """A GraphQL error without data."""
-    body = {"errors": [{"message": message, "extensions": {"code": code}}]}
-    return Response(orjson.dumps(body), status, media_type="application/json")
-
-
-def present(error: GraphQLError) -> dict[str, Any]:
-    """An error as the caller sees it: coded if it is the caller's, masked with an `errorId` if it is ours."""
-    shown: dict[str, Any] = {"message": error.message}
-    if error.locations:
-        shown["locations"] = [{"line": location.line, "column": location.column} for location in error.locations]
-    if error.path:
-        shown["path"] = list(error.path)
-    original = error.original_error
-    if isinstance(original, ScrmError):
-        shown["extensions"] = {"code": original.code, **({"params": original.params} if original.params else {})}
-    elif isinstance(error, GraphQLSyntaxError):
-        shown["extensions"] = {"code": "GRAPHQL_PARSE_FAILED"}
-    elif original is None or isinstance(original, GraphQLError):
-        shown["extensions"] = {"code": "GRAPHQL_VALIDATION_FAILED", **(error.extensions or {})}
-    else:
-        error_id = new_id().hex
-        log.error("request failed, errorId %s", error_id, exc_info=original)
-        shown["message"] = "something went wrong here; tell the operator the errorId"
-        shown["extensions"] = {"code": "INTERNAL", "errorId": error_id}
-    return shown
+    shown = {"message": error.message, "extensions": {"code": error.code, **({"params": error.params} if error.params else {})}}
+    status = status or STATUS.get(error.code, 400)
+    headers = {401: {"WWW-Authenticate": 'Bearer realm="scrm"'}, 405: {"Allow": "POST"}}.get(status)
+    return Response(orjson.dumps({"errors": [shown]}), status, media_type=JSON, headers=headers)
 
 
 def negotiate(header: str, default: str) -> str:
-    """The caller's language among those the server has words in."""
+    """The caller's language among those the server has words in: the highest weight, then the first said."""
+    wanted: list[tuple[float, str]] = []
     for part in header.split(","):
-        said = part.split(";")[0].strip().lower()
+        said, _, weight = part.partition(";")
+        wanted.append((_weight(weight), said.strip().lower()))
+    for weight, said in sorted(wanted, key=lambda each: -each[0]):
         for language in LANGUAGES:
-            if said and (language.lower() == said or language.lower().split("-")[0] == said.split("-")[0]):
+            if said and weight > 0 and language.lower().split("-")[0] == said.split("-")[0]:
                 return language
     return default
 
+
+def _weight(said: str) -> float:
+    name, _, value = said.strip().partition("=")
+    try:
+        return float(value) if name.strip() == "q" else 1.0
+    except ValueError:
+        return 0.0

@@ -159,6 +159,8 @@ def _field(description: str, source: Source, *, name: str | None = None, depreca
     made = Field(description=description, metadata={KEY: source}, graphql_name=name, deprecation_reason=deprecated)
     if default is not None:
         made.default = made.default_value = default
+    else:
+        made.init = made.repr = made.compare = False  # nobody makes such a value in Python
     made.arguments = [
         StrawberryArgument(
             python_name=python_name.removesuffix("_"),

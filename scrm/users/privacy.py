@@ -30,10 +30,10 @@ PluginExports = Callable[[Tx, uuid.UUID], Mapping[str, Any]]
 def erase(
     tx: Tx, user_id: uuid.UUID, *, at: datetime, actor: str, zone: ZoneInfo, pseudonym: uuid.UUID | None = None
 ) -> uuid.UUID:
-    """Remove what is personal of a user and of all merged into it; ledgers go on under the pseudonym returned.
+    """Remove what is personal of a user and of all merged into it; ledgers go on under the pseudonym.
 
-    Names, contact data, attributes, tags and union ids go; external ids become random; properties that a registered event type marks as
-    personal leave this user's events. What remains is an empty shell. Plugins follow when they reach `user.erased`.
+    Names, contact data, attributes, tags and union ids go; external ids become random; properties that a registered event type
+    marks as personal leave this user's events. What remains is an empty shell. Plugins follow when they reach `user.erased`.
 
     Raises:
         ScrmError: `USER_NOT_FOUND`, `USER_ERASED`.

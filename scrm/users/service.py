@@ -210,12 +210,12 @@ def find_user(tx: Tx, user_id: uuid.UUID, path: Sequence[str] = ("id",)) -> uuid
 
 def find_users(tx: Tx, user_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, uuid.UUID]:
     """Present ids by given id, as far as known; merged ones resolve to the survivor, erased ones are not found."""
-    present = owners(tx, user_ids)
-    if not present:
+    if not user_ids:
         return {}
-    wanted = id_set(tx, "wanted", set(present.values()))
-    live = {row.id for row in tx.rows(sa.select(users.c.id).where(users.c.id == wanted.c.id, users.c.erased_at.is_(None)))}
-    return {said: found for said, found in present.items() if found in live}
+    wanted = id_set(tx, "wanted", set(user_ids))
+    # A merge points everybody it absorbs at the survivor, and erasing one erases all of them: one row says it.
+    statement = sa.select(users.c.id, users.c.merged_into).where(users.c.id == wanted.c.id, users.c.erased_at.is_(None))
+    return {row.id: row.merged_into or row.id for row in tx.rows(statement)}
 
 
 def user_not_found(user_id: uuid.UUID, path: Sequence[str] = ("id",)) -> ScrmError:

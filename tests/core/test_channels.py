@@ -18,9 +18,20 @@ from scrm.models import audit_log
 from scrm.users.merging import merge
 
 Brand = Any
-KINDS = (
-    "WECHAT_OA WECOM MINI_PROGRAM GROUP APP SMS EMAIL DOUYIN XIAOHONGSHU WEBSITE STORE OTHER"  # as the domain lists them
-).split()
+KINDS = [
+    "WECHAT_OA",
+    "WECOM",
+    "MINI_PROGRAM",
+    "GROUP",
+    "APP",
+    "SMS",
+    "EMAIL",
+    "DOUYIN",
+    "XIAOHONGSHU",
+    "WEBSITE",
+    "STORE",
+    "OTHER",
+]
 
 
 async def _make(brand: Brand, key: str, **said: Any) -> uuid.UUID:

@@ -111,7 +111,7 @@ def test_made_up_people_do_what_people_do() -> None:
     assert any(event.union_id for event in did)
 
 
-async def test_a_second_run_adds_nothing_and_keeps_the_key(database: Database, settings: Settings) -> None:
+async def test_a_second_run_adds_nothing_and_keeps_the_key(database: Database, settings: Settings, tmp_path: Path) -> None:
     first = await fill(database, settings, 40)
     before = await snapshot(database)
     assert settings.currency == "USD"
@@ -128,8 +128,15 @@ async def test_a_second_run_adds_nothing_and_keeps_the_key(database: Database, s
     assert principal is not None
     assert principal.has("users:write")
 
+    file = tmp_path / KEY_FILE
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    file.unlink()
+    assert (await fill(database, settings, 1)).api_key != first.api_key
+    names = await database.read(lambda tx: [row.name for row in tx.rows(api_keys.select().order_by(api_keys.c.created_at))])
+    assert names == ["demo", "demo-2"]
 
-async def test_more_people_are_added_to_those_there_are(database: Database, settings: Settings) -> None:
+
+async def test_more_people_are_added_and_who_were_cut_off_are_finished(database: Database, settings: Settings) -> None:
     await fill(database, settings, 15)
     await fill(database, settings, 40)
     grown = await database.read(
@@ -145,25 +152,11 @@ async def test_more_people_are_added_to_those_there_are(database: Database, sett
     people = sa.select(sa.func.count()).where(users.c.display_name.is_not(None), users.c.merged_into.is_(None))
     assert await database.read(lambda tx: tx.scalar(people)) == 40
 
-
-async def test_people_who_were_cut_off_are_finished(database: Database, settings: Settings) -> None:
-    await fill(database, settings, 30)
     before = await snapshot(database)
-    cut = imports.update().where(imports.c.kind == "USERS").values(state="RUNNING", rows_read=10)
+    cut = imports.update().where(imports.c.rows_read == 40).values(state="RUNNING", rows_read=20)
     await database.write(lambda tx: tx.execute(cut).rowcount)
-    await fill(database, settings, 30)
+    await fill(database, settings, 40)
     assert await snapshot(database) == before
-
-
-async def test_a_key_that_is_gone_is_made_anew(database: Database, settings: Settings, tmp_path: Path) -> None:
-    first = await fill(database, settings, 1)
-    file = tmp_path / KEY_FILE
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    file.unlink()
-    second = await fill(database, settings, 1)
-    assert second.api_key != first.api_key
-    names = await database.read(lambda tx: [row.name for row in tx.rows(api_keys.select().order_by(api_keys.c.created_at))])
-    assert names == ["demo", "demo-2"]
 
 
 async def test_the_three_queries_are_answered(database: Database, settings: Settings) -> None:

@@ -75,8 +75,9 @@ async def test_while_one_numbers_nobody_waits(database: Database) -> None:
     engine = create_async_engine(database.url)
     async with engine.connect() as other:
         assert await other.run_sync(lambda sync: number(Tx(sync))) == 1
-        assert await database.write(number) is None
-        assert await sequence(database) == 0
+        async with asyncio.timeout(30):
+            assert await database.write(number) is None
+            assert await sequence(database) == 0
         await other.commit()
     await engine.dispose()
     assert await database.write(number) == 0

@@ -1,0 +1,135 @@
+"""A request's bytes as a GraphQL request, read strictly: what cannot be kept or compared on both engines does not come in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from graphql import GraphQLError, StringValueNode, Visitor, parse, visit
+from starlette.requests import Request
+
+from scrm.errors import ScrmError
+from scrm.text import text_problem
+
+MAX_DEPTH = 60
+"""Deepest nesting of brackets in a document and in variables."""
+
+_ESCAPED_NUL = re.compile(r"\\u(0000|\{0+\})")
+_SKIPPED = re.compile(r'"""(?:\\"""|[^\\]|\\(?!"""))*?"""|"(?:\\.|[^"\\\n])*"|#[^\n]*', re.DOTALL)
+_BRACKETS = re.compile(r"[{}()\[\]]")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a caller sends: a document, its variables, and which of its operations is meant."""
+
+    query: str
+    variables: dict[str, Any] | None
+    operation_name: str | None
+    extensions: dict[str, Any] | None
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The body, unless it is larger than `limit` bytes.
+
+    Raises:
+        ScrmError: TOO_LARGE.
+    """
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
+            raise ScrmError("TOO_LARGE", f"the request is larger than {limit} bytes; send less, or raise server.max_body_bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def read_request(body: bytes) -> Asked:
+    """A JSON body as a request.
+
+    Raises:
+        ScrmError: BAD_REQUEST, INVALID_TEXT, TOO_DEEP.
+    """
+    try:
+        said = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise ScrmError("BAD_REQUEST", f"the body is not JSON in UTF-8: {error}") from None
+    return check_request(said, nul=b"\\u0000" in body)
+
+
+def check_request(said: object, *, nul: bool = True) -> Asked:
+    """A decoded body as a request; `nul` is False where the text is known to hold no NUL.
+
+    Raises:
+        ScrmError: BAD_REQUEST, INVALID_TEXT, TOO_DEEP.
+    """
+    if not isinstance(said, dict):
+        raise ScrmError("BAD_REQUEST", "the body is not a JSON object with a query; requests are sent one at a time")
+    query = said.get("query")
+    if not isinstance(query, str) or not query.strip():
+        raise ScrmError("BAD_REQUEST", "the body has no query; send the document as text", path=("query",))
+    name = said.get("operationName")
+    if not isinstance(name, str | None):
+        raise ScrmError("BAD_REQUEST", "operationName is not text", path=("operationName",))
+    variables, extensions = _object(said, "variables"), _object(said, "extensions")
+    _check_document(query, nul)
+    _check_variables(variables, nul)
+    return Asked(query, variables, name or None, extensions)
+
+
+def _object(said: Mapping[str, Any], name: str) -> dict[str, Any] | None:
+    value = said.get(name)
+    if not isinstance(value, dict | None):
+        raise ScrmError("BAD_REQUEST", f"{name} is not an object", path=(name,))
+    return value
+
+
+def _check_document(query: str, nul: bool) -> None:
+    if nul:
+        _check_text(query, "query")
+    depth = 0
+    for bracket in _BRACKETS.finditer(_SKIPPED.sub("", query)):
+        depth += 1 if bracket.group() in "{([" else -1
+        if depth > MAX_DEPTH:
+            raise ScrmError("TOO_DEEP", f"the document is nested deeper than {MAX_DEPTH} brackets; ask for less at once")
+    if _ESCAPED_NUL.search(query):
+        _check_literals(query)
+
+
+def _check_literals(query: str) -> None:
+    try:
+        visit(parse(query, no_location=True), _Literals())
+    except GraphQLError:
+        return  # said better where the document is read again
+
+
+class _Literals(Visitor):
+    def enter_string_value(self, node: StringValueNode, *_: Any) -> None:
+        _check_text(node.value, "query")
+
+
+def _check_variables(variables: Mapping[str, Any] | None, nul: bool) -> None:
+    """Iterative, because what is nested too deep is what it looks for."""
+    waiting: list[tuple[Any, int, str]] = [(value, 1, name) for name, value in (variables or {}).items()]
+    while waiting:
+        value, depth, name = waiting.pop()
+        if isinstance(value, str):
+            if nul:
+                _check_text(value, name)
+        elif isinstance(value, dict | list):
+            if depth > MAX_DEPTH:
+                raise ScrmError("TOO_DEEP", f"the variable {name} is nested deeper than {MAX_DEPTH}; flatten it")
+            if isinstance(value, dict):
+                waiting.extend((key, depth, name) for key in value)
+                value = value.values()
+            waiting.extend((item, depth + 1, name) for item in value)
+
+
+def _check_text(value: str, name: str) -> None:
+    problem = text_problem(value)
+    if problem is not None:
+        raise ScrmError("INVALID_TEXT", f"{name} {problem}", path=(name,))

@@ -1,0 +1,48 @@
+"""The world of the contract's tests, once on each engine for the whole session."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from scrm.testing import PostgresServer
+from tests.contract.world import World, build, copy, opened
+
+
+@pytest.fixture(scope="session")
+def sqlite_world(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URL of a SQLite database with the rows."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('world') / 'scrm.db'}"
+    asyncio.run(build(url))
+    return url
+
+
+@pytest.fixture(scope="session")
+def postgres_world(postgres: PostgresServer, sqlite_world: str) -> Iterator[str]:
+    """The URL of a PostgreSQL database with the same rows."""
+    with postgres.database() as url:
+        asyncio.run(copy(sqlite_world, url))
+        yield url
+
+
+@pytest.fixture(scope="session")
+async def sqlite(anyio_backend: str, sqlite_world: str) -> AsyncIterator[World]:
+    """The world on SQLite."""
+    async with opened(sqlite_world) as world:
+        yield world
+
+
+@pytest.fixture(scope="session")
+async def postgresql(anyio_backend: str, postgres_world: str) -> AsyncIterator[World]:
+    """The world on PostgreSQL."""
+    async with opened(postgres_world) as world:
+        yield world
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def world(request: pytest.FixtureRequest) -> World:
+    """The world, once on each engine."""
+    found: World = request.getfixturevalue(request.param)
+    return found
