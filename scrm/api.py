@@ -6,8 +6,9 @@ from scrm.db import Id, Instant, Json, Text, Tx, instant_text, json_rows, new_id
 from scrm.errors import ScrmError, UserError
 from scrm.events.decide import Decided
 from scrm.events.graphql import Event, EventFilter, EventInput
+from scrm.events.following import follow
 from scrm.events.models import events
-from scrm.events.records import Announcement, derive_id
+from scrm.events.records import Announcement, IdentityRef, NewEvent, RecordResult, RecordStatus, derive_id
 from scrm.events.records import Event as LogEvent
 from scrm.graphql.attributes import AttributeFilter
 from scrm.graphql.bulk import BulkErrorPolicy, DeletePayload
@@ -109,6 +110,7 @@ __all__ = [
     "HandlerTx",
     "Health",
     "Id",
+    "IdentityRef",
     "Indicator",
     "IndicatorUnit",
     "Info",
@@ -122,6 +124,7 @@ __all__ = [
     "Money",
     "MoneyInput",
     "Mutation",
+    "NewEvent",
     "NewFact",
     "NoRules",
     "NoWiring",
@@ -130,6 +133,8 @@ __all__ = [
     "PluginContext",
     "Query",
     "Ratio",
+    "RecordResult",
+    "RecordStatus",
     "Route",
     "Row",
     "Rules",
@@ -165,6 +170,7 @@ __all__ = [
     "field",
     "filter",
     "filter_input",
+    "follow",
     "global_id",
     "hookimpl",
     "hookspec",

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any
 
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
-from scrm.auth import CORE_SCOPES, Keys, Principal
+from scrm.auth import CORE_SCOPES, Keys
 from scrm.channels.graphql import Channel, ChannelMutation, ChannelQuery
 from scrm.config import Settings
 from scrm.db import Database
-from scrm.errors import ScrmError
 from scrm.events.graphql import Event, EventMutation, EventQuery, EventSubscription, UserEventMatch, UserEvents
 from scrm.events.http import events_endpoint
 from scrm.events.ingest import Ingest
@@ -30,8 +27,10 @@ from scrm.indicators.graphql import IndicatorQuery
 from scrm.indicators.service import core_indicators
 from scrm.loader import PluginSet, load_plugins
 from scrm.plugin import Contribution
-from scrm.plugin import Route as PluginRoute
+from scrm.plugin_set import Context
+from scrm.provision import keep_event_types
 from scrm.revocation import forgetting
+from scrm.routes import alive, authorizer, plugin_routes, readiness
 from scrm.system.graphql import Import, SystemMutation, SystemQuery
 from scrm.tags.graphql import Tag, TagGroup, TagMutation, TagQuery, UserTagMatch, UserTags
 from scrm.users.graphql import User, UserMutation, UserQuery
@@ -98,22 +97,24 @@ def create_app(
     keys = Keys(db, settings)
     endpoint = GraphQLEndpoint(frozen, services, keys, page() if settings.server.ide else None)
     authorize = authorizer(keys)
+    events = events_endpoint(services.ingest, authorize, max_body=settings.server.max_events_body_bytes)
     routes: list[BaseRoute] = [
         Route("/", lambda _: RedirectResponse("/graphql")),
         Route("/graphql", endpoint),
         WebSocketRoute("/graphql", endpoint),
-        Route("/events", events_endpoint(services.ingest, authorize, max_body=settings.server.max_events_body_bytes), methods=["POST"]),
-        Route("/livez", _alive),
+        Route("/events", events, methods=["POST"]),
+        Route("/livez", alive),
+        Route("/readyz", readiness(db, lambda: plugins.health(db))),
     ]
     if STATIC.is_dir():
         routes.append(Mount("/static", StaticFiles(directory=STATIC)))
-    for plugin in plugins:
-        for route in plugin.contribution.routes:
-            routes.append(Route(f"/plugins/{plugin.name}{route.path}", guarded(route, authorize), methods=list(route.methods)))
+    contexts = {plugin.name: Context(plugin, db, services.ingest) for plugin in plugins}
+    routes += plugin_routes(plugins, contexts.__getitem__, authorize, settings.server.max_body_bytes)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with plugins.lifespan(db), forgetting(db, keys):
+        await db.write(keep_event_types, plugins)
+        async with plugins.lifespan(db, services.ingest), forgetting(db, keys):
             yield
         await db.close()
 
@@ -123,38 +124,4 @@ def create_app(
     app.state.endpoint = endpoint
     app.state.keys = keys
     return app
-
-
-def authorizer(keys: Keys) -> Callable[[Request, str], Awaitable[Principal]]:
-    """Lets a request with a scope pass."""
-
-    async def authorize(request: Request, scope: str) -> Principal:
-        principal = await keys.authenticate(request.headers.get("authorization"))
-        if principal is None:
-            raise ScrmError("UNAUTHENTICATED", "a key is needed; send it as Authorization: Bearer KEY")
-        if not principal.has(scope):
-            raise ScrmError("FORBIDDEN", f"this needs the scope {scope}", params={"scope": scope})
-        return principal
-
-    return authorize
-
-
-def guarded(route: PluginRoute, authorize: Callable[[Request, str], Awaitable[Principal]]) -> Any:
-    """A plugin's route behind its scope, or open where the plugin checks for itself."""
-
-    async def endpoint(request: Request) -> Response:
-        if not route.public:
-            try:
-                await authorize(request, route.scope or "*")
-            except ScrmError as error:
-                status = 401 if error.code == "UNAUTHENTICATED" else 403
-                return JSONResponse({"errors": [{"code": error.code, "message": error.message}]}, status)
-        return await route.endpoint(request)
-
-    return endpoint
-
-
-async def _alive(_request: Request) -> Response:
-    return JSONResponse({"ok": True})
-
 

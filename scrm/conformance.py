@@ -155,6 +155,10 @@ def _check_tables(report: _Report, module: object) -> None:
         report.error(f"{it.name} has tables and no migrations; give its Contribution a migrations directory")
     if it.migrations is not None and not it.migrations.is_dir():
         report.error(f"migrations directory {it.migrations} of {it.name} does not exist")
+    elif tables and it.migrations is not None and not any(it.migrations.glob("*.py")):
+        report.error(
+            f"{it.name} has tables, and {it.migrations} has no migration for them; write one with scrm db revision {it.name} MESSAGE"
+        )
     for hook in WITH_TABLES if tables else ():
         if not has_hook(module, hook):
             report.error(f"{it.name} has tables and no hook {hook}; write one, be it empty")
@@ -235,6 +239,8 @@ def _check_route(report: _Report, route: Route) -> None:
         report.error(f"route {route.path!r} of {owner} must begin with /")
     if not inspect.iscoroutinefunction(route.endpoint):
         report.error(f"route {route.path} of {owner} must be an async function, not {_kind(route.endpoint)}")
+    elif not (_takes(route.endpoint, 1) or _takes(route.endpoint, 2)):
+        report.error(f"route {route.path} of {owner} must take the request, and may take the plugin's context")
     if route.public == (route.scope is not None):
         report.error(f"route {route.path} of {owner} must name a scope or be public, one of the two")
 

@@ -136,8 +136,9 @@ class Snapshot(Protocol):
     async def fetch(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]: ...
 
 
-def loads(data: str | bytes) -> Any:
-    return orjson.loads(data)
+def loads(data: str | bytes | float) -> Any:
+    """A JSON value from its text; SQLite keeps a JSON column's bare number as a number."""
+    return orjson.loads(data) if isinstance(data, str | bytes) else data
 
 
 def dumps(value: Any) -> str:
@@ -275,6 +276,10 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("begin immediate" if write else "begin")
 
 
+_SESSION = {"jit": "off"}
+"""Compiling a statement of many small parts to machine code takes seconds, running it milliseconds."""
+
+
 class _PostgresBackend:
     """asyncpg: SQLAlchemy's pool for services, a bare pool for compiled reads."""
 
@@ -282,7 +287,13 @@ class _PostgresBackend:
         self.url = url
         self.pool_size = pool_size
         self.engine: AsyncEngine = create_async_engine(
-            url, pool_size=pool_size, max_overflow=0, pool_pre_ping=False, json_serializer=dumps, json_deserializer=loads
+            url,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_pre_ping=False,
+            json_serializer=dumps,
+            json_deserializer=loads,
+            connect_args={"server_settings": _SESSION},
         )
         self.reader = self.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self.sql_dialect = self.engine.dialect
@@ -298,7 +309,9 @@ class _PostgresBackend:
             async with self._opening:
                 if self._pool is None:
                     dsn = self.url.set(drivername="postgresql").render_as_string(hide_password=False)
-                    self._pool = await asyncpg.create_pool(dsn, min_size=1, max_size=self.pool_size, init=_raw_json, reset=_keep)
+                    self._pool = await asyncpg.create_pool(
+                        dsn, min_size=1, max_size=self.pool_size, init=_raw_json, reset=_keep, server_settings=_SESSION
+                    )
         return self._pool
 
     async def fetch(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
@@ -335,11 +348,12 @@ async def _keep(_connection: Any) -> None:
 
 
 def json_rows(value: Sequence[Any]) -> str:
-    """Rows for a set-based statement: one JSON array, times as text, ids as hex."""
-    return orjson.dumps(value, default=_json_default).decode()
+    """Rows, or single values, for a set-based statement: one JSON array with times and ids as SQLite keeps them."""
+    rows = [{str(key): _plain(item) for key, item in row.items()} if isinstance(row, Mapping) else _plain(row) for row in value]
+    return orjson.dumps(rows).decode()
 
 
-def _json_default(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     if isinstance(value, uuid.UUID):
         return value.hex
-    raise TypeError(f"{type(value).__name__} has no JSON form")
+    return instant_text(value) if isinstance(value, datetime) else value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -48,5 +48,5 @@ def lifespan(context: PluginContext) -> AbstractAsyncContextManager[None]:  # ty
 
 
 @hookspec
-def health(context: PluginContext) -> Health:  # type: ignore[empty-body]
-    """Say whether the plugin can do its work; asked by `systemStatus` and the readiness check."""
+def health(context: PluginContext) -> Health | Awaitable[Health]:  # type: ignore[empty-body]
+    """Say whether the plugin can do its work; asked by `systemStatus` and `/readyz`. May be async."""

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 from scrm.db import Tx
 from scrm.errors import UserError
-from scrm.events.records import Announcement, Event
+from scrm.events.records import Announcement, Event, NewEvent, RecordResult
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -208,11 +208,15 @@ class Indicator:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """An HTTP endpoint under `/plugins/<name>/`. `public=True` where it checks its own signature; else it needs a key with `scope`."""
+    """An HTTP endpoint under `/plugins/<name>/`: `endpoint(request)` or `endpoint(request, context)`, with a `PluginContext`.
+
+    `public=True` where it checks its own signature; else it needs a key with `scope`. The body is as it was sent, within the server's
+    limit. A `ScrmError` is answered with 400 and its code.
+    """
 
     path: str
     methods: tuple[str, ...]
-    endpoint: Callable[[Request], Awaitable[Response]]
+    endpoint: Callable[[Request], Awaitable[Response]] | Callable[[Request, PluginContext], Awaitable[Response]]
     scope: str | None = None
     public: bool = False
 
@@ -280,7 +284,11 @@ class PluginContext(Protocol):
     def wiring(self) -> Any: ...
     @property
     def clock(self) -> Callable[[], datetime]: ...
-    async def read(self, function: Callable[..., Any], *args: Any) -> Any: ...
+    async def read(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Run `function(tx, *args)` in one read-only snapshot."""
+
+    async def record(self, events: Sequence[NewEvent]) -> list[RecordResult]:
+        """Record what happened, as `POST /events` does; each event once, an answer for each."""
 
 
 Lifespan = Callable[[PluginContext], AbstractAsyncContextManager[None]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -16,11 +17,15 @@ from scrm import hookspecs
 from scrm.conformance import core_hooks, has_hook
 from scrm.db import Database, Tx
 from scrm.errors import PluginFailedError
-from scrm.events.records import Event
+from scrm.events.ingest import Ingest
+from scrm.events.records import Event, NewEvent, RecordResult
 from scrm.plugin import Contribution, HandlerTx, Health, Rules, Wiring
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_HEALTH_WITHIN = 5.0
+"""Seconds that a plugin may take to say how it is."""
 
 
 class LoadState(StrEnum):
@@ -65,11 +70,13 @@ class Plugin:
 
 
 class Context:
-    """What a plugin may use while the server runs: its wiring, the clock, and reads."""
+    """What a plugin may use while the server runs: its wiring, the clock, reads, and the door for events."""
 
-    def __init__(self, plugin: Plugin, db: Database) -> None:
+    def __init__(self, plugin: Plugin, db: Database, ingest: Ingest | None = None) -> None:
+        self._name = plugin.name
         self._wiring = plugin.wiring
         self._db = db
+        self._ingest = ingest
 
     @property
     def wiring(self) -> Any:
@@ -84,6 +91,12 @@ class Context:
     async def read(self, function: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function(tx, …)` in one read-only snapshot."""
         return await self._db.read(function, *args, **kwargs)
+
+    async def record(self, events: Sequence[NewEvent]) -> list[RecordResult]:
+        """Record what happened; each event once, an answer for each."""
+        if self._ingest is None:
+            raise RuntimeError(f"plugin {self._name} cannot record events here")
+        return await self._ingest.record(events, actor=f"plugin:{self._name}")
 
 
 def bind_hooks(module: object) -> SimpleNamespace:
@@ -176,29 +189,35 @@ class PluginSet:
         return {plugin.name: self._call(plugin, "export", tx, user) for plugin in self._with("export")}
 
     @asynccontextmanager
-    async def lifespan(self, db: Database) -> AsyncIterator[None]:
+    async def lifespan(self, db: Database, ingest: Ingest | None = None) -> AsyncIterator[None]:
         """Every plugin's lifespan, entered in order and left in reverse.
 
         Raises: PluginFailedError when one cannot start.
         """
         async with AsyncExitStack() as stack:
             for plugin in self._with("lifespan"):
-                manager = self._call(plugin, "lifespan", Context(plugin, db))
+                manager = self._call(plugin, "lifespan", Context(plugin, db, ingest))
                 try:
                     await stack.enter_async_context(manager)
                 except Exception as error:
                     raise PluginFailedError(plugin.name, "lifespan") from error
             yield
 
-    def health(self, db: Database) -> dict[str, Health]:
-        """What each plugin says of itself; one that fails at saying it is not well."""
-        said: dict[str, Health] = {}
-        for plugin in self._with("health"):
-            try:
-                said[plugin.name] = self._call(plugin, "health", Context(plugin, db))
-            except PluginFailedError as error:
-                said[plugin.name] = Health(ok=False, detail=f"{error}: {type(error.__cause__).__name__}")
-        return said
+    async def health(self, db: Database) -> dict[str, Health]:
+        """What each plugin says of itself; one that fails at saying it, or takes long, is not well."""
+        asked = list(self._with("health"))
+        said = await asyncio.gather(*(self._ask_health(plugin, db) for plugin in asked))
+        return {plugin.name: health for plugin, health in zip(asked, said, strict=True)}
+
+    async def _ask_health(self, plugin: Plugin, db: Database) -> Health:
+        try:
+            said = self._call(plugin, "health", Context(plugin, db))
+            found: Health = await asyncio.wait_for(said, _HEALTH_WITHIN) if inspect.isawaitable(said) else said
+        except PluginFailedError as error:
+            return Health(ok=False, detail=f"{error}: {type(error.__cause__).__name__}")
+        except Exception as error:
+            return Health(ok=False, detail=f"plugin {plugin.name} failed in health: {type(error).__name__}")
+        return found
 
     def _with(self, hook: str) -> Iterator[Plugin]:
         return (plugin for plugin in self.active if hasattr(plugin.hooks, hook))

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.types import TypeEngine
 
-from scrm.db import Id, Tx, instant_text, json_rows
+from scrm.db import Id, Tx, json_rows
 
 
 def row_set(tx: Tx, name: str, columns: Mapping[str, TypeEngine[Any]], rows: Sequence[Mapping[str, Any]]) -> sa.FromClause:
     """A table of these rows: `rows` say every column, by name. One statement whatever their number."""
-    data = json_rows([{key: _plain(value) for key, value in row.items()} for row in rows])
+    data = json_rows(rows)
     if tx.dialect == "sqlite":
         each = sa.func.json_each(sa.literal(data, sa.Text())).table_valued("value", name=f"{name}_each")
         taken = [_of_json(each.c.value, key, kind).label(key) for key, kind in columns.items()]
@@ -38,16 +37,6 @@ def id_set(tx: Tx, name: str, ids: Iterable[uuid.UUID]) -> sa.FromClause:
 
 def _of_json(value: sa.ColumnElement[Any], key: str, kind: TypeEngine[Any]) -> sa.ColumnElement[Any]:
     return sa.type_coerce(sa.func.json_extract(value, f"$.{key}"), kind)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, uuid.UUID):
-        return value.hex
-    if isinstance(value, datetime):
-        return instant_text(value)
-    if isinstance(value, date):
-        return value.isoformat()
-    return value
 
 
 def upsert(tx: Tx, table: sa.Table) -> postgresql.Insert | sqlite.Insert:

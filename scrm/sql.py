@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, tzinfo
 from typing import Any
 
 import sqlalchemy as sa
@@ -61,6 +61,11 @@ class Moment:
     now: datetime
     today: date
     currency: str
+    zone: tzinfo = UTC
+
+    def at(self, instant: datetime) -> Moment:
+        """The same at another instant."""
+        return replace(self, now=instant, today=instant.astimezone(self.zone).date())
 
 
 Convert = Callable[[Any, Moment], Any]
@@ -294,7 +299,7 @@ class json_masked(FunctionElement[Any]):
 def _json_masked_postgresql(element: json_masked, compiler: Any, **kw: Any) -> str:
     document, keys, mask = (compiler.process(clause, **kw) for clause in element.clauses)
     return (
-        f"(select coalesce(json_object_agg(e.key, case when e.key = any({keys}) then to_json({mask}) else e.value end), '{{}}'::json) "
+        f"(select coalesce(json_object_agg(e.key, case when e.key = any({keys}) then to_json(cast({mask} as text)) else e.value end), '{{}}'::json) "
         f"from json_each({document}) e)"
     )
 

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
@@ -60,6 +61,15 @@ class WorkingPlugins(Protocol):
     def active(self) -> Sequence[WorkingPlugin]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Chore:
+    """Something the core does every so many seconds, in a transaction of its own: `do(tx, clock)`."""
+
+    name: str
+    seconds: float
+    do: Callable[[Tx, Callable[[], datetime]], object]
+
+
 async def run_worker(
     db: Database,
     settings: ConsumerSettings,
@@ -67,19 +77,18 @@ async def run_worker(
     core_handlers: Sequence[Handler],
     stop: asyncio.Event,
     *,
+    chores: Sequence[Chore] = (),
     on_hang: Callable[[str], None] | None = None,
 ) -> None:
     """Work until `stop` is set; what is under way then is ended first.
 
+    `chores` are the core's own periodic tasks; each may be done by several workers at once without harm.
     `on_hang` is told of a consumer that does not return even when it is interrupted; by default the process ends.
     """
     readers = [core_consumer(core_handlers, settings), *(consumer_of(plugin, settings) for plugin in plugins.active)]
     for reader in readers:
         await db.write(enable, reader, db.clock())
-    scheduled = [Scheduled(reader, job) for reader, plugin in _pairs(readers, plugins) for job in plugin.contribution.jobs]
-    deliveries = [
-        Delivery(plugin.name, one, plugin.wiring) for plugin in plugins.active for one in plugin.contribution.deliverers
-    ]
+    scheduled, deliveries = scheduled_jobs(plugins, settings), all_deliveries(plugins)
     me = new_id()
     await db.write(_arrive, me, db.clock())
     watch = Watch(on_hang or _exit)
@@ -89,6 +98,7 @@ async def run_worker(
         _repeat(stop, 5.0, "heartbeat", lambda: db.write(_be_seen, me, db.clock())),
         _repeat(stop, 1.0, "jobs", lambda: run_due_jobs(db, scheduled, at=db.clock())),
         _repeat(stop, 0.2, "outbox", lambda: deliver_due(db, deliveries)),
+        *(_repeat(stop, chore.seconds, chore.name, partial(db.write, chore.do, db.clock)) for chore in chores),
     ]
     if db.dialect == "sqlite":
         loops += [follow(db, reader, stop, watch) for reader in readers]
@@ -108,8 +118,14 @@ async def run_worker(
             await db.write(_leave, me)
 
 
-def _pairs(readers: Sequence[Consumer], plugins: WorkingPlugins) -> list[tuple[Consumer, WorkingPlugin]]:
-    return list(zip(readers[1:], plugins.active, strict=True))
+def scheduled_jobs(plugins: WorkingPlugins, settings: ConsumerSettings) -> list[Scheduled]:
+    """Every active plugin's jobs."""
+    return [Scheduled(consumer_of(plugin, settings), job) for plugin in plugins.active for job in plugin.contribution.jobs]
+
+
+def all_deliveries(plugins: WorkingPlugins) -> list[Delivery]:
+    """Every active plugin's deliverers with their wiring."""
+    return [Delivery(plugin.name, one, plugin.wiring) for plugin in plugins.active for one in plugin.contribution.deliverers]
 
 
 async def follow(db: Database, consumer: Consumer, stop: asyncio.Event, watch: Watch) -> None:

@@ -1,12 +1,12 @@
 """Tables of the points ledger.
 
-Everything hangs on an account, never on a person, so a merge or an erasure changes whose an account is and no entry. Entries are
-facts and are never changed (triggers refuse it); a lot is what is left of a credit; an allocation says which lot a debit took from.
+Everything hangs on an account, never on a person, so a merge or an erasure changes whose an account is and no entry.
+Entries are facts and are never changed (triggers refuse it); a lot is what is left of a credit; an allocation says which lot a
+debit took from.
 """
 
 from __future__ import annotations
 
-import sqlalchemy as sa
 from sqlalchemy import BigInteger, CheckConstraint, Column, Date, ForeignKey, Index, Table, UniqueConstraint
 
 from scrm.api import Id, Instant, Text, plugin_metadata
@@ -43,7 +43,8 @@ entries = Table(
     Column("pair_id", Id, comment="the other half of a transfer"),
     CheckConstraint("points <> 0", name="points"),
     CheckConstraint(
-        "kind in ('EARN', 'ACTIVATE', 'REDEEM', 'EXPIRE', 'ADJUST', 'REVERSE', 'RESTORE', 'TRANSFER_IN', 'TRANSFER_OUT', 'DEBT_REPAID')",
+        "kind in ('EARN', 'ACTIVATE', 'REDEEM', 'EXPIRE', 'ADJUST', 'REVERSE', 'RESTORE', 'TRANSFER_IN', 'TRANSFER_OUT', "
+        "'DEBT_REPAID')",
         name="kind",
     ),
     Index("ix_loyalty_entries_account_id", "account_id", "occurred_at", "id"),
@@ -110,8 +111,3 @@ merges = Table(
     Index("ix_loyalty_merges_kept_id", "kept_id"),
     Index("ix_loyalty_merges_absorbed_id", "absorbed_id"),
 )
-
-EXPIRE_ALLOCATED = sa.select(sa.func.coalesce(sa.func.sum(allocations.c.amount), 0)).join(
-    entries, entries.c.id == allocations.c.entry_id
-).where(entries.c.kind == "EXPIRE")
-"""What was written off as expired; to be narrowed to one lot."""

@@ -17,7 +17,9 @@ class LoyaltyRules(BusinessRules):
 
     points_per_unit: Decimal = Field(default=Decimal(1), ge=0, le=100, description="Points per currency unit of a paid order.")
     validity_days: int = Field(default=365, ge=0, le=36_500, description="Days until points expire, at local midnight; 0: never.")
-    pending_days: int = Field(default=0, ge=0, le=3_650, description="Days until points can be spent, from local midnight; 0: at once.")
+    pending_days: int = Field(
+        default=0, ge=0, le=3_650, description="Days until points can be spent, from local midnight; 0: at once."
+    )
     redeem_minimum: int = Field(default=1, ge=1, le=2**53 - 1, description="The fewest points that one redemption takes.")
     redeem_step: int = Field(default=1, ge=1, le=2**53 - 1, description="Redemptions are multiples of this.")
     debt_policy: Literal["debt", "floor_zero"] = Field(
@@ -27,13 +29,16 @@ class LoyaltyRules(BusinessRules):
     @model_validator(mode="after")
     def _can_be_spent(self) -> LoyaltyRules:
         if self.validity_days and self.pending_days >= self.validity_days:
-            raise ValueError(f"pending_days below validity_days ({self.validity_days}), or points expire before they can be spent")
+            raise ValueError(
+                f"pending_days below validity_days ({self.validity_days}), or points expire before they can be spent"
+            )
         return self
 
     def points_for(self, amount_minor: int) -> int:
         """Whole points for an order of so much, rounded down once."""
         rate = Fraction(self.points_per_unit) / 10 ** currency_exponent(self.currency)
-        return amount_minor * rate.numerator // rate.denominator
+        whole: int = amount_minor * rate.numerator // rate.denominator
+        return whole
 
     def expires_on(self, earned_at: datetime) -> date | None:
         """The local day on which points earned then are gone; the day before is the last to spend them."""

@@ -160,11 +160,11 @@ class CreateChannelInput:
 @strawberry.input(description="Changes to a channel; what is absent stays.")
 class UpdateChannelInput:
     id: strawberry.ID = strawberry.field(description="The channel.")
-    name: strawberry.Maybe[str] = strawberry.field(description="Name.")
-    kind: strawberry.Maybe[ChannelKind] = strawberry.field(description="What sort of channel it is.")
-    role: strawberry.Maybe[ChannelRole] = strawberry.field(description="How much the brand relies on it.")
-    enabled: strawberry.Maybe[bool] = strawberry.field(description="Whether it is in use.")
-    config: strawberry.Maybe[JSON] = strawberry.field(description="Settings of the channel.")
+    name: strawberry.Maybe[str | None] = strawberry.field(description="Name.")
+    kind: strawberry.Maybe[ChannelKind | None] = strawberry.field(description="What sort of channel it is.")
+    role: strawberry.Maybe[ChannelRole | None] = strawberry.field(description="How much the brand relies on it.")
+    enabled: strawberry.Maybe[bool | None] = strawberry.field(description="Whether it is in use.")
+    config: strawberry.Maybe[JSON | None] = strawberry.field(description="Settings of the channel.")
     parent: strawberry.Maybe[str | None] = strawberry.field(description="Key of the channel it belongs to; null: none.")
 
 

@@ -222,8 +222,10 @@ def check_key(key: str, path: Sequence[str]) -> str:
 def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(values)
     for name, value in values.items():
+        if value is None and name != "config":
+            raise ScrmError("INVALID_INPUT", f"{name} is null, but every channel has one; leave it out to keep it", path=(name,))
         if name == "name":
-            result[name] = check_text(value or "", ("name",), limit=200, empty=False)
+            result[name] = check_text(value, ("name",), limit=200, empty=False)
         elif name == "kind" and value not in ChannelKind.__members__:
             raise _not_one_of("INVALID_CHANNEL_KIND", "kind", value, ChannelKind)
         elif name == "role" and value not in ChannelRole.__members__:

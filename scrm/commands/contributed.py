@@ -13,8 +13,10 @@ import typer
 
 from scrm.commands.session import Session, session
 from scrm.db import Database
+from scrm.events.ingest import Ingest
 from scrm.plugin import PluginContext
 from scrm.plugin_set import Context, Plugin, PluginSet
+from scrm.provision import all_event_types
 
 
 def plugin_app(plugin: Plugin) -> typer.Typer:
@@ -55,9 +57,11 @@ def bind(plugin: Plugin, run: Callable[..., Any]) -> Callable[..., Any]:
 
 
 async def _call(opened: Session, plugin: Plugin, run: Callable[..., Any], wanted: list[str], values: dict[str, Any]) -> None:
-    db = Database(opened.settings().database_url)
+    settings = opened.settings()
+    db = Database(settings.database_url)
+    ingest = Ingest(db, settings, all_event_types(opened.plugins(settings, "skip")))
     try:
-        result = run(**values, **dict.fromkeys(wanted, Context(plugin, db)))
+        result = run(**values, **dict.fromkeys(wanted, Context(plugin, db, ingest)))
         if inspect.isawaitable(result):
             await result
     finally:

@@ -21,9 +21,10 @@ from scrm.commands.session import late, note, say, session
 from scrm.config import Settings
 from scrm.db import Database
 from scrm.errors import StartupError
+from scrm.memory import settle
 from scrm.plugin_set import PluginSet
-from scrm.provision import ready_plugins
-from scrm.users.handlers import core_handlers
+from scrm.provision import keep_event_types, ready_plugins
+from scrm.users.handlers import core_chores, core_handlers
 from scrm.worker import run_worker
 
 log = logging.getLogger("scrm.serve")
@@ -60,6 +61,7 @@ def run_server(settings: Settings, config: Path | None, host: str | None, port: 
     app = late(CREATE_APP)(settings, plugins=plugins)
     listening = listen(host or settings.server.host, settings.server.port if port is None else port)
     child = worker_command(config) if worker else None
+    settle()
     try:
         asyncio.run(_serve(app, listening, child))
     finally:
@@ -146,6 +148,7 @@ def worker(ctx: typer.Context, with_parent: Annotated[bool, typer.Option("--with
     settings = opened.settings()
     _log_to_stderr()
     plugins = asyncio.run(ready_plugins(settings))
+    settle()
     asyncio.run(_work(settings, plugins, with_parent))
 
 
@@ -158,7 +161,8 @@ async def _work(settings: Settings, plugins: PluginSet, with_parent: bool) -> No
         threading.Thread(target=_follow_parent, args=(loop, stop), daemon=True).start()
     db = Database(settings.database_url)
     try:
-        await run_worker(db, settings, plugins, core_handlers(settings.zone), stop)
+        await db.write(keep_event_types, plugins)
+        await run_worker(db, settings, plugins, core_handlers(settings.zone), stop, chores=core_chores(settings.zone))
     finally:
         await db.close()
 

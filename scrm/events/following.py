@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from scrm.db import Database, Tx
 from scrm.errors import ScrmError
-from scrm.events.models import events
+from scrm.events.models import consumers, events
 from scrm.events.sequencer import head
 from scrm.graphql.context import Context
 
@@ -22,8 +22,13 @@ RENEW = timedelta(seconds=5)
 """How long a subscription goes on before its key is looked at again."""
 
 
-async def follow(context: Context, condition: Any, after: int | None) -> AsyncIterator[uuid.UUID]:
-    """The ids of events that match, from behind `after` (or from now on), as they get their positions."""
+async def follow(
+    context: Context, condition: Any, after: int | None = None, *, plugin: str | None = None
+) -> AsyncIterator[uuid.UUID]:
+    """The ids of events that match, from behind `after` (or from now on), as they get their positions.
+
+    With `plugin` each comes when that plugin has read it, so that its tables show it. What a plugin announces of history is left out.
+    """
     db: Database = context.services.db
     start = await db.read(head)
     if after is not None and after < 0:
@@ -38,7 +43,7 @@ async def follow(context: Context, condition: Any, after: int | None) -> AsyncIt
         if db.clock() - asked >= RENEW:
             await context.renew()
             asked = db.clock()
-        upper = await db.read(head)
+        upper = await db.read(_upper, plugin)
         while cursor < upper:
             found = await db.read(_matching, condition, cursor, upper)
             for event_id, _ in found:
@@ -47,8 +52,16 @@ async def follow(context: Context, condition: Any, after: int | None) -> AsyncIt
         await asyncio.sleep(POLL)
 
 
+def _upper(tx: Tx, plugin: str | None) -> int:
+    if plugin is None:
+        return head(tx)
+    read: int | None = tx.scalar(sa.select(consumers.c.cursor).where(consumers.c.plugin == plugin))
+    return read or 0
+
+
 def _matching(tx: Tx, condition: Any, cursor: int, upper: int) -> list[tuple[uuid.UUID, int]]:
     query = sa.select(events.c.id, events.c.position).where(events.c.position > cursor, events.c.position <= upper)
+    query = query.where(events.c.backfill.is_(False))
     if condition is not None:
         query = query.where(condition)
     return [(row.id, row.position) for row in tx.rows(query.order_by(events.c.position).limit(BATCH))]

@@ -154,12 +154,12 @@ class EventInput:
 @strawberry.input(description="Events to record.")
 class RecordEventsInput:
     events: list[EventInput] = strawberry.field(description="1 to 500 of them.")
-    error_policy: BulkErrorPolicy = strawberry.field(
+    error_policy: BulkErrorPolicy | None = strawberry.field(
         description="What one bad event does to the others.", default=BulkErrorPolicy.REJECT_FAILED_ROWS
     )
-    create_users: bool = strawberry.field(description="Unknown identities become users.", default=True)
+    create_users: bool | None = strawberry.field(description="Unknown identities become users.", default=True)
     wait_for: list[str] | None = strawberry.field(description="Plugins that shall have caught up before the answer.", default=None)
-    wait_seconds: int = strawberry.field(description="How long to wait for them at most, up to 30.", default=5)
+    wait_seconds: int | None = strawberry.field(description="How long to wait for them at most, up to 30.", default=5)
 
 
 @enum(
@@ -206,7 +206,7 @@ def new_event(input: EventInput) -> NewEvent:
         source=input.source,
         external_id=input.external_id,
         occurred_at=input.occurred_at,
-        user_id=node_id("User", input.user_id) if input.user_id is not None else None,
+        user_id=node_id("User", input.user_id, ("userId",)) if input.user_id is not None else None,
         identity=identity,
         union_id=input.union_id,
         channel=input.channel,
@@ -238,18 +238,22 @@ class EventMutation:
         services = info.context.services
         if not 1 <= len(input.events) <= MAX_ITEMS:
             raise ScrmError("INVALID_BATCH", f"a batch has 1 to {MAX_ITEMS} events; got {len(input.events)}", path=("events",))
-        if not 0 <= input.wait_seconds <= 30:
-            raise ScrmError("INVALID_INPUT", f"waitSeconds goes from 0 to 30; got {input.wait_seconds}", path=("waitSeconds",))
+        seconds = 5 if input.wait_seconds is None else input.wait_seconds
+        if not 0 <= seconds <= 30:
+            raise ScrmError("INVALID_INPUT", f"waitSeconds goes from 0 to 30; got {seconds}", path=("waitSeconds",))
         names = input.wait_for or []
         unknown = [name for name in names if name != "core" and services.plugins.get(name) is None]
         if unknown:
             raise ScrmError("UNKNOWN_PLUGIN", f"no enabled plugin is called {unknown[0]!r}", path=("waitFor",))
         items = [_item(each) for each in input.events]
-        results = await services.ingest.record(items, policy=input.error_policy.value, create_users=input.create_users)
+        policy = input.error_policy or BulkErrorPolicy.REJECT_FAILED_ROWS
+        results = await services.ingest.record(
+            items, policy=policy.value, create_users=input.create_users is not False, actor=info.context.actor
+        )
         caught_up = True
         if names:
             await sequence(services.db)
-            caught_up = await wait_for(services.db, names, await services.db.read(head), input.wait_seconds)
+            caught_up = await wait_for(services.db, names, await services.db.read(head), seconds)
         counts = {status: sum(each.status.value == status for each in results) for status in ("ACCEPTED", "DUPLICATE", "REJECTED")}
         return RecordEventsPayload(
             results=[_result(each) for each in results],
@@ -272,7 +276,7 @@ class EventSubscription:
         after: Annotated[BigInt | None, strawberry.argument(description="Resume behind this position; from now on unless said.")] = None,
     ) -> AsyncIterator[Event]:
         context = info.context
-        condition = condition_of(context, filter, events) if filter is not None else None
+        condition = condition_of(info, events, "filter")
         async for key in follow(context, condition, after):
             yield ref(Event, key)
 

@@ -58,11 +58,11 @@ def events_endpoint(ingest: Ingest, authorize: Authorize, *, max_body: int = MAX
     async def endpoint(request: Request) -> Response:
         answer = _Answer()
         try:
-            await authorize(request, SCOPE)
+            actor = getattr(await authorize(request, SCOPE), "name", None)
             create_users = _flag(request, "createUsers", True)
             index = 0
             async for items in _batches(request, max_body):
-                results = await ingest.record(items, create_users=create_users, first=index)
+                results = await ingest.record(items, create_users=create_users, first=index, actor=actor)
                 index += len(items)
                 answer.add(results)
         except ScrmError as error:

@@ -11,6 +11,7 @@ from enum import StrEnum
 
 import sqlalchemy as sa
 
+from scrm.audit import audit
 from scrm.db import Database, Tx
 from scrm.errors import UserError
 from scrm.events.checks import Checked, Checker, IngestSettings
@@ -59,6 +60,7 @@ class Batch:
     all_or_nothing: bool
     create_users: bool
     first: int = 0
+    actor: str | None = None
 
 
 class _RefusedError(Exception):
@@ -89,24 +91,26 @@ class Ingest:
         policy: str = BulkErrorPolicy.REJECT_FAILED_ROWS,
         create_users: bool = True,
         first: int = 0,
+        actor: str | None = None,
     ) -> list[RecordResult]:
         """Record the items in their order and answer each; when it returns, what it accepted is committed.
 
         Batches of 500 are committed one after the other; with `REJECT_EVERYTHING` all items are one. An identity that nobody has
-        becomes a user, unless `create_users` is False. `first` is the index of the first item, for a door that calls it in parts.
+        becomes a user, unless `create_users` is False. `first` is the index of the first item, for a door that calls it in parts; with an
+        `actor`, an audit line says who sent what was accepted.
         """
         policy = BulkErrorPolicy(policy)
         size = len(items) if policy is BulkErrorPolicy.REJECT_EVERYTHING else BATCH
         results: list[RecordResult] = []
         for start in range(0, len(items), size or 1):
             part = items[start : start + size]
-            batch = self._check(part, first + start, policy is BulkErrorPolicy.REJECT_EVERYTHING, create_users)
+            batch = self._check(part, first + start, policy is BulkErrorPolicy.REJECT_EVERYTHING, create_users, actor)
             results.extend(await self._write(batch))
         if any(result.status is RecordStatus.ACCEPTED for result in results):
             await self._nudge()
         return results
 
-    def _check(self, items: Sequence[Item], first: int, all_or_nothing: bool, create_users: bool) -> Batch:
+    def _check(self, items: Sequence[Item], first: int, all_or_nothing: bool, create_users: bool, actor: str | None) -> Batch:
         at = self._db.clock()
         checked: list[Checked] = []
         rejected: dict[int, tuple[UserError, ...]] = {}
@@ -116,7 +120,7 @@ class Ingest:
                 checked.append(answer)
             else:
                 rejected[index] = answer
-        return Batch(at, len(items), tuple(checked), rejected, all_or_nothing, create_users, first)
+        return Batch(at, len(items), tuple(checked), rejected, all_or_nothing, create_users, first, actor)
 
     async def _write(self, batch: Batch) -> list[RecordResult]:
         if batch.all_or_nothing and batch.rejected:
@@ -152,6 +156,9 @@ def record_batch(tx: Tx, batch: Batch, terms: Terms) -> list[RecordResult]:
         waiting = recording.round(waiting)
     if batch.all_or_nothing and recording.rejected:
         raise _RefusedError(_refused(batch, recording.rejected))
+    accepted = sum(status is RecordStatus.ACCEPTED for status, _ in recording.answers.values())
+    if batch.actor is not None and accepted:
+        audit(tx, batch.actor, "events.recorded", None, {"accepted": accepted}, at=batch.at)
     return _results(batch, recording.answers, {**batch.rejected, **recording.rejected})
 
 

@@ -287,6 +287,7 @@ change_event_types: tuple[EventType, ...] = (
     _type("identity.linked", "Core: an identity was attached.", channel="string"),
     _type("identity.unlinked", "Core: an identity was detached.", channel="string"),
     _type("plugin.configured", "Core: a plugin's rules from here on.", without_user=True, plugin="string"),
+    _type("mutation.answered", "Core: what a mutation answered to a caller's key.", without_user=True),
     _type("key.revoked", "Core: an API key ended.", without_user=True, key="string"),
 )
 """Core's own changes: recorded by core only."""

@@ -14,6 +14,7 @@ from scrm.db import Tx
 from scrm.errors import ScrmError
 from scrm.events.log import append, core_event, digest_of
 from scrm.events.models import events
+from scrm.text import MAX_KEY, check_text
 
 
 def once(
@@ -29,10 +30,11 @@ def once(
     """Run it, and answer a repeat of the key with the first answer.
 
     Raises:
-        ScrmError: IDEMPOTENCY_CONFLICT where the key was used for something else.
+        ScrmError: INVALID_TEXT for a key that cannot be kept; IDEMPOTENCY_CONFLICT where the key was used for something else.
     """
     if key is None:
         return run(tx)
+    key = check_text(key, ("idempotencyKey",), limit=MAX_KEY, empty=False)
     digest = digest_of(said)
     entry = replace(
         core_event("mutation.answered", None, {}, at, zone), source=f"mutation:{name}", external_id=key, digest=digest

@@ -34,7 +34,7 @@ def _matches(document: sa.ColumnElement[Any], given: Any) -> sa.ColumnElement[bo
     if given["string"] is not None:
         conditions.append(operators(sa.case((kind == "string", sa.type_coerce(text, Text))), given["string"]))
     if given["number"] is not None:
-        conditions.append(operators(sa.case((kind == "number", sa.cast(text, sa.Numeric(38, 10)))), given["number"]))
+        conditions.append(operators(sa.case((kind == "number", sa.cast(text, sa.Numeric()))), given["number"]))
     if given["boolean"] is not None:
         conditions.append(sa.and_(kind == "boolean", text == ("true" if given["boolean"] else "false")))
     if given["date"] is not None:

@@ -16,7 +16,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from scrm.db import Instant
 from scrm.errors import ScrmError
-from scrm.graphql.encoding import Encoding, PostgresEncoding, SqliteEncoding, raw
+from scrm.graphql.encoding import Encoding, PostgresEncoding, SqliteEncoding, decoder, leaf_kind, raw
 from scrm.graphql.filters import Filters, OrderKey, beyond, order_by, order_keys, read_cursor
 from scrm.graphql.model import BoundField, Model
 from scrm.graphql.selection import Selection
@@ -50,6 +50,7 @@ class BatchCall:
     path: tuple[str, ...]
     key: str
     reserved: tuple[str, ...]
+    decoders: tuple[Callable[[Any], Any], ...]
     field: BoundField
     arguments: Mapping[str, Any]
 
@@ -182,8 +183,9 @@ class Compiler:
         assert isinstance(source, BatchSource)
         number = len(self.compiled.batches)
         reserved = tuple(f"#{number}.{need}" for need in source.needs)
-        self.compiled.batches.append(BatchCall(path, key, reserved, bound, self._arguments(bound, nodes)))
-        needed: Pairs = [(name, self.encoding.leaf(_leaf_kind(row.c[need]), row.c[need])) for name, need in zip(reserved, source.needs, strict=True)]
+        decoders = tuple(decoder(row.c[need].type) for need in source.needs)
+        self.compiled.batches.append(BatchCall(path, key, reserved, decoders, bound, self._arguments(bound, nodes)))
+        needed: Pairs = [(name, self.encoding.leaf(leaf_kind(row.c[need]), row.c[need])) for name, need in zip(reserved, source.needs, strict=True)]
         return [(key, self.encoding.null()), *needed]
 
     def _same_row(
@@ -202,7 +204,7 @@ class Compiler:
         alias, child = self._alias(rows.table)
         conditions = self._conditions(source.on, row, child, arguments)
         pairs = self.object(bound.target, child, nodes, path)
-        order = [child.adapt(clause) for clause in source.order]
+        order = order_by(order_keys(self.model, self._permit, child, None, source.order, None), backward=False)
         select = sa.select().select_from(alias).where(*conditions, *self._restrictions(rows, child, visible=row is None)).order_by(*order).limit(raw("1"))
         return self.encoding.object_from(pairs, select)
 
@@ -341,10 +343,11 @@ class _Page:
         at_end = sa.func.max(sa.case((raw('q."#r"') == last, raw('q."#c"'))))
         at_start = sa.func.max(sa.case((raw('q."#r"') == raw("1"), raw('q."#c"'))))
         further = sa.func.count(raw('q."#r"')) > raw(str(self.size))  # of q's rows, also from within a nested select
-        given = self.arguments.get("before" if self.backward else "after") is not None
+        yes, no = raw("true", sa.Boolean()), raw("false", sa.Boolean())
+        before, after = (self.arguments.get(name) is not None for name in ("before", "after"))
         values = {
-            "hasNextPage": self.encoding.leaf("bool", raw("true" if given else "false", sa.Boolean()) if self.backward else further),
-            "hasPreviousPage": self.encoding.leaf("bool", further if self.backward else raw("true" if given else "false", sa.Boolean())),
+            "hasNextPage": self.encoding.leaf("bool", yes if before else no if self.backward else further),
+            "hasPreviousPage": self.encoding.leaf("bool", yes if after else further if self.backward else no),
             "startCursor": self.encoding.leaf("text", at_end if self.backward else at_start),
             "endCursor": self.encoding.leaf("text", at_start if self.backward else at_end),
         }
@@ -353,13 +356,15 @@ class _Page:
         return pairs
 
     def _beyond(self) -> list[ColumnElement[bool]]:
-        cursor = self.arguments.get("before" if self.backward else "after")
-        if cursor is None:
-            return []
-        if self.row is None:
-            count = len(self.rows.keys)
-            self.compiler.compiled.first_now = cursor.converted("now", Instant(), lambda text, _: read_cursor(text, count)[-1])
-        return [beyond(self.rows.keys, cursor, backward=self.backward)]
+        count, found = len(self.rows.keys), []
+        for name in ("after", "before"):
+            cursor = self.arguments.get(name)
+            if cursor is None:
+                continue
+            if self.row is None:
+                self.compiler.compiled.first_now = cursor.converted("now", Instant(), lambda text, _: read_cursor(text, count)[-1])
+            found.append(beyond(self.rows.keys, cursor, backward=name == "before"))
+        return found
 
     def _rows(self) -> Any:
         """The page's objects as q: numbered where more than the page is read or its order is turned round."""
@@ -405,19 +410,6 @@ def checked_size(value: int, name: str, limit: int) -> int:
     if not 1 <= value <= limit:
         raise ScrmError("INVALID_PAGE", f"{name} is {value}; it goes from 1 to {limit}", path=(name,), params={"limit": limit})
     return value
-
-
-def _leaf_kind(expression: ColumnElement[Any]) -> str:
-    type_ = expression.type
-    if isinstance(type_, Instant):
-        return "datetime"
-    if isinstance(type_, sa.Boolean):
-        return "bool"
-    if isinstance(type_, sa.BigInteger | sa.Integer):
-        return "int"
-    if isinstance(type_, sa.JSON):
-        return "json"
-    return "text"
 
 
 def _snake(name: str) -> str:

@@ -23,7 +23,7 @@ from scrm.graphql.compiler import Grants
 from scrm.graphql.ids import node_id
 from scrm.graphql.sources import BatchInfo
 from scrm.plugin_set import PluginSet
-from scrm.plugin import Decision, EventType, Indicator
+from scrm.plugin import Decision, EventType, Indicator, Rules
 from scrm.sql import Moment
 from scrm.users.service import find_user
 
@@ -113,7 +113,7 @@ class Context:
         Raises:
             ScrmError: INVALID_ID, USER_NOT_FOUND.
         """
-        return await self.services.db.read(find_user, node_id("User", id), (path,))
+        return await self.services.db.read(find_user, node_id("User", id, (path,)), (path,))
 
     async def decide(self, decision: Decision, input: Mapping[str, Any], *, key: str) -> Decided:
         """Ask a plugin's decision, once for the caller's idempotency key, and apply what it decided.
@@ -142,7 +142,7 @@ class Context:
     def moment(self) -> Moment:
         """When this request is answered."""
         settings = self.services.settings
-        return Moment(self.now, self.now.astimezone(settings.zone).date(), settings.currency)
+        return Moment(self.now, self.now.astimezone(settings.zone).date(), settings.currency, settings.zone)
 
     @property
     def actor(self) -> str:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import date, datetime
 from typing import Any, Protocol
 
 import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.expression import FromClause
+from sqlalchemy.sql.functions import FunctionElement
 
+from scrm.db import Instant
 from scrm.graphql.scalars import SAFE
 
 Pairs = Sequence[tuple[str, ColumnElement[Any]]]
@@ -95,8 +100,10 @@ class SqliteEncoding:
     """JSON is built as text: no limit on keys, and no part is parsed twice."""
 
     def leaf(self, kind: str, expression: ColumnElement[Any]) -> ColumnElement[Any]:
-        if kind in ("text", "float"):
+        if kind == "text":
             return sa.func.json_quote(expression)
+        if kind == "float":
+            return sa.func.coalesce(shortest(expression), raw("'null'"))
         if kind == "bool":
             return sa.case((expression.is_(None), raw("'null'")), (expression, raw("'true'")), else_=raw("'false'"))
         if kind == "int":
@@ -170,7 +177,24 @@ def _key_text(key: ColumnElement[Any], encoding: PostgresEncoding | SqliteEncodi
         return PostgresEncoding().leaf("datetime", key) if isinstance(encoding, PostgresEncoding) else sa.type_coerce(key, sa.Text())
     if kind == "id" and isinstance(encoding, PostgresEncoding):
         return sa.func.replace(sa.cast(key, sa.Text), raw("'-'"), raw("''"))
+    if kind == "float" and isinstance(encoding, SqliteEncoding):
+        return shortest(key)
+    if kind == "bool":
+        return sa.cast(sa.cast(key, sa.Integer), sa.Text)
     return sa.type_coerce(key, sa.Text()) if kind in ("text", "id") else sa.cast(key, sa.Text)
+
+
+class shortest(FunctionElement[str]):
+    """A float as the shortest text that reads as the same float; SQLite's own loses the last digits."""
+
+    type = sa.Text()
+    inherit_cache = True
+
+
+@compiles(shortest, "sqlite")
+def _shortest_sqlite(element: shortest, compiler: Any, **kw: Any) -> str:
+    tries = " ".join(f"when cast(printf('%.{n}g', n.x) as real) = n.x then printf('%.{n}g', n.x)" for n in (15, 16))
+    return f"(select case when n.x is null then null {tries} else printf('%!.17g', n.x) end from (select {compiler.process(element.clauses, **kw)} as x) n)"
 
 
 def key_kind(key: ColumnElement[Any]) -> str:
@@ -182,8 +206,36 @@ def key_kind(key: ColumnElement[Any]) -> str:
         return "id"
     if isinstance(type_, sa.Date):
         return "date"
-    if isinstance(type_, sa.Integer | sa.Boolean):
+    if isinstance(type_, sa.Boolean):
+        return "bool"
+    if isinstance(type_, sa.Integer):
         return "int"
-    if isinstance(type_, sa.Numeric):
+    if isinstance(type_, sa.Float):
         return "float"
-    return "text"
+    return "decimal" if isinstance(type_, sa.Numeric) else "text"
+
+
+def leaf_kind(expression: ColumnElement[Any]) -> str:
+    """How a column is written that no field of the schema shows."""
+    type_ = expression.type
+    if isinstance(type_, Instant):
+        return "datetime"
+    if isinstance(type_, sa.Boolean):
+        return "bool"
+    if isinstance(type_, sa.Integer):
+        return "int"
+    if isinstance(type_, sa.Float):
+        return "float"
+    return "json" if isinstance(type_, sa.JSON) else "text"
+
+
+def decoder(type_: Any) -> Callable[[Any], Any]:
+    """From a column's JSON to what Python holds: the same on both engines."""
+    read: Callable[[Any], Any] | None = None
+    if isinstance(type_, sa.Uuid):
+        read = uuid.UUID
+    elif isinstance(type_, Instant):
+        read = datetime.fromisoformat
+    elif isinstance(type_, sa.Date):
+        read = date.fromisoformat
+    return (lambda value: value) if read is None else lambda value: None if value is None else read(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -72,7 +73,7 @@ class Filters:
     def _field(self, row: AnyRow, bound: BoundInput, value: Any) -> ColumnElement[bool]:
         source = bound.source
         if isinstance(source, CombineSource):
-            return self._combine(row, source.how, value or [])
+            return sa.true() if value is None else self._combine(row, source.how, value)
         personal = bool(getattr(source, "personal", False))
         self._permit(bound.scope, f"filter {bound.name}", personal)
         if value is None:
@@ -142,9 +143,15 @@ def _given_key(model: Model, permit: Permit, row: Row, item: Any) -> OrderKey:
     return OrderKey(source.build(row), direction is Direction.DESC, source.nullable)
 
 
+_MODIFIERS = (sql_operators.desc_op, sql_operators.asc_op, sql_operators.nulls_first_op, sql_operators.nulls_last_op)
+"""Nulls come last whatever an order says of them."""
+
+
 def _default_key(row: Row, item: Any) -> OrderKey:
-    descending = isinstance(item, UnaryExpression) and item.modifier is sql_operators.desc_op
-    column = item.element if isinstance(item, UnaryExpression) else item
+    descending, column = False, item
+    while isinstance(column, UnaryExpression) and column.modifier in _MODIFIERS:
+        descending = descending or column.modifier is sql_operators.desc_op
+        column = column.element
     nullable = bool(getattr(column, "nullable", True))
     return OrderKey(row.adapt(column), descending, nullable)
 
@@ -201,7 +208,7 @@ def _coded(read: Callable[[str], Any]) -> Callable[[str, Any], Any]:
     def convert(text: str, _moment: Any) -> Any:
         try:
             return read(text)
-        except (ValueError, TypeError, OverflowError):
+        except (ValueError, TypeError, OverflowError, ArithmeticError):
             raise ScrmError("INVALID_CURSOR", "the cursor is not one of this list; use the endCursor of its last page") from None
 
     return convert
@@ -237,7 +244,9 @@ def _aware(text: str) -> Any:
 _READ: dict[str, Callable[[Any], Any]] = {
     "instant": _instant,
     "int": _read_int,
+    "bool": lambda text: None if text is None else bool(int(text)),
     "float": lambda text: None if text is None else float(text),
+    "decimal": lambda text: None if text is None else Decimal(text),
     "date": lambda text: None if text is None else date.fromisoformat(text),
     "id": lambda text: None if text is None else UUID(hex=text),
 }

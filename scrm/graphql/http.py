@@ -46,7 +46,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
     """`POST /graphql`, GraphiQL on `GET`, subscriptions over graphql-transport-ws and server-sent events."""
 
     request_adapter_class = Adapter
-    websocket_adapter_class = TextSocket  # type: ignore[assignment]
+    websocket_adapter_class = TextSocket
     graphql_transport_ws_handler_class = SocketHandler
 
     def __init__(self, frozen: Frozen, services: Services, keys: Keys, ide_html: str | None) -> None:
@@ -194,9 +194,9 @@ def negotiate(header: str, default: str) -> str:
     for part in header.split(","):
         said, _, weight = part.partition(";")
         wanted.append((_weight(weight), said.strip().lower()))
-    for weight, said in sorted(wanted, key=lambda each: -each[0]):
+    for value, name in sorted(wanted, key=lambda each: -each[0]):
         for language in LANGUAGES:
-            if said and weight > 0 and language.lower().split("-")[0] == said.split("-")[0]:
+            if name and value > 0 and language.lower().split("-")[0] == name.split("-")[0]:
                 return language
     return default
 

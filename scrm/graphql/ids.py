@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,19 +14,23 @@ from scrm.errors import ScrmError
 from scrm.sql import ListOf, Value
 
 
-def node_id(type_name: str, value: str) -> uuid.UUID:
-    """The key in a global id.
+_KEY = re.compile("[0-9a-fA-F]{32}", re.ASCII)
+
+
+def node_id(type_name: str, value: str, path: Sequence[str] = ("id",)) -> uuid.UUID:
+    """The key in a global id, which the caller gave at `path`.
 
     Raises:
         ScrmError: INVALID_ID if it is not an id of that type.
     """
     kind, _, key = value.rpartition("_")
     try:
-        if kind != type_name or len(key) != 32:
+        if kind != type_name or not _KEY.fullmatch(key):
             raise ValueError
         return uuid.UUID(hex=key)
     except ValueError:
-        raise ScrmError("INVALID_ID", f"the id {value!r} is not an id of {type_name}; ids look like {type_name}_ and 32 hex digits") from None
+        said = f"the id {value[:100]!r} is not an id of {type_name}; ids look like {type_name}_ and 32 hex digits"
+        raise ScrmError("INVALID_ID", said, path=path) from None
 
 
 def as_node_id(value: Value, type_name: str) -> Value:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -47,7 +47,10 @@ class Plan:
     compiled: Compiled
 
     def parameters(self, facts: Facts) -> list[Any]:
-        """The driver's parameters for one request."""
+        """The driver's parameters for one request; a further page is answered as of its first page's instant."""
+        first = self.compiled.first_now
+        if first is not None:
+            facts = replace(facts, moment=facts.moment.at(_first_instant(first, facts)))
         return [recipe(facts) for recipe in self.recipes]
 
 
@@ -158,7 +161,7 @@ def _member(text: Any, name: str, value: Any, dialect: Any) -> Recipe:
     return lambda _facts: constant
 
 
-def _recipe(bind: Any, compiled: Compiled, dialect: Any) -> Recipe:
+def _recipe(bind: Any, dialect: Any) -> Recipe:
     processor = bind.type.dialect_impl(dialect).bind_processor(dialect)
     process = processor or (lambda value: value)
     if isinstance(bind, Value):
@@ -167,10 +170,7 @@ def _recipe(bind: Any, compiled: Compiled, dialect: Any) -> Recipe:
             return lambda facts: process(slot.read(facts.variables))
         return lambda facts: process(_converted(convert, slot.read(facts.variables), facts.moment))
     if bind.key == "now":
-        first = compiled.first_now
-        if first is None:
-            return lambda facts: process(facts.moment.now)
-        return lambda facts: process(_first_instant(first, facts))
+        return lambda facts: process(facts.moment.now)
     if bind.key == "today":
         return lambda facts: process(facts.moment.today)
     if bind.key == "currency":
@@ -193,7 +193,10 @@ def _converted(convert: Convert, value: Any, moment: Moment) -> Any:
 def _first_instant(value: Value, facts: Facts) -> datetime:
     assert value.convert is not None
     try:
-        return datetime.fromisoformat(value.convert(value.slot.read(facts.variables), facts.moment))
+        instant = datetime.fromisoformat(value.convert(value.slot.read(facts.variables), facts.moment))
+        if instant.tzinfo is None:
+            raise ValueError(instant)
+        return instant
     except (ValueError, TypeError):
         raise ScrmError("INVALID_CURSOR", "the cursor is not one of this list; use the endCursor of its last page") from None
 
@@ -247,7 +250,7 @@ async def _fill_one(
     assert isinstance(source, BatchSource)
     keyed = []
     for target, path in places:
-        values = tuple(target.pop(name) for name in call.reserved)
+        values = tuple(decode(target.pop(name)) for name, decode in zip(call.reserved, call.decoders, strict=True))
         keyed.append((target, values[0] if len(values) == 1 else values, path))
     if not keyed:
         return None

@@ -124,10 +124,10 @@ class ScrmSchema(strawberry.Schema):
             _complete(each)
         return fields
 
-    async def stream(self, *args: Any, context_value: Any = None, **more: Any) -> Any:
+    async def stream(self, query: str | None, *, context_value: Any = None, **more: Any) -> Any:  # type: ignore[override]
         """Operations of one connection share nothing but the caller."""
         own = context_value.again()
-        return _closing(await super().stream(*args, context_value=own, **more), own)
+        return _closing(await super().stream(query, context_value=own, **more), own)
 
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
         """Errors are logged where they are masked."""
@@ -167,7 +167,8 @@ def _complete(each: StrawberryField) -> None:
         return
     made: list[StrawberryArgument] = []
     if source.filter is not None:
-        made.append(_argument("filter", source.filter | None, "Only what matches."))
+        default = dict(source.filter_default) if source.filter_default is not None else strawberry.UNSET
+        made.append(_argument("filter", source.filter | None, "Only what matches.", default))
     if source.order_by is not None:
         made.append(_argument("order_by", list[source.order_by] | None, "Sorted by these, first one first; each names one field."))  # type: ignore[name-defined]
     if _is_connection(each.type):
@@ -175,9 +176,9 @@ def _complete(each: StrawberryField) -> None:
     each.arguments = [*each.arguments, *made]
 
 
-def _argument(name: str, type_: Any, description: str) -> StrawberryArgument:
+def _argument(name: str, type_: Any, description: str, default: Any = strawberry.UNSET) -> StrawberryArgument:
     return StrawberryArgument(
-        python_name=name, graphql_name=None, type_annotation=StrawberryAnnotation(type_), description=description, default=strawberry.UNSET
+        python_name=name, graphql_name=None, type_annotation=StrawberryAnnotation(type_), description=description, default=default
     )
 
 

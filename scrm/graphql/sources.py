@@ -81,6 +81,7 @@ class ManySource(Source):
     select: Callable[..., sa.Select[Any]] | None = None
     order: Sequence[Any] = ()
     filter: Any = None
+    filter_default: Mapping[str, Any] | None = None
     order_by: Any = None
     cap: int = 100
 
@@ -236,6 +237,7 @@ def many(
     *,
     order: Sequence[Any] = (),
     filter: Any = None,
+    filter_default: Mapping[str, Any] | None = None,
     order_by: Any = None,
     select: Callable[..., sa.Select[Any]] | None = None,
     cap: int = 100,
@@ -244,9 +246,13 @@ def many(
 ) -> Any:
     """Rows of another type, as a connection or (annotated `list`) as a list of at most `cap`.
 
-    `select(parent, **arguments)` gives rows that no table holds. `filter` and `order_by` are input types.
+    `select(parent, **arguments)` gives rows that no table holds. `filter` and `order_by` are input types; `filter_default` is the filter
+    of a caller who gives none, by the names of its fields.
     """
-    source = ManySource(on=on, order=order, filter=filter, order_by=order_by, select=select, cap=cap, scope=scope, arguments=arguments)
+    source = ManySource(
+        on=on, order=order, filter=filter, filter_default=filter_default, order_by=order_by, select=select, cap=cap, scope=scope,
+        arguments=arguments,
+    )
     return _field(description, source)
 
 
@@ -270,10 +276,11 @@ def where(
     personal: bool = False,
     personal_keys: str | None = None,
     name: str | None = None,
+    default: Any = strawberry.UNSET,
 ) -> Any:
-    """A filter field with a condition of its own: `build(row, value)`."""
+    """A filter field with a condition of its own: `build(row, value)`. A `default` holds wherever a filter does not say otherwise."""
     source = WhereSource(build=build, scope=scope, personal=personal, personal_keys=personal_keys)
-    return _field(description, source, name=name, default=strawberry.UNSET)
+    return _field(description, source, name=name, default=default)
 
 
 def combine(description: str, how: str) -> Any:

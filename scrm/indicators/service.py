@@ -254,77 +254,74 @@ def _reach_spans(scope: Scope) -> sa.Select[Any]:
 
 def core_indicators(currency: str, zone: ZoneInfo) -> tuple[Indicator, ...]:
     """Every indicator that core offers, with its definition in words."""
-    active, buyers = distinct_users(shows_person_where()), distinct_users(events.c.type == "order.paid")
-    interacting, lost = distinct_users(events.c.type.in_(INTERACTIONS)), distinct_users(events.c.type.in_(LOST_TYPES))
-    refunded = distinct_users(events.c.type == "order.refunded")
-    content, read = count_events(*CONTENT_INTERACTIONS), count_events("content.read")
+    found = []
+    for key, name, definition, better, above, below in (*_PEOPLE, *_PURCHASES):
+        unit = IndicatorUnit.COUNT if below is None else IndicatorUnit.RATE
+        found.append(Indicator(key, name, unit, definition, partial(series, above, below, zone), better))
+    earned = partial(series, net_revenue(currency), None, zone)
+    said = "paid − refunded, in the business currency"
+    return (*found, Indicator("revenue", "Revenue", IndicatorUnit.MONEY, said, earned, True))
 
-    def one(
-        key: str,
-        name: str,
-        definition: str,
-        better: bool | None,
-        above: Measure,
-        below: Measure | None = None,
-        unit: str | None = None,
-    ) -> Indicator:
-        kind = IndicatorUnit(unit) if unit else IndicatorUnit.COUNT if below is None else IndicatorUnit.RATE
-        return Indicator(key, name, kind, definition, partial(series, above, below, zone), better)
 
-    return (
-        one("new_users", "New users", "users whose first event falls in the period", True, joined_users),
-        one("growth_rate", "Growth rate", "new users ÷ users at the start", True, joined_users, users_at_start),
-        one("active_users", "Active users", "distinct users who did something", True, active),
-        one(
-            "interaction_rate",
-            "Interaction rate",
-            "distinct users who liked, shared, commented, wrote or spoke ÷ users reachable at the end",
-            True,
-            interacting,
-            reachable_at_end,
-        ),
-        one(
-            "content_interaction_rate",
-            "Content interaction rate",
-            "content likes, shares and comments ÷ content reads",
-            True,
-            content,
-            read,
-        ),
-        one(
-            "unfollow_rate",
-            "Unfollow rate",
-            "distinct users who unfollowed or left a group ÷ users reachable at the start",
-            False,
-            lost,
-            reachable_at_start,
-        ),
-        one(
-            "churn_rate",
-            "Churn rate",
-            "buyers whose 90th day without a purchase falls in the period ÷ buyers of the 90 days before the start",
-            False,
-            churned_buyers,
-            buyers_at_start,
-        ),
-        one("conversion_rate", "Conversion rate", "distinct buyers ÷ active users", True, buyers, active),
-        one(
-            "repurchase_rate",
-            "Repurchase rate",
-            "distinct buyers who had bought on an earlier day ÷ distinct buyers",
-            True,
-            repeat_buyers,
-            buyers,
-        ),
-        one("refund_user_rate", "Refund user rate", "distinct refunded users ÷ distinct buyers", False, refunded, buyers),
-        one(
-            "dispute_rate",
-            "Dispute rate",
-            "disputes ÷ paid orders",
-            False,
-            count_events("dispute.opened"),
-            count_events("order.paid"),
-        ),
-        one("complaints", "Complaints", "complaints filed", False, count_events("complaint.filed")),
-        one("revenue", "Revenue", "paid − refunded, in the business currency", True, net_revenue(currency), unit="MONEY"),
-    )
+_ACTIVE = distinct_users(shows_person_where())
+_BUYERS = distinct_users(events.c.type == "order.paid")
+_INTERACTING = distinct_users(events.c.type.in_(INTERACTIONS))
+_LOST = distinct_users(events.c.type.in_(LOST_TYPES))
+_REFUNDED = distinct_users(events.c.type == "order.refunded")
+_CONTENT, _READ = count_events(*CONTENT_INTERACTIONS), count_events("content.read")
+_DISPUTES, _ORDERS, _COMPLAINTS = count_events("dispute.opened"), count_events("order.paid"), count_events("complaint.filed")
+
+_Said = tuple[str, str, str, bool, Measure, Measure | None]
+"""Key, name, definition, whether more is better, numerator, denominator."""
+
+_PEOPLE: tuple[_Said, ...] = (
+    ("new_users", "New users", "users whose first event falls in the period", True, joined_users, None),
+    ("growth_rate", "Growth rate", "new users ÷ users at the start", True, joined_users, users_at_start),
+    ("active_users", "Active users", "distinct users who did something", True, _ACTIVE, None),
+    (
+        "interaction_rate",
+        "Interaction rate",
+        "distinct users who liked, shared, commented, wrote or spoke ÷ users reachable at the end",
+        True,
+        _INTERACTING,
+        reachable_at_end,
+    ),
+    (
+        "content_interaction_rate",
+        "Content interaction rate",
+        "content likes, shares and comments ÷ content reads",
+        True,
+        _CONTENT,
+        _READ,
+    ),
+    (
+        "unfollow_rate",
+        "Unfollow rate",
+        "distinct users who unfollowed or left a group ÷ users reachable at the start",
+        False,
+        _LOST,
+        reachable_at_start,
+    ),
+)
+_PURCHASES: tuple[_Said, ...] = (
+    (
+        "churn_rate",
+        "Churn rate",
+        "buyers whose 90th day without a purchase falls in the period ÷ buyers of the 90 days before the start",
+        False,
+        churned_buyers,
+        buyers_at_start,
+    ),
+    ("conversion_rate", "Conversion rate", "distinct buyers ÷ active users", True, _BUYERS, _ACTIVE),
+    (
+        "repurchase_rate",
+        "Repurchase rate",
+        "distinct buyers who had bought on an earlier day ÷ distinct buyers",
+        True,
+        repeat_buyers,
+        _BUYERS,
+    ),
+    ("refund_user_rate", "Refund user rate", "distinct refunded users ÷ distinct buyers", False, _REFUNDED, _BUYERS),
+    ("dispute_rate", "Dispute rate", "disputes ÷ paid orders", False, _DISPUTES, _ORDERS),
+    ("complaints", "Complaints", "complaints filed", False, _COMPLAINTS, None),
+)

@@ -12,7 +12,7 @@ import strawberry
 
 from scrm import __version__
 from scrm.errors import ScrmError
-from scrm.events import consumers, parked
+from scrm.events import consumers
 from scrm.events.models import parked_events
 from scrm.events.sequencer import head
 from scrm.graphql.enums import enum
@@ -146,6 +146,13 @@ class Consumer:
     backfill: float | None = strawberry.field(description="Share of the history read, 0 to 1; null if there was none.")
 
 
+@strawberry.type(description="What a plugin says of itself.")
+class PluginHealth:
+    plugin: str = strawberry.field(description="The plugin.")
+    ok: bool = strawberry.field(description="Whether it can do its work.")
+    detail: str = strawberry.field(description="In its own words; may be empty.")
+
+
 @strawberry.type(description="How the system does.")
 class SystemStatus:
     version: str = strawberry.field(description="Version of scrm.")
@@ -153,6 +160,7 @@ class SystemStatus:
     head_position: BigInt = strawberry.field(description="The last position in the log.")
     consumers: list[Consumer] = strawberry.field(description="Who reads the log.")
     workers: int = strawberry.field(description="Workers that were seen within half a minute.")
+    health: list[PluginHealth] = strawberry.field(description="What plugins say of themselves; those that say nothing are left out.")
     currency: str = strawberry.field(description="The business currency.")
     timezone: str = strawberry.field(description="The business zone.")
 
@@ -242,7 +250,7 @@ class SystemQuery:
     ) -> list[Node | None] | None:
         if len(ids) > 100:
             raise ScrmError("INVALID_INPUT", f"nodes takes at most 100 ids; got {len(ids)}", path=("ids",))
-        return [await _node(info.context, each) for each in ids]
+        return [_node(info.context, each) for each in ids]  # type: ignore[misc]  # each is awaited at its own path
 
     @query("Who is asking.", scope=ANY_KEY)
     async def viewer(self, info: Info) -> Viewer | None:
@@ -273,6 +281,7 @@ class SystemQuery:
             head_position=BigInt(await services.db.read(head)),
             consumers=[_consumer(each, now) for each in progress],
             workers=await services.db.read(living_workers, now),
+            health=[PluginHealth(plugin=name, ok=said.ok, detail=said.detail) for name, said in (await services.plugins.health(services.db)).items()],
             currency=services.settings.currency,
             timezone=services.settings.timezone,
         )
@@ -330,14 +339,12 @@ class SystemMutation:
         known = {each.name: each for each in await services.db.read(service.known_plugins, services.plugins)}
         if input.plugin != "core" and input.plugin not in known:
             raise ScrmError("UNKNOWN_PLUGIN", f"no plugin is called {input.plugin!r}", path=("plugin",))
-        ids = [node_id("Event", each) for each in input.event_ids] if input.event_ids is not None else None
+        ids = [node_id("Event", each, ("eventIds", str(n))) for n, each in enumerate(input.event_ids)] if input.event_ids is not None else None
         if input.skip and not ids:
             raise ScrmError("INVALID_INPUT", "giving up needs eventIds", path=("eventIds",))
         if input.skip:
-            for each in ids or []:
-                await services.db.write(parked.skip, input.plugin, each, at=context.now, actor=context.actor)
-            count = len(ids or [])
+            count = await services.db.write(service.give_up, input.plugin, ids or [], at=context.now, actor=context.actor)
         else:
-            count = await services.db.write(parked.retry, input.plugin, ids, at=context.now)
+            count = await services.db.write(service.try_again, input.plugin, ids, at=context.now, actor=context.actor)
         shown = _plugin(context, known[input.plugin]) if input.plugin in known else None
         return PluginPayload(plugin=shown, count=count)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
+from scrm.audit import audit
 from scrm.db import Tx
+from scrm.events import parked
 from scrm.events.consumers import progress
 from scrm.events.rules import current_rules
 from scrm.plugin_set import LoadState, Plugin, PluginSet
@@ -70,6 +72,24 @@ def settings_of(tx: Tx, plugin: Plugin | None) -> Mapping[str, Any]:
     if plugin is None:
         return {}
     return current_rules(tx, plugin.name) or plugin.rules.model_dump(mode="json")
+
+
+def try_again(tx: Tx, plugin: str, event_ids: Sequence[uuid.UUID] | None, *, at: datetime, actor: str) -> int:
+    """Let failed events of a plugin, these or all, be tried at once; returns how many."""
+    count = parked.retry(tx, plugin, event_ids, at=at)
+    audit(tx, actor, "plugin.retried", None, {"plugin": plugin, "count": count}, at=at)
+    return count
+
+
+def give_up(tx: Tx, plugin: str, event_ids: Sequence[uuid.UUID], *, at: datetime, actor: str) -> int:
+    """Give failed events of a plugin up, all or none; returns how many.
+
+    Raises:
+        ScrmError: NOT_PARKED.
+    """
+    for event_id in dict.fromkeys(event_ids):
+        parked.skip(tx, plugin, event_id, at=at, actor=actor)
+    return len(set(event_ids))
 
 
 def survivor(tx: Tx, key: uuid.UUID) -> uuid.UUID:

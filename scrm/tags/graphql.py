@@ -10,14 +10,14 @@ from typing import Any
 import strawberry
 
 from scrm.channels.graphql import given
-from scrm.db import Tx
+from scrm.db import Tx, instant_text
 from scrm.errors import ScrmError, UserError
 from scrm.events.once import once
 from scrm.graphql.enums import enum
 from scrm.graphql.bulk import BulkErrorPolicy, DeletePayload
 from scrm.graphql.context import Info
 from scrm.graphql.ids import global_id, node_id
-from scrm.graphql.matching import matching
+from scrm.graphql.matching import as_said, matching
 from scrm.graphql.resolvers import UserErrorType, errors_field, mutation
 from scrm.graphql.scalars import JSON, Direction, MatchMode
 from scrm.graphql.sources import (
@@ -76,7 +76,9 @@ class TagFilter:
     search: str | None = where("Name or key contains this.", reads.tag_search)
     group: list[str] | None = where("In these groups, by key.", reads.in_group)
     kind: list[TagKind] | None = where("Of these kinds.", lambda tag, kinds: tag.c.kind.in_([kind.value for kind in kinds]))
-    archived: bool | None = where("Archived ones, or those in use.", lambda tag, archived: tag.c.archived.is_(archived))
+    archived: bool | None = where(
+        "Archived ones, or those in use; null: both.", lambda tag, archived: tag.c.archived.is_(archived), default=False
+    )
 
 
 @order_input
@@ -153,7 +155,7 @@ class UserTags:
 @strawberry.input(description="Which tags a user has.")
 class TagMatch:
     keys: list[str] = strawberry.field(description="Keys of tags.")
-    mode: MatchMode = strawberry.field(description="How they are matched.", default=MatchMode.ANY)
+    mode: MatchMode | None = strawberry.field(description="How they are matched.", default=MatchMode.ANY)
 
 
 @extend(UserFilter)
@@ -171,6 +173,7 @@ class TagQuery:
         "Tags in use, by name; `archived: true` shows the others, null both.",
         order=[tags.c.name],
         filter=TagFilter,
+        filter_default={"archived": False},
         order_by=TagOrder,
         scope="tags:read",
     )
@@ -189,11 +192,11 @@ class CreateTagInput:
 @strawberry.input(description="Changes to a tag; what is absent stays.")
 class UpdateTagInput:
     id: strawberry.ID = strawberry.field(description="The tag.")
-    name: strawberry.Maybe[str] = strawberry.field(description="Name.")
-    kind: strawberry.Maybe[TagKind] = strawberry.field(description="What it says.")
+    name: strawberry.Maybe[str | None] = strawberry.field(description="Name.")
+    kind: strawberry.Maybe[TagKind | None] = strawberry.field(description="What it says.")
     group: strawberry.Maybe[str | None] = strawberry.field(description="Key of its group; null: none.")
     rule: strawberry.Maybe[JSON | None] = strawberry.field(description="A rule; null: none any more.")
-    archived: strawberry.Maybe[bool] = strawberry.field(description="Whether it is out of use.")
+    archived: strawberry.Maybe[bool | None] = strawberry.field(description="Whether it is out of use.")
 
 
 @strawberry.input(description="A tag to delete; one that users have is archived instead, by updateTag.")
@@ -205,7 +208,9 @@ class DeleteTagInput:
 class SaveTagGroupInput:
     key: str = strawberry.field(description="Stable key.")
     name: str = strawberry.field(description="Name.")
-    exclusive: bool = strawberry.field(description="Whether a user has at most one of its tags.", default=False)
+    exclusive: bool | None = strawberry.field(
+        description="Whether a user has at most one of its tags; left out, it stays as it is, for a new group false.", default=None
+    )
 
 
 @strawberry.input(description="Tags to set, and on whom: by id or by filter.")
@@ -215,7 +220,7 @@ class TagUsersInput:
     filter: UserFilter | None = strawberry.field(description="Or all users that match.", default=None)
     reason: str | None = strawberry.field(description="Why, for the record.", default=None)
     expires_at: dt.datetime | None = strawberry.field(description="When the tag ends.", default=None)
-    error_policy: BulkErrorPolicy = strawberry.field(
+    error_policy: BulkErrorPolicy | None = strawberry.field(
         description="What a user who cannot be tagged does to the others.", default=BulkErrorPolicy.REJECT_FAILED_ROWS
     )
     idempotency_key: str | None = strawberry.field(description="The same key again changes nothing and answers the same.", default=None)
@@ -227,7 +232,7 @@ class UntagUsersInput:
     user_ids: list[strawberry.ID] | None = strawberry.field(description="These users.", default=None)
     filter: UserFilter | None = strawberry.field(description="Or all users that match.", default=None)
     reason: str | None = strawberry.field(description="Why, for the record.", default=None)
-    error_policy: BulkErrorPolicy = strawberry.field(
+    error_policy: BulkErrorPolicy | None = strawberry.field(
         description="What a user who cannot be untagged does to the others.", default=BulkErrorPolicy.REJECT_FAILED_ROWS
     )
     idempotency_key: str | None = strawberry.field(description="The same key again changes nothing and answers the same.", default=None)
@@ -317,9 +322,9 @@ async def change_tags(info: Info, name: str, input: Any, change: Callable[..., t
     if (input.user_ids is None) == (input.filter is None):
         raise ScrmError("INVALID_INPUT", "give either userIds or filter", path=("userIds",))
     if input.filter is not None:
-        whom: Any = matching(context, input.filter, users).where(users.c.erased_at.is_(None), users.c.merged_into.is_(None))
+        whom: Any = matching(info, users, "input", "filter").where(users.c.erased_at.is_(None), users.c.merged_into.is_(None))
     else:
-        whom = [node_id("User", each) for each in input.user_ids]
+        whom = [node_id("User", each, ("userIds", str(n))) for n, each in enumerate(input.user_ids)]
     strict = input.error_policy is BulkErrorPolicy.REJECT_EVERYTHING
 
     def run(tx: Tx) -> Mapping[str, Any]:
@@ -338,7 +343,8 @@ async def change_tags(info: Info, name: str, input: Any, change: Callable[..., t
         errors = [error.as_user_error() for error in outcome.errors()]
         return {"matched": outcome.matched, "changed": outcome.changed, "errors": [vars_of(error) for error in errors]}
 
-    said = {"tags": input.tags, "userIds": input.user_ids, "filter": repr(input.filter), "reason": input.reason, "more": repr(more)}
+    said = {"tags": input.tags, "userIds": input.user_ids, "filter": as_said(info, "input", "filter"), "reason": input.reason}
+    said |= {"strict": strict, **{name: value and instant_text(value) for name, value in more.items()}}
     answer = await services.db.write(once, name, input.idempotency_key, said, run, at=context.now, zone=services.settings.zone)
     errors = [UserErrorType(**error) for error in answer["errors"]]
     return TagUsersPayload(matched=answer["matched"], changed=answer["changed"], errors=errors)

@@ -115,7 +115,7 @@ def _fold_user(
     has = {row.tag_id: row for row in held if _holds(row, at)}
     for row in held:
         ended = row.source == TagSource.RULE and row.tag_id in known
-        if row.tag_id not in won and (ended or (row.group_id in groups and row.source != TagSource.MANUAL)):
+        if row.tag_id not in won and (ended or row.group_id in groups):
             changes.taken.append((user_id, row.tag_id))
             if row.tag_id in has:
                 changes.untagged[user_id].append(row.key)

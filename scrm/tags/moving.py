@@ -66,6 +66,7 @@ def without_tags(moved: Mapping[str, Sequence[Said]], gone: Sequence[Said], rest
     brought = {(row["tag_id"], row["tagged_at"]) for row in gone}
     left = {name: [row for row in rows if (row["tag_id"], row["tagged_at"]) not in brought] for name, rows in moved.items()}
     left["absorbed"] += restored
+    left["taken"] += [{**row, "replaced": []} for row in restored]
     return left
 
 

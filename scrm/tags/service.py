@@ -155,10 +155,12 @@ def save_group(
 def _checked(tx: Tx, values: Mapping[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for name, value in values.items():
+        if value is None and name not in ("group", "rule"):
+            raise ScrmError("INVALID_INPUT", f"{name} is null, but every tag has one; leave it out to keep it", path=(name,))
         if name == "key":
             result["key"] = check_key(value, ("key",))
         elif name == "name":
-            result["name"] = check_text(value or "", ("name",), limit=200, empty=False)
+            result["name"] = check_text(value, ("name",), limit=200, empty=False)
         elif name == "kind":
             if value not in TagKind.__members__:
                 raise ScrmError("INVALID_TAG_KIND", f'kind is "{value}"; expected one of {", ".join(TagKind)}', path=("kind",))

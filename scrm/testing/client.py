@@ -15,8 +15,18 @@ from starlette.applications import Starlette
 from scrm.app import create_app
 from scrm.auth import create_key
 from scrm.config import Settings
+from scrm.events.consumers import consumer_of, core_consumer, enable
+from scrm.events.parked import retry_due
+from scrm.events.replay import ReplayReport, replay
+from scrm.events.sequencer import sequence
+from scrm.events.steps import step
 from scrm.graphql.context import Services
-from scrm.loader import PluginSet
+from scrm.jobs import run_due_jobs
+from scrm.loader import PluginSet, load_plugins
+from scrm.outbox import deliver_due
+from scrm.provision import provision
+from scrm.users.handlers import core_handlers
+from scrm.worker import all_deliveries, scheduled_jobs
 
 
 class Client:
@@ -66,12 +76,59 @@ class Client:
 
 @asynccontextmanager
 async def serving(
-    url: str, plugins: PluginSet | None = None, *, clock: Callable[[], datetime] | None = None, **settings: Any
+    url: str,
+    plugins: PluginSet | None = None,
+    *,
+    modules: Mapping[str, Any] | None = None,
+    clock: Callable[[], datetime] | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Client]:
-    """An app on a migrated database with a key that may do everything; no worker runs beside it."""
+    """An app on a migrated database with a key that may do everything; no worker runs beside it.
+
+    `modules` are plugins by name, installed or not: loaded as the settings say (else enabled) and provisioned.
+    """
     chosen = Settings(database_url=url, secret_key=SecretStr("for tests only " * 4), **settings)
+    if modules is not None:
+        plugins = load_plugins(chosen, modules)
+        problems = (await provision(chosen, plugins)).problems
+        assert not problems, problems
     app = create_app(chosen, plugins=plugins or PluginSet(), clock=clock)
     async with app.router.lifespan_context(app):
         first = Client(app, httpx2.AsyncClient())
         client = first.with_key(await first.key("*", name="test"))
         yield client
+
+
+async def drain(client: Client) -> None:
+    """Do what a worker does until there is nothing left: number events, step every consumer, retry what is due, deliver messages."""
+    services = client.services
+    db, settings = services.db, services.settings
+    readers = [
+        core_consumer(core_handlers(settings.zone), settings),
+        *(consumer_of(plugin, settings) for plugin in services.plugins),
+    ]
+    for reader in readers:
+        await db.write(enable, reader, db.clock())
+    busy = True
+    while busy:
+        await sequence(db)
+        busy = False
+        for reader in readers:
+            made = await db.write(step, reader, at=db.clock())
+            retried = await db.write(retry_due, reader, at=db.clock())
+            busy = busy or not made.idle or bool(made.applied or retried.applied)
+    await deliver_due(db, all_deliveries(services.plugins))
+
+
+async def run_jobs(client: Client, at: datetime) -> int:
+    """Run the plugins' jobs that are due at this time, as a worker does; the first time that it sees a job it only notes when to run it."""
+    services = client.services
+    return await run_due_jobs(services.db, scheduled_jobs(services.plugins, services.settings), at=at)
+
+
+async def replayed(client: Client, plugin: str) -> ReplayReport:
+    """The plugin's tables built again from the log, compared with the live ones."""
+    services = client.services
+    found = services.plugins.get(plugin)
+    assert found is not None, f"{plugin} is not enabled"
+    return await replay(services.db, services.settings, found)

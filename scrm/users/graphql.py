@@ -195,7 +195,7 @@ class CreateUserInput:
     region: strawberry.Maybe[str | None] = _maybe("Province or state.")
     city: strawberry.Maybe[str | None] = _maybe("City.")
     language: strawberry.Maybe[str | None] = _maybe("Language tag, such as zh-CN.")
-    attributes: strawberry.Maybe[JSON] = _maybe("What else the brand keeps: an object.")
+    attributes: strawberry.Maybe[JSON | None] = _maybe("What else the brand keeps: an object.")
     identities: list[NewIdentityInput] = strawberry.field(description="Where the person is known.", default_factory=list)
     channel: str | None = strawberry.field(description="Key of the channel the person came through.", default=None)
 
@@ -212,7 +212,7 @@ class UpdateUserInput:
     region: strawberry.Maybe[str | None] = _maybe("Province or state.")
     city: strawberry.Maybe[str | None] = _maybe("City.")
     language: strawberry.Maybe[str | None] = _maybe("Language tag, such as zh-CN.")
-    attributes: strawberry.Maybe[JSON] = _maybe("What else the brand keeps: an object; replaces the whole.")
+    attributes: strawberry.Maybe[JSON | None] = _maybe("What else the brand keeps: an object; replaces the whole.")
 
 
 @strawberry.input(description="An identity to give to a user.")
@@ -333,7 +333,7 @@ class UserMutation:
         context = info.context
         linked = await context.services.db.write(
             service.link_identity,
-            node_id("User", input.user_id),
+            node_id("User", input.user_id, ("userId",)),
             _identity(input.identity),
             at=context.now,
             actor=context.actor,
@@ -357,7 +357,7 @@ class UserMutation:
     @mutation("Make one user of two.", scope="users:write")
     async def merge_users(self, info: Info, input: MergeUsersInput) -> MergePayload | None:
         context, services = info.context, info.context.services
-        kept, absorbed = node_id("User", input.kept_id), node_id("User", input.absorbed_id)
+        kept, absorbed = node_id("User", input.kept_id, ("keptId",)), node_id("User", input.absorbed_id, ("absorbedId",))
         counters = {plugin.name: counter(plugin) for plugin in services.plugins if hasattr(plugin.hooks, "count")}
         if input.dry_run:
             return _payload(await services.db.read(merging.plan_merge, kept, absorbed, counters))
@@ -390,7 +390,7 @@ class UserMutation:
     @mutation("Make two users of one again: what came before the merge goes back, what came after stays.", scope="users:write")
     async def unmerge_users(self, info: Info, input: UnmergeUsersInput) -> MergePayload | None:
         context, services = info.context, info.context.services
-        key = node_id("Merge", input.merge_id)
+        key = node_id("Merge", input.merge_id, ("mergeId",))
         outcome = await services.db.write(
             merging.unmerge, key, reason=input.reason, at=context.now, actor=context.actor, zone=services.settings.zone
         )

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from scrm.db import Tx
 from scrm.events.consumers import EVERY
 from scrm.events.records import Event
 from scrm.plugin import Handler, HandlerTx
 from scrm.tags.handlers import follow_rules
+from scrm.tags.tagging import sweep_expired
 from scrm.users.seen import follow_seen
 from scrm.users.service import find_users
+from scrm.worker import Chore
 
 
 def core_handlers(zone: ZoneInfo) -> tuple[Handler, ...]:
@@ -24,6 +28,15 @@ def core_handlers(zone: ZoneInfo) -> tuple[Handler, ...]:
         follow_rules(tx, batch, present, zone)
 
     return (Handler((EVERY,), follow),)
+
+
+def core_chores(zone: ZoneInfo) -> tuple[Chore, ...]:
+    """What the core does by the clock: tags that have expired are taken away and recorded."""
+
+    def sweep(tx: Tx, clock: Callable[[], datetime]) -> None:
+        sweep_expired(tx, at=clock(), zone=zone)
+
+    return (Chore("expired tags", 30.0, sweep),)
 
 
 def _said_users(batch: Sequence[Event]) -> set[uuid.UUID]:

@@ -255,7 +255,6 @@ def _give_back(tx: Tx, merge_row: Row[Any], holders: list[tuple[uuid.UUID, Row[A
         if later is not None:
             left = {**later.moved, "tags": without_tags(later.moved["tags"], moved["tags"]["taken"], restored)}
             tx.execute(merges.update().where(merges.c.id == later.id).values(moved=left))
-            restored = []
     return tx.execute(back).rowcount + tx.execute(theirs).rowcount + len(moved["tags"]["absorbed"])
 
 

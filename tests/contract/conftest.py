@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from scrm.testing import PostgresServer
+from tests.contract.differential import Differential
 from tests.contract.world import World, build, copy, opened
 
 
@@ -46,3 +47,11 @@ def world(request: pytest.FixtureRequest) -> World:
     """The world, once on each engine."""
     found: World = request.getfixturevalue(request.param)
     return found
+
+
+@pytest.fixture(scope="session")
+async def differential(anyio_backend: str, world: World) -> Differential:
+    """Compares on the world, once on each engine."""
+    made = Differential(world)
+    await made.prepare()
+    return made

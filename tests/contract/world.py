@@ -19,7 +19,7 @@ from scrm.app import build_services, create_app
 from scrm.channels.models import channels
 from scrm.channels.service import create_channel
 from scrm.config import Settings
-from scrm.db import Database, Tx
+from scrm.db import Database, Tx, new_id
 from scrm.events.models import events, log_head
 from scrm.events.records import IdentityRef, NewEvent
 from scrm.events.sequencer import sequence
@@ -276,6 +276,6 @@ async def opened(url: str, loaded: PluginSet | None = None) -> AsyncIterator[Wor
     app = create_app(settings(url), plugins=loaded or plugins(url), clock=clock)
     async with app.router.lifespan_context(app):
         first = Client(app, httpx2.AsyncClient())
-        client = first.with_key(await first.key("*", name="test"))
-        careful = first.with_key(await first.key(*READS, name="careful"))
+        client = first.with_key(await first.key("*", name=f"all {new_id().hex}"))
+        careful = first.with_key(await first.key(*READS, name=f"careful {new_id().hex}"))
         yield World(client, careful, clock)

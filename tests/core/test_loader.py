@@ -431,7 +431,7 @@ async def test_hook_health(database: Database) -> None:
         plugin("b", hooks={"health": lambda: 1 / 0}),
         plugin("c"),
     )
-    assert loaded.health(database) == {
+    assert await loaded.health(database) == {
         "a": Health(True, "https://x"),
         "b": Health(False, "plugin b failed in health: ZeroDivisionError"),
     }

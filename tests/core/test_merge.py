@@ -252,3 +252,30 @@ async def test_new_words_for_an_absorbed_user_reach_the_survivor(brand: Brand) -
     assert await brand.do(update_user, b, {"city": "X"}) == a
     assert (await brand.row(users, a))["city"] == "X"
     assert await brand.read(user_by_identity, "oa", "b1") == a
+
+
+async def test_what_a_later_survivor_had_itself_stays(brand: Brand) -> None:
+    a, b, c = (
+        await brand.user(),
+        await brand.user(phone="138", attributes={"k": 1}),
+        await brand.user(phone="138", attributes={"k": 1}),
+    )
+    first = await _join(brand, a, b)
+    await _join(brand, c, a)
+    await _part(brand, first)
+    rows = [await brand.row(users, user) for user in (a, b, c)]
+    assert [(row["phone"], row["attributes"]) for row in rows] == [(None, {}), ("138", {"k": 1}), ("138", {"k": 1})]
+
+
+async def test_a_tag_that_gave_way_comes_back_through_a_later_merge(tagged: Brand) -> None:
+    brand = tagged
+    a, b, c = await brand.user(), await brand.user(), await brand.user()
+    await brand.do(tag_users, ["red"], [a], source="PLUGIN")
+    await brand.do(tag_users, ["blue"], [b])
+    first = await _join(brand, a, b)
+    second = await _join(brand, c, a)
+    assert (await _of(brand, c))[1] == ["blue"]
+    await _part(brand, first)
+    assert [(await _of(brand, user))[1] for user in (b, c)] == [["blue"], ["red"]]
+    await _part(brand, second)
+    assert [(await _of(brand, user))[1] for user in (a, c)] == [["red"], []]

@@ -37,7 +37,9 @@ def accounts_and_entries() -> None:
         sa.Column("id", Id, nullable=False),
         sa.Column("user_id", Id, nullable=False, comment="whose events it takes; a pseudonym once the person is erased"),
         sa.Column("holder_id", Id, nullable=False, comment="whose it counts as now: after a merge the survivor"),
-        sa.Column("debt", sa.BigInteger, nullable=False, comment="points spent and then taken back; the next credit pays it first"),
+        sa.Column(
+            "debt", sa.BigInteger, nullable=False, comment="points spent and then taken back; the next credit pays it first"
+        ),
         sa.PrimaryKeyConstraint("id", name="pk_loyalty_accounts"),
         sa.UniqueConstraint("user_id", name="uq_loyalty_accounts_user_id"),
         sa.CheckConstraint("debt >= 0", name=op.f("ck_loyalty_accounts_debt")),
@@ -79,7 +81,9 @@ def orders() -> None:
         number("refunded"),
         sa.Column("refunded_at", Instant, comment="the latest refund"),
         sa.Column("reversed", sa.BigInteger, nullable=False, comment="points taken back for refunds so far, in whatever form"),
-        sa.Column("waived", sa.BigInteger, nullable=False, comment="of these the part that had expired, or that the policy let go"),
+        sa.Column(
+            "waived", sa.BigInteger, nullable=False, comment="of these the part that had expired, or that the policy let go"
+        ),
         sa.PrimaryKeyConstraint("id", name="pk_loyalty_orders"),
         to_account("loyalty_orders", "account_id"),
         sa.UniqueConstraint("account_id", "order_id", name="uq_loyalty_orders_account_id_order_id"),
@@ -131,7 +135,9 @@ def merges() -> None:
         sa.Column("id", Id, nullable=False, comment="the event of the merge"),
         sa.Column("kept_id", Id, nullable=False),
         sa.Column("absorbed_id", Id, nullable=False),
-        sa.Column("debt", sa.BigInteger, nullable=False, comment="debt that came with the absorbed account and has not gone back"),
+        sa.Column(
+            "debt", sa.BigInteger, nullable=False, comment="debt that came with the absorbed account and has not gone back"
+        ),
         sa.Column("undone_by", Id, comment="the event that undid it"),
         sa.PrimaryKeyConstraint("id", name="pk_loyalty_merges"),
         to_account("loyalty_merges", "kept_id"),

@@ -1,0 +1,38 @@
+"""The event types that loyalty announces, with their payloads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scrm.api import EventType
+
+from .ledger import EARNED, REDEEMED, REVERSED
+
+WHOLE: dict[str, Any] = {"type": "integer", "minimum": 0}
+TEXT: dict[str, Any] = {"type": ["string", "null"]}
+LOT: dict[str, Any] = {
+    "type": "object",
+    "required": ["lot", "points"],
+    "properties": {"lot": {"type": "string"}, "points": WHOLE, "availableAt": TEXT, "expiresAt": TEXT},
+}
+LOTS: dict[str, Any] = {"type": "array", "items": LOT}
+
+
+def _payload(**properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "required": ["points", "lots"], "properties": {"points": WHOLE, "lots": LOTS, **properties}}
+
+
+TYPES = (
+    EventType(
+        EARNED,
+        "Points were credited for an order; `debtRepaid` of them paid a debt, the rest are lots. The amount is the order's.",
+        _payload(orderId=TEXT, rule=TEXT, debtRepaid=WHOLE),
+    ),
+    EventType(REDEEMED, "Points were spent from these lots.", _payload(reason=TEXT, reference=TEXT)),
+    EventType(
+        REVERSED,
+        "A refund took back points: from these lots, and `debt` that the next credit pays. `cancelled`: how many earned points "
+        "the refund cancels, those that had expired included. The amount is the refund's, or the order's if the refund came first.",
+        _payload(orderId=TEXT, cancelled=WHOLE, debt=WHOLE),
+    ),
+)

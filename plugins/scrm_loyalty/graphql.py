@@ -1,0 +1,235 @@
+"""Points in GraphQL."""
+
+from __future__ import annotations
+
+import datetime as dt
+from enum import Enum
+
+import sqlalchemy as sa
+import strawberry
+
+from scrm.api import (
+    JSON,
+    NOW,
+    BigInt,
+    Connection,
+    DateTimeFilter,
+    Decision,
+    Direction,
+    Event,
+    Info,
+    IntFilter,
+    Mutation,
+    Node,
+    Query,
+    StringFilter,
+    User,
+    UserErrorType,
+    UserFilter,
+    UserOrder,
+    arg,
+    column,
+    enum,
+    errors_field,
+    expression,
+    extend,
+    filter,
+    filter_input,
+    many,
+    mutation,
+    one,
+    ordering,
+    query,
+    ref,
+    rows,
+    same_row,
+    users,
+    where,
+)
+
+from . import service
+from .ledger import REDEEMED
+from .models import entries
+from .rules import LoyaltyRules
+
+READ, WRITE = "points:read", "points:write"
+redeem_points = Decision("redeemPoints", REDEEMED, service.spend)
+
+
+@enum(
+    "What a line of the ledger is.",
+    EARN="Points for something the person did.",
+    ACTIVATE="Pending points that became usable.",
+    REDEEM="Points spent.",
+    EXPIRE="Points written off because their time was over.",
+    ADJUST="A correction by hand.",
+    REVERSE="Points taken back, as for a refund.",
+    RESTORE="Spent points given back.",
+    TRANSFER_IN="Points, or debt, that came from another account.",
+    TRANSFER_OUT="Points, or debt, that went to another account.",
+    DEBT_REPAID="Points earned that paid a debt.",
+)
+class PointsEntryKind(Enum):
+    EARN = "EARN"
+    ACTIVATE = "ACTIVATE"
+    REDEEM = "REDEEM"
+    EXPIRE = "EXPIRE"
+    ADJUST = "ADJUST"
+    REVERSE = "REVERSE"
+    RESTORE = "RESTORE"
+    TRANSFER_IN = "TRANSFER_IN"
+    TRANSFER_OUT = "TRANSFER_OUT"
+    DEBT_REPAID = "DEBT_REPAID"
+
+
+@filter_input
+class PointsEntryFilter:
+    """Which lines of the ledger; every field that is given must hold."""
+
+    kind: list[PointsEntryKind] | None = where(
+        "Of these kinds.", lambda entry, kinds: entry.c.kind.in_([kind.value for kind in kinds]), scope=READ
+    )
+    occurred_at: DateTimeFilter | None = filter("By when they happened.", lambda entry: entry.c.occurred_at, scope=READ)
+    reference: StringFilter | None = filter(
+        "By what they refer to, such as an order.", lambda entry: entry.c.reference, scope=READ
+    )
+
+
+@rows(entries, scope=READ, owner=service.holder)
+class PointsEntry(Node):
+    """One line of the points ledger; never changed."""
+
+    kind: PointsEntryKind = column("What it is.")
+    points: BigInt = column("Positive credits, negative debits.")
+    occurred_at: dt.datetime = column("When it happened.")
+    recorded_at: dt.datetime = column("When it was recorded.")
+    reason: str | None = column("Why, in words.")
+    reference: str | None = column("What it refers to, such as an order.")
+    rule: str | None = column("The earn rule of a credit.")
+    expires_at: dt.datetime | None = column("From when on the credit's points cannot be spent; null: never, or no credit.")
+    event: Event | None = one("The event it follows from.", lambda entry, event: event.c.id == entry.c.event_id)
+    user: User | None = one(
+        "Whose points; null once the person is erased.", lambda entry, user: user.c.id == service.holder(entry)
+    )
+    reverses: PointsEntry | None = one("The line that it takes back.", lambda entry, other: other.c.id == entry.c.reverses)
+
+
+@rows(None, public=True)
+class ExpiringPoints:
+    """Points that expire on one day."""
+
+    date: dt.date = column("The day from which on they cannot be spent.")
+    points: BigInt = column("How many.")
+
+
+@rows(users, scope=READ, owner=lambda user: user.c.id)
+class PointsAccount:
+    """A person's points; everybody has an account."""
+
+    user: User = one("Whose.", lambda account, user: user.c.id == account.c.id)
+    balance: BigInt = expression("Points that can be spent now.", service.spendable, weight=1)
+    pending: BigInt = expression("Points that can be spent later.", service.pending, weight=1)
+    debt: BigInt = expression("Points that the next credit pays first.", service.debt, weight=1)
+    earned: BigInt = expression("Points ever credited, those that refunds took back included.", service.earned, weight=1)
+    redeemed: BigInt = expression("Points ever spent.", service.redeemed, weight=1)
+    expired: BigInt = expression("Points that expired unspent.", service.expired, weight=1)
+    as_of: dt.datetime = expression("The instant of these numbers.", lambda account: NOW)
+    expiring: list[ExpiringPoints] = many(
+        "What expires on which day, soonest first.",
+        select=service.expiring,
+        order=[sa.column("date", sa.Date())],
+        within_days=arg(int | None, "Within so many business days, today included; null: whenever.", 30),
+    )
+    entries: Connection[PointsEntry] = many(
+        "The ledger, newest first.",
+        service.entries_of,
+        order=[entries.c.occurred_at.desc(), entries.c.id.desc()],
+        filter=PointsEntryFilter,
+    )
+    balance_at: BigInt = expression(
+        "Points that can be spent at another time, past or future, as the ledger knows it now.",
+        service.balance_at,
+        weight=2,
+        at=arg(dt.datetime, "The instant."),
+    )
+
+
+@extend(User)
+class LoyaltyUser:
+    """A user's points."""
+
+    points: PointsAccount | None = same_row("The person's points.", scope=READ)
+
+
+@extend(UserFilter)
+class LoyaltyFilter:
+    """Users by their points."""
+
+    points: IntFilter | None = filter("By points that can be spent now.", service.spendable, scope=READ)
+
+
+@extend(UserOrder)
+class LoyaltyOrder:
+    """Users sorted by their points."""
+
+    points: Direction | None = ordering("By points that can be spent now.", service.spendable, nullable=False, scope=READ)
+
+
+@strawberry.type(description="What points are earned for and how they are spent.")
+class PointsProgram:
+    timezone: str = strawberry.field(description="The zone of its days.")
+    currency: str = strawberry.field(description="The currency it earns on.")
+    redeem_minimum: BigInt = strawberry.field(description="The fewest points that one redemption takes.")
+    redeem_step: BigInt = strawberry.field(description="Redemptions are multiples of this.")
+    rules: JSON = strawberry.field(description="All rules in force.")
+
+
+@extend(Query)
+class LoyaltyQuery:
+    """Points to read."""
+
+    @query("The program as it is in force.", scope=READ)
+    async def points_program(self, info: Info) -> PointsProgram | None:
+        rules = await info.context.rules("loyalty")
+        assert isinstance(rules, LoyaltyRules)
+        return PointsProgram(
+            timezone=rules.timezone,
+            currency=rules.currency,
+            redeem_minimum=BigInt(rules.redeem_minimum),
+            redeem_step=BigInt(rules.redeem_step),
+            rules=JSON(rules.model_dump(mode="json")),
+        )
+
+
+@strawberry.input(description="Points to spend.")
+class RedeemPointsInput:
+    user_id: strawberry.ID = strawberry.field(description="Whose.")
+    points: BigInt = strawberry.field(description="How many.")
+    reason: str | None = strawberry.field(
+        description="Why, for the ledger, which keeps it for ever: nothing personal.", default=None
+    )
+    reference: str | None = strawberry.field(description="What it refers to, such as an order.", default=None)
+    idempotency_key: str = strawberry.field(description="The same key again changes nothing and answers the same.")
+
+
+@strawberry.type(description="A line of the ledger and the account after it, or why not.")
+class PointsPayload:
+    entry: PointsEntry | None = strawberry.field(description="The line that was written.", default=None)
+    account: PointsAccount | None = strawberry.field(description="The account as it is now.", default=None)
+    errors: list[UserErrorType] = errors_field()
+
+
+@extend(Mutation)
+class LoyaltyMutation:
+    """Points to spend."""
+
+    @mutation("Spend points, those that expire soonest first.", scope=WRITE)
+    async def redeem_points(self, info: Info, input: RedeemPointsInput) -> PointsPayload | None:
+        context = info.context
+        user = await context.user(input.user_id)
+        said = {"userId": user.hex, "points": input.points, "reason": input.reason, "reference": input.reference}
+        decided = await context.decide(redeem_points, said, key=input.idempotency_key)
+        entry = await context.read(service.entry_of, decided.event_id)
+        return PointsPayload(
+            entry=ref(PointsEntry, entry) if entry is not None else None, account=ref(PointsAccount, decided.user_id or user)
+        )

@@ -1,0 +1,131 @@
+"""Load the rows that a batch touches, fold its events, store what changed: a handful of statements whatever its size."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import sqlalchemy as sa
+
+from scrm.api import Handler, HandlerTx, Id, ListOf, LogEvent, Text, Tx, insert_rows, member, row_set, update_rows
+
+from .ledger import REDEEMED, Account, Ledger, Lot, Order, fold, order_id_of
+from .models import accounts, allocations, entries, lots, orders
+from .rules import LoyaltyRules
+
+ORDERS = ("order.paid", "order.refunded")
+
+
+def follow(tx: HandlerTx, batch: Sequence[LogEvent], rules: LoyaltyRules) -> None:
+    """Earn on paid orders, take back on refunds, spend what decisions decided."""
+    loaded = load(tx, batch)
+    fold(loaded.ledger, batch, rules)
+    loaded.store(tx)
+    for announcement in loaded.ledger.announcements:
+        tx.announce(announcement)
+
+
+handler = Handler((*ORDERS, REDEEMED), follow)
+
+
+@dataclass
+class Loaded:
+    """A ledger with its rows as they were found."""
+
+    ledger: Ledger
+    before: dict[uuid.UUID, Any] = field(default_factory=dict)
+
+    def keep(self, rows: Iterable[Any]) -> None:
+        """Remember rows as they are, to store those that change."""
+        self.before |= {row.id: replace(row) for row in rows}
+
+    def store(self, tx: Tx) -> None:
+        """Write what is new and what changed."""
+        ledger = self.ledger
+        insert_rows(tx, accounts, self._new(ledger.accounts.values(), accounts))
+        insert_rows(tx, entries, ledger.entries)
+        insert_rows(tx, orders, self._new(ledger.orders.values(), orders))
+        insert_rows(tx, lots, self._new(ledger.lots.values(), lots))
+        insert_rows(tx, allocations, ledger.allocations)
+        update_rows(tx, accounts, ["debt"], self._changed(ledger.accounts.values()))
+        kept = ["account_id", "entry_id", "paid", "points", "refunded", "refunded_at", "reversed", "waived"]
+        update_rows(tx, orders, kept, self._changed(ledger.orders.values()))
+        update_rows(tx, lots, ["remaining"], self._changed(ledger.lots.values()))
+
+    def _new(self, rows: Iterable[Any], table: sa.Table) -> list[dict[str, Any]]:
+        names = [column.name for column in table.columns]
+        return [{name: getattr(row, name) for name in names} for row in rows if row.id not in self.before]
+
+    def _changed(self, rows: Iterable[Any]) -> list[dict[str, Any]]:
+        changed = [row for row in rows if row.id in self.before and row != self.before[row.id]]
+        return [{each.name: getattr(row, each.name) for each in fields(row)} for row in changed]
+
+
+def load(tx: Tx, batch: Sequence[LogEvent]) -> Loaded:
+    """The accounts, locked in the order of their ids, and the orders and lots that these events touch."""
+    users = {event.user_id for event in batch if event.user_id is not None}
+    ledger = Ledger({account.user_id: account for account in lock_accounts(tx, users)})
+    found = Loaded(ledger)
+    found.keep(ledger.accounts.values())
+    keys = {(event.user_id, order_id_of(event)) for event in batch if event.type in ORDERS and event.user_id is not None}
+    if keys and ledger.accounts:
+        ledger.orders = load_orders(tx, sorted(keys), ledger.accounts)
+        found.keep(ledger.orders.values())
+    named = [uuid.UUID(part["lot"]) for event in batch if event.type == REDEEMED for part in _parts(event.properties)]
+    wanted = [order.id for order in ledger.orders.values() if order.points]
+    if named or wanted:
+        for lot in load_lots(tx, sa.or_(_in(lots.c.id, named), _in(lots.c.order_id, wanted))):
+            ledger.add_lot(lot)
+        found.keep(ledger.lots.values())
+    return found
+
+
+def _parts(fact: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    parts = fact.get("lots")
+    return [part for part in parts if isinstance(part, dict) and "lot" in part] if isinstance(parts, list) else []
+
+
+def _in(column: sa.Column[Any], ids: Sequence[uuid.UUID]) -> sa.ColumnElement[bool]:
+    return member(column, sa.bindparam(None, list(ids), ListOf(Id)))
+
+
+def lock_accounts(tx: Tx, users: Iterable[uuid.UUID]) -> list[Account]:
+    """The accounts of these users, locked in the order of their ids."""
+    statement = sa.select(accounts).where(_in(accounts.c.user_id, sorted(users))).order_by(accounts.c.id).with_for_update()
+    return [Account(**row._mapping) for row in tx.rows(statement)]
+
+
+def load_orders(
+    tx: Tx, keys: Sequence[tuple[uuid.UUID, str]], own: Mapping[uuid.UUID, Account]
+) -> dict[tuple[uuid.UUID, str], Order]:
+    """Orders by who holds their account and their id; of two with one id the one that earned comes first, then the own."""
+    said = row_set(tx, "said", {"holder": Id, "key": Text}, [{"holder": user, "key": key} for user, key in keys])
+    joined = sa.join(said, accounts, accounts.c.holder_id == said.c.holder).join(
+        orders, sa.and_(orders.c.account_id == accounts.c.id, orders.c.order_id == said.c.key)
+    )
+    rows = tx.rows(sa.select(accounts.c.holder_id, orders).select_from(joined).order_by(orders.c.id))
+    found: dict[tuple[uuid.UUID, str], Order] = {}
+    for row in sorted(rows, key=lambda row: (row.points == 0, row.account_id != _own_id(own, row.holder_id))):
+        known = {name: value for name, value in row._mapping.items() if name != "holder_id"}
+        found.setdefault((row.holder_id, row.order_id), Order(**known))
+    return found
+
+
+def _own_id(own: Mapping[uuid.UUID, Account], user_id: uuid.UUID) -> uuid.UUID | None:
+    account = own.get(user_id)
+    return account.id if account is not None else None
+
+
+def load_lots(tx: Tx, condition: sa.ColumnElement[bool]) -> list[Lot]:
+    """Lots in the order in which they are spent, each with what was written off of it."""
+    lapsed = (
+        sa.select(sa.func.coalesce(sa.func.sum(allocations.c.amount), 0))
+        .join(entries, entries.c.id == allocations.c.entry_id)
+        .where(allocations.c.lot_id == lots.c.id, entries.c.kind == "EXPIRE")
+        .scalar_subquery()
+    )
+    order = (lots.c.expires_at.asc().nulls_last(), lots.c.earned_at, lots.c.id)
+    rows = tx.rows(sa.select(lots, lapsed.label("lapsed")).where(condition).order_by(*order))
+    return [Lot(**{**row._mapping, "lapsed": int(row.lapsed)}) for row in rows]

@@ -1,0 +1,252 @@
+"""What events do to a ledger: plain Python on rows that were loaded, without a database.
+
+`Ledger` holds the accounts, orders and lots that a batch touches; `apply` changes them and collects what is to be written.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any
+
+from scrm.api import Announcement, LogEvent, derive_id, instant_text
+
+from .rules import LoyaltyRules
+
+EARNED, REDEEMED, REVERSED = "points.earned", "points.redeemed", "points.reversed"
+DECIDED = "mutation:"
+"""Facts of decisions come from such a source; nobody outside can record one."""
+ORDER_RULE = "order"
+"""The earn rule of paid orders."""
+
+
+@dataclass(slots=True)
+class Account:
+    """One account; `debt` is paid by the next credit."""
+
+    id: uuid.UUID
+    user_id: uuid.UUID
+    holder_id: uuid.UUID
+    debt: int = 0
+
+
+@dataclass(slots=True)
+class Order:
+    """What refunds of an order need to know of it: `reversed` points were taken back so far, `waived` of them were gone."""
+
+    id: uuid.UUID
+    account_id: uuid.UUID
+    order_id: str
+    entry_id: uuid.UUID | None = None
+    paid: int = 0
+    points: int = 0
+    refunded: int = 0
+    refunded_at: datetime | None = None
+    reversed: int = 0
+    waived: int = 0
+
+
+@dataclass(slots=True)
+class Lot:
+    """What is left of a credit. `lapsed` was written off as expired."""
+
+    id: uuid.UUID
+    account_id: uuid.UUID
+    home_id: uuid.UUID
+    entry_id: uuid.UUID
+    order_id: uuid.UUID | None
+    original: int
+    remaining: int
+    earned_at: datetime
+    available_at: datetime
+    expires_at: datetime | None
+    expires_on: date | None
+    lapsed: int = 0
+
+    def expired(self, at: datetime) -> bool:
+        """Whether it cannot be spent any more at this instant."""
+        return self.expires_at is not None and self.expires_at <= at
+
+
+@dataclass
+class Ledger:
+    """The rows that a batch of events touches, and what is to be written when it is folded."""
+
+    accounts: dict[uuid.UUID, Account] = field(default_factory=dict)
+    orders: dict[tuple[uuid.UUID, str], Order] = field(default_factory=dict)
+    lots: dict[uuid.UUID, Lot] = field(default_factory=dict)
+    of_order: dict[uuid.UUID, list[Lot]] = field(default_factory=dict)
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    allocations: list[dict[str, Any]] = field(default_factory=list)
+    announcements: list[Announcement] = field(default_factory=list)
+
+    def add_lot(self, lot: Lot) -> None:
+        """Know a lot, old or new."""
+        self.lots[lot.id] = lot
+        if lot.order_id is not None:
+            self.of_order.setdefault(lot.order_id, []).append(lot)
+
+    def account(self, user_id: uuid.UUID, event: LogEvent) -> Account:
+        """The account of a user; opened now if there is none."""
+        account = self.accounts.get(user_id)
+        if account is None:
+            account = Account(derive_id(event.id, "account", user_id.hex), user_id, user_id)
+            self.accounts[user_id] = account
+        return account
+
+    def order(self, account: Account, event: LogEvent) -> Order:
+        """The order that an event speaks of; one without an id is an order of its own."""
+        key = order_id_of(event)
+        order = self.orders.get((account.user_id, key))
+        if order is None:
+            order = Order(derive_id(event.id, "order"), account.id, key)
+            self.orders[account.user_id, key] = order
+        return order
+
+    def entry(self, event: LogEvent, account_id: uuid.UUID, kind: str, points: int, **more: Any) -> uuid.UUID:
+        """A new line of the ledger; `part` tells several of one kind and event apart."""
+        entry_id = derive_id(event.id, "entry", kind, more.pop("part", 0))
+        row = dict.fromkeys(("reason", "reference", "rule", "expires_at", "reverses", "pair_id"))
+        said = {"id": entry_id, "account_id": account_id, "kind": kind, "points": points, "event_id": event.id}
+        self.entries.append({**row, **said, "occurred_at": event.occurred_at, "recorded_at": event.received_at, **more})
+        return entry_id
+
+    def take(self, entry_id: uuid.UUID, lot: Lot, amount: int) -> None:
+        """Take from a lot on behalf of a debit."""
+        lot.remaining -= amount
+        self.allocations.append({"entry_id": entry_id, "lot_id": lot.id, "amount": amount})
+
+
+def order_id_of(event: LogEvent) -> str:
+    """The order's id as its source says it."""
+    return str(event.properties.get("orderId") or f"event:{event.id.hex}")
+
+
+def fold(ledger: Ledger, events: Sequence[LogEvent], rules: LoyaltyRules) -> None:
+    """Apply events in their order."""
+    for event in events:
+        if event.user_id is None:
+            continue
+        if event.type == REDEEMED:
+            if event.source.startswith(DECIDED):
+                redeem(ledger, event, event.user_id)
+        elif event.amount_minor and event.currency == rules.currency:
+            move = pay if event.type == "order.paid" else refund
+            move(ledger, event, event.user_id, event.amount_minor, rules)
+
+
+def pay(ledger: Ledger, event: LogEvent, user_id: uuid.UUID, amount: int, rules: LoyaltyRules) -> None:
+    """Earn for a payment; several payments of one order are rounded once. A refund that came first is settled at once."""
+    account = ledger.account(user_id, event)
+    order = ledger.order(account, event)
+    points = rules.points_for(order.paid + amount) - rules.points_for(order.paid)
+    order.paid += amount
+    if not order.points:
+        order.account_id = account.id
+    if points:
+        credit(ledger, event, account, order, points, rules)
+    settle(ledger, event, account, order, rules)
+
+
+def refund(ledger: Ledger, event: LogEvent, user_id: uuid.UUID, amount: int, rules: LoyaltyRules) -> None:
+    """Take back what a refund cancels; one whose order is not known yet waits for it."""
+    account = ledger.account(user_id, event)
+    order = ledger.order(account, event)
+    order.refunded += amount
+    order.refunded_at = max(order.refunded_at or event.occurred_at, event.occurred_at)
+    settle(ledger, event, account, order, rules)
+
+
+def credit(ledger: Ledger, event: LogEvent, account: Account, order: Order, points: int, rules: LoyaltyRules) -> None:
+    """Credit points: first to debt, the rest as a lot. Its home is the order's, so that an order's lots always go one way."""
+    said = {"reference": order.order_id, "rule": ORDER_RULE}
+    repaid = min(points, account.debt)
+    entry_id = None
+    made: list[dict[str, Any]] = []
+    if repaid:
+        account.debt -= repaid
+        entry_id = ledger.entry(event, account.id, "DEBT_REPAID", repaid, **said)
+    if points > repaid:
+        day = rules.expires_on(event.occurred_at)
+        expires_at = rules.midnight(day) if day is not None else None
+        entry_id = ledger.entry(event, account.id, "EARN", points - repaid, expires_at=expires_at, **said)
+        lot = Lot(
+            id=derive_id(entry_id, "lot"),
+            account_id=account.id,
+            home_id=order.account_id,
+            entry_id=entry_id,
+            order_id=order.id,
+            original=points - repaid,
+            remaining=points - repaid,
+            earned_at=event.occurred_at,
+            available_at=rules.available_at(event.occurred_at),
+            expires_at=expires_at,
+            expires_on=day,
+        )
+        ledger.add_lot(lot)
+        until = instant_text(expires_at) if expires_at is not None else None
+        made.append(
+            {"lot": lot.id.hex, "points": lot.original, "availableAt": instant_text(lot.available_at), "expiresAt": until}
+        )
+    order.points += points
+    order.entry_id = order.entry_id or entry_id
+    properties = {"points": points, "orderId": order.order_id, "rule": ORDER_RULE, "debtRepaid": repaid, "lots": made}
+    ledger.announcements.append(
+        Announcement(EARNED, event, account.user_id, properties, amount_minor=event.amount_minor, currency=event.currency)
+    )
+
+
+def settle(ledger: Ledger, event: LogEvent, account: Account, order: Order, rules: LoyaltyRules) -> None:
+    """Bring what was taken back to what the refunds so far ask for: rounded once on their sum, so parts sum to the whole."""
+    if not order.points or order.refunded_at is None:
+        return
+    due = order.points * min(order.refunded, order.paid) // order.paid - order.reversed
+    if due <= 0:
+        return
+    order.reversed += due
+    at = max(event.occurred_at, order.refunded_at)
+    own = ledger.of_order.get(order.id, [])
+    taken = _unspent(own, due, at)
+    lapsed = sum(lot.lapsed + (lot.remaining if lot.expired(at) else 0) for lot in own)
+    left = due - sum(amount for _, amount in taken)
+    waived = left if rules.debt_policy == "floor_zero" else min(left, max(lapsed - order.waived, 0))
+    order.waived += waived
+    owed = left - waived
+    account.debt += owed
+    points = due - waived
+    if points:
+        entry_id = ledger.entry(
+            event, account.id, "REVERSE", -points, occurred_at=at, reference=order.order_id, reverses=order.entry_id
+        )
+        for lot, amount in taken:
+            ledger.take(entry_id, lot, amount)
+    properties = {"points": points, "cancelled": due, "debt": owed, "orderId": order.order_id, "lots": _said(taken)}
+    ledger.announcements.append(
+        Announcement(REVERSED, event, account.user_id, properties, amount_minor=event.amount_minor, currency=event.currency)
+    )
+
+
+def _unspent(lots: Sequence[Lot], points: int, at: datetime) -> list[tuple[Lot, int]]:
+    taken = []
+    for lot in lots:
+        amount = 0 if lot.expired(at) else min(points, lot.remaining)
+        if amount:
+            taken.append((lot, amount))
+            points -= amount
+    return taken
+
+
+def _said(taken: Sequence[tuple[Lot, int]]) -> list[dict[str, Any]]:
+    return [{"lot": lot.id.hex, "points": amount} for lot, amount in taken]
+
+
+def redeem(ledger: Ledger, event: LogEvent, user_id: uuid.UUID) -> None:
+    """Spend from the lots that the decision chose."""
+    fact = event.properties
+    account = ledger.account(user_id, event)
+    said = {"reason": fact.get("reason"), "reference": fact.get("reference")}
+    entry_id = ledger.entry(event, account.id, "REDEEM", -fact["points"], **said)
+    for part in fact["lots"]:
+        ledger.take(entry_id, ledger.lots[uuid.UUID(part["lot"])], part["points"])

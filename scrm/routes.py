@@ -1,0 +1,105 @@
+"""What the server answers beside GraphQL and the bulk door: plugins' own routes, and whether it lives and is ready."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import Message
+
+from scrm.auth import Keys, Principal
+from scrm.db import Database
+from scrm.errors import ScrmError
+from scrm.events.sequencer import head
+from scrm.graphql.requests import read_body
+from scrm.plugin import Health, PluginContext
+from scrm.plugin import Route as PluginRoute
+from scrm.plugin_set import PluginSet
+
+log = logging.getLogger("scrm.routes")
+
+Authorize = Callable[[Request, str], Awaitable[Principal]]
+Endpoint = Callable[[Request], Awaitable[Response]]
+_STATUS = {"UNAUTHENTICATED": 401, "FORBIDDEN": 403, "TOO_LARGE": 413}
+_READY_WITHIN = 5.0
+
+
+def authorizer(keys: Keys) -> Authorize:
+    """Lets a request with a scope pass."""
+
+    async def authorize(request: Request, scope: str) -> Principal:
+        principal = await keys.authenticate(request.headers.get("authorization"))
+        if principal is None:
+            raise ScrmError("UNAUTHENTICATED", "a key is needed; send it as Authorization: Bearer KEY")
+        if not principal.has(scope):
+            raise ScrmError("FORBIDDEN", f"this needs the scope {scope}", params={"scope": scope})
+        return principal
+
+    return authorize
+
+
+def plugin_route(plugin: str, route: PluginRoute, context: PluginContext, authorize: Authorize, limit: int) -> Route:
+    """A plugin's route behind its scope, or open where the plugin checks for itself; the body has at most `limit` bytes."""
+    arguments = (context,) if len(inspect.signature(route.endpoint).parameters) > 1 else ()
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            if not route.public:
+                await authorize(request, route.scope or "*")
+            return await route.endpoint(_with_body(request, await read_body(request, limit)), *arguments)
+        except ScrmError as error:
+            return _failure(error.code, error.message, _STATUS.get(error.code, 400))
+        except Exception:
+            log.exception("plugin %s failed in %s %s", plugin, request.method, route.path)
+            return _failure("PLUGIN_FAILED", f"plugin {plugin} could not answer; the server's log says why", 500)
+
+    return Route(f"/plugins/{plugin}{route.path}", endpoint, methods=list(route.methods))
+
+
+def _with_body(request: Request, body: bytes) -> Request:
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return Request(request.scope, receive)
+
+
+def _failure(code: str, message: str, status: int) -> Response:
+    headers = {"WWW-Authenticate": 'Bearer realm="scrm"'} if status == 401 else None
+    return JSONResponse({"errors": [{"code": code, "message": message}]}, status, headers)
+
+
+async def alive(_request: Request) -> Response:
+    """The process answers."""
+    return JSONResponse({"ok": True})
+
+
+def readiness(db: Database, health: Callable[[], Awaitable[dict[str, Health]]]) -> Endpoint:
+    """Whether requests can be served: the database answers and every plugin is well. Names who is not, and no more."""
+
+    async def ready(_request: Request) -> Response:
+        missing = []
+        try:
+            await asyncio.wait_for(db.read(head), _READY_WITHIN)
+        except Exception:
+            log.exception("the database does not answer")
+            missing = ["database"]
+        missing += [name for name, said in (await health()).items() if not said.ok]
+        answer: dict[str, Any] = {"ok": not missing}
+        return JSONResponse({**answer, "notReady": missing} if missing else answer, 503 if missing else 200)
+
+    return ready
+
+
+def plugin_routes(plugins: PluginSet, contexts: Callable[[str], PluginContext], authorize: Authorize, limit: int) -> list[Route]:
+    """The routes of every active plugin."""
+    return [
+        plugin_route(plugin.name, route, contexts(plugin.name), authorize, limit)
+        for plugin in plugins
+        for route in plugin.contribution.routes
+    ]

@@ -1,0 +1,135 @@
+"""A shop with members who earn and spend, asked as a front end asks; its clock is set by the test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import scrm_loyalty
+from scrm_loyalty.reconcile import drifts
+
+from scrm.testing.client import Client, drain, replayed, serving
+
+ZONE = ZoneInfo("Asia/Shanghai")
+NUMBERS = "balance pending debt earned redeemed expired"
+REDEEM = """mutation($input: RedeemPointsInput!) { redeemPoints(input: $input) {
+  entry { id kind points reason reference } account { balance redeemed user { id } } errors { code message path params } } }"""
+
+
+def local(text: str) -> datetime:
+    """A time of the business zone."""
+    return datetime.fromisoformat(text).replace(tzinfo=ZONE)
+
+
+class Shop:
+    """What members do, and what they have then."""
+
+    def __init__(self, client: Client, clock: list[datetime]) -> None:
+        self.client = client
+        self._clock = clock
+        self._count = 0
+
+    @property
+    def now(self) -> datetime:
+        return self._clock[0]
+
+    def set_time(self, text: str) -> None:
+        """It is this time now, in the business zone."""
+        self._clock[0] = local(text)
+
+    async def member(self) -> str:
+        """A new person's global id."""
+        made = await self.client.data('mutation { createUser(input: {displayName: "m"}) { user { id } errors { code } } }')
+        return str(made["createUser"]["user"]["id"])
+
+    def event(self, type: str, user: str, order: str | None, amount: int | None, at: str | datetime | None, **more: Any) -> Any:
+        self._count += 1
+        when = local(at) if isinstance(at, str) else at or self.now
+        money = {"amountMinor": amount, "currency": more.pop("currency", "CNY")} if amount is not None else None
+        said = {"type": type, "userId": user, "occurredAt": when.isoformat(), "source": "shop", "externalId": f"e{self._count}"}
+        properties = {"orderId": order} if order is not None else {}
+        return {**said, "properties": properties, **({"amount": money} if money else {}), **more}
+
+    async def send(self, *events: Any) -> None:
+        """Record events through the bulk door and let everybody read them."""
+        answer = await self.client.events(events)
+        assert answer["rejected"] == 0, answer
+        await drain(self.client)
+
+    async def pay(self, user: str, order: str, amount: int, at: str | datetime | None = None, **more: Any) -> None:
+        await self.send(self.event("order.paid", user, order, amount, at, **more))
+
+    async def refund(self, user: str, order: str, amount: int, at: str | datetime | None = None, **more: Any) -> None:
+        await self.send(self.event("order.refunded", user, order, amount, at, **more))
+
+    async def redeem(self, user: str, points: int, key: str | None = None, **more: Any) -> dict[str, Any]:
+        """The payload of a redemption."""
+        self._count += 1
+        said = {"userId": user, "points": points, "idempotencyKey": key or f"k{self._count}", **more}
+        data = await self.client.data(REDEEM, input=said)
+        payload: dict[str, Any] = data["redeemPoints"]
+        return payload
+
+    async def refused(self, user: str, points: int) -> tuple[str, Any]:
+        """Why a redemption is refused: the code and the values in play."""
+        [error] = (await self.redeem(user, points))["errors"]
+        return error["code"], error["params"]
+
+    async def account(self, user: str, fields: str = NUMBERS, **variables: Any) -> dict[str, Any]:
+        """Fields of a person's account."""
+        data = await self.client.data(f"query($id: ID!) {{ user(id: $id) {{ points {{ {fields} }} }} }}", id=user, **variables)
+        found: dict[str, Any] = data["user"]["points"]
+        return found
+
+    async def balance(self, user: str) -> int:
+        return int((await self.account(user, "balance"))["balance"])
+
+    async def entries(self, user: str, filter: str = "") -> list[tuple[str, int]]:
+        """A person's ledger, newest first: kind and points."""
+        found = await self.account(user, f"entries{filter} {{ nodes {{ kind points }} }}")
+        return [(node["kind"], node["points"]) for node in found["entries"]["nodes"]]
+
+    async def merge(self, kept: str, absorbed: str) -> str:
+        """Make one of two; the merge's id."""
+        data = await self.client.data(
+            "mutation($k: ID!, $a: ID!) { mergeUsers(input: {keptId: $k, absorbedId: $a}) { mergeId errors { code message } } }",
+            k=kept,
+            a=absorbed,
+        )
+        assert data["mergeUsers"]["errors"] == []
+        await drain(self.client)
+        return str(data["mergeUsers"]["mergeId"])
+
+    async def unmerge(self, merge: str) -> None:
+        data = await self.client.data(
+            "mutation($m: ID!) { unmergeUsers(input: {mergeId: $m}) { errors { code message } } }", m=merge
+        )
+        assert data["unmergeUsers"]["errors"] == []
+        await drain(self.client)
+
+    async def check(self) -> None:
+        """The ledger agrees with itself, and the log gives the same rows again."""
+        await drain(self.client)
+        assert await self.client.services.db.read(drifts) == []
+        report = await replayed(self.client, "loyalty")
+        assert report.differences == []
+        assert report.equal
+        await self.check_failures()
+
+    async def check_failures(self) -> None:
+        """No event was set aside, and no plugin is degraded."""
+        data = await self.client.data("{ plugins { state reason failures { nodes { error state } } } }")
+        assert data["plugins"] == [{"state": "ACTIVE", "reason": None, "failures": {"nodes": []}}]
+
+
+@asynccontextmanager
+async def opened(url: str, at: str = "2026-03-01T12:00", **rules: Any) -> AsyncIterator[Shop]:
+    """A shop on a database with the core's tables; `rules` are loyalty's."""
+    clock = [local(at)]
+    section = {"enabled": True, **rules}
+    plugins = {"loyalty": section}
+    async with serving(url, modules={"loyalty": scrm_loyalty}, clock=lambda: clock[0], plugins=plugins) as client:
+        yield Shop(client, clock)
