@@ -14,6 +14,7 @@ from scrm.config import Settings
 from scrm.db import Database
 from scrm.importer import BatchDone, ImportOptions, import_events, import_users, progress_bar
 from scrm.importing.run import ImportReport
+from scrm.memory import settle
 from scrm.provision import all_event_types, ready_plugins
 
 app = typer.Typer(help="Import files of events and of users.", no_args_is_help=True)
@@ -127,6 +128,7 @@ def users(
 
 
 def _run(opened: Session, file: Path, call: Call, as_json: bool) -> None:
+    settle()
     with progress_bar(file.name, file) as done:
         report = opened.run(lambda db, settings: call(db, settings, done))
     if as_json:

@@ -148,7 +148,7 @@ def finish(compiled: Compiled, dialect: Any) -> Plan:
     whole = text.construct_expanded_state({bind.key: None for bind in text.binds.values() if bind.required})
     names: Sequence[str] = whole.positiontup or ()
     recipes = (
-        _recipe(text.binds[name], compiled, dialect) if name in text.binds else _member(text, name, whole.parameters[name], dialect)
+        _recipe(text.binds[name], dialect) if name in text.binds else _member(text, name, whole.parameters[name], dialect)
         for name in names
     )
     return Plan(whole.statement, tuple(recipes), compiled)
