@@ -114,9 +114,11 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         await db.write(keep_event_types, plugins)
-        async with plugins.lifespan(db, services.ingest), forgetting(db, keys):
-            yield
-        await db.close()
+        try:
+            async with plugins.lifespan(db, services.ingest), forgetting(db, keys):
+                yield
+        finally:
+            await db.close()
 
     app = Starlette(routes=routes, lifespan=lifespan)
     app.state.services = services

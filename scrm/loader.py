@@ -27,6 +27,7 @@ from scrm.indicators.service import core_indicators
 from scrm.migrate import OwnerStatus
 from scrm.plugin import Contribution
 from scrm.plugin_set import LoadState, Plugin, PluginSet, PluginStatus, bind_hooks
+from scrm.unpacked import GROUP
 
 __all__ = [
     "GROUP",
@@ -39,9 +40,6 @@ __all__ = [
     "load_plugins",
     "with_migrations",
 ]
-
-GROUP = "scrm.plugins"
-"""The entry-point group in which a package names its plugins."""
 
 OnError = Literal["fail", "skip"]
 
@@ -92,6 +90,7 @@ def load_plugins(
     settings: Settings,
     extra: Mapping[str, Any] | None = None,
     *,
+    unpacked: Mapping[str, Callable[[], Any]] | None = None,
     on_error: OnError | None = None,
     at: datetime | None = None,
     core: CoreNames | None = None,
@@ -99,11 +98,12 @@ def load_plugins(
     """Load the plugins that the settings enable; only these are imported.
 
     `extra` are plugins by name that no package offers (a module, or an object with hooks): they are enabled unless the settings
-    say otherwise. `on_error` overrides the setting `on_plugin_error`.
+    say otherwise. `unpacked` are plugins by name that are not installed, and what imports them. `on_error` overrides the setting
+    `on_plugin_error`.
 
     Raises: StartupError with every problem, unless plugins that fail are to be skipped.
     """
-    found = _discover(settings, extra or {})
+    found = _discover(settings, extra or {}, unpacked or {})
     for candidate in found.values():
         if candidate.going:
             _import(candidate)
@@ -151,7 +151,7 @@ def live_statuses(tx: Tx, plugins: PluginSet) -> list[PluginStatus]:
     ]
 
 
-def _discover(settings: Settings, extra: Mapping[str, Any]) -> dict[str, _Candidate]:
+def _discover(settings: Settings, extra: Mapping[str, Any], unpacked: Mapping[str, Callable[[], Any]]) -> dict[str, _Candidate]:
     found: dict[str, _Candidate] = {}
     offers: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group=GROUP):
@@ -162,6 +162,8 @@ def _discover(settings: Settings, extra: Mapping[str, Any]) -> dict[str, _Candid
         found[name] = _Candidate(name, points[0].load, packages[0], distribution.version if distribution else None)
         if len(packages) > 1:
             found[name].stop(LoadState.LOAD_ERROR, f"{name} is offered by {' and by '.join(packages)}; uninstall one")
+    for name, load in unpacked.items():
+        found[name] = _Candidate(name, load)
     for name, module in extra.items():
         found[name] = _Candidate(name, lambda module=module: module)  # type: ignore[misc]
     for name, candidate in found.items():

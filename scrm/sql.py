@@ -14,7 +14,7 @@ from sqlalchemy.sql.elements import BinaryExpression, BindParameter, ColumnEleme
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.visitors import replacement_traverse
 
-from scrm.db import Id, Instant, Json, dumps
+from scrm.db import Id, Instant, Json, Text, dumps
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +218,25 @@ def _json_kind_sqlite(element: json_kind, compiler: Any, **kw: Any) -> str:
         f"(select case type when 'text' then 'string' when 'integer' then 'number' when 'real' then 'number' when 'true' then 'boolean' "
         f"when 'false' then 'boolean' else type end from json_each({document}) where key = {key})"
     )
+
+
+class day_text(FunctionElement[str]):
+    """`day_text(text)`: the day that a text starts with, as `2026-01-02`; null if it starts with something else."""
+
+    type = Text
+    inherit_cache = True
+
+
+@compiles(day_text, "postgresql")
+def _day_text_postgresql(element: day_text, compiler: Any, **kw: Any) -> str:
+    text = compiler.process(element.clauses, **kw)
+    return f"""(substring({text} from '^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}') collate "C")"""
+
+
+@compiles(day_text, "sqlite")
+def _day_text_sqlite(element: day_text, compiler: Any, **kw: Any) -> str:
+    text = compiler.process(element.clauses, **kw)
+    return f"case when {text} glob '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*' then substr({text}, 1, 10) end"
 
 
 class Columns:

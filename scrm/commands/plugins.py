@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import tempfile
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +29,7 @@ from scrm.events.replay import replay as run_replay
 from scrm.loader import live_statuses, load_plugins
 from scrm.plugin_set import LoadState, Plugin, PluginSet, PluginStatus
 from scrm.settings_file import set_enabled
+from scrm.unpacked import offered_by
 
 app = typer.Typer(help="See, enable, check, replay and remove plugins.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="The plugin's name.")]
@@ -104,22 +107,27 @@ def disable(ctx: typer.Context, name: Name) -> None:
 
 @app.command("check")
 def check(
-    ctx: typer.Context, names: Annotated[list[str] | None, typer.Argument(help="Plugins; else all enabled.")] = None
+    ctx: typer.Context,
+    names: Annotated[list[str] | None, typer.Argument(help="Plugins, or directories of source; else all enabled.")] = None,
 ) -> None:
-    """Run the host's checks on plugins, enabled or not; exit 1 where one fails."""
+    """Run the host's checks on plugins, enabled or not, installed or not; exit 1 where one fails."""
     opened = session(ctx)
     settings = opened.settings()
     known = load_plugins(settings, on_error="skip", core=opened.core()).statuses
-    for name in names or ():
-        _find(known, name)
+    installed = {status.name for status in known}
+    unpacked = {name: offered_by(Path(name)) for name in names or () if name not in installed and Path(name).is_dir()}
+    wanted = [one for name in names or () for one in unpacked.get(name) or [_find(known, name).name]]
+    for name in wanted:
         settings = _enabled(settings, name, True)
-    loaded = load_plugins(settings, on_error="skip", core=opened.core())
-    chosen = [_find(loaded.statuses, name) for name in names or ()] or list(loaded.statuses)
+    sources = {name: load for offered in unpacked.values() for name, load in offered.items()}
+    loaded = load_plugins(settings, unpacked=sources, on_error="skip", core=opened.core())
+    chosen = [_find(loaded.statuses, name) for name in wanted] or list(loaded.statuses)
     problems = [f"{one.name}: {one.reason}" for one in chosen if one.state not in (LoadState.ACTIVE, LoadState.DISABLED)]
     try:
         late(FREEZE)(settings, loaded)
     except StartupError as error:
         problems += error.problems
+    problems += _drift([plugin for plugin in loaded if plugin.name in {one.name for one in chosen}])
     for line in [*(f"warning: {warning}" for one in chosen for warning in one.warnings), *problems]:
         note(line)
     if problems:
@@ -242,6 +250,14 @@ def _active(plugins: PluginSet, name: str) -> Plugin:
         status = _find(plugins.statuses, name)
         raise StartupError(f"plugin {name} is {status.state}{f': {status.reason}' if status.reason else ''}; enable it first")
     return plugin
+
+
+def _drift(plugins: Sequence[Plugin]) -> list[str]:
+    """Where the plugins' migrations, run on an empty database, do not make the tables that their models say."""
+    with tempfile.TemporaryDirectory() as directory:
+        url = f"sqlite:///{Path(directory) / 'check.db'}"
+        failed = [one.error for one in asyncio.run(migrate.upgrade(url, plugins)) if one.error is not None]
+        return failed or asyncio.run(migrate.check(url, plugins))
 
 
 def _enabled(settings: Settings, name: str, value: bool) -> Settings:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from enum import Enum
 from typing import Annotated
 
+import sqlalchemy as sa
 import strawberry
 
 from scrm.channels.graphql import Channel
@@ -47,6 +48,7 @@ from scrm.graphql.sources import (
 )
 from scrm.sql import member
 from scrm.users.graphql import IdentityInput, User, UserFilter
+from scrm.users.models import users
 
 MAX_ITEMS = 500
 
@@ -285,10 +287,11 @@ class EventSubscription:
         self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The user.")]
     ) -> AsyncIterator[User]:
         context = info.context
-        key = node_id("User", id)
-        condition = (events.c.user_id == key) & events.c.type.in_(USER_CHANGES)
+        key = await context.user(id, "id")
+        survivor = sa.select(users.c.merged_into).where(users.c.id == key).scalar_subquery()
+        condition = (events.c.user_id == sa.func.coalesce(survivor, key)) & events.c.type.in_(USER_CHANGES)
         async for _ in follow(context, condition, None):
-            yield ref(User, key)
+            yield ref(User, await context.user(id, "id"))
 
 
 USER_CHANGES = (

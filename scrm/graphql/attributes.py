@@ -10,7 +10,7 @@ import strawberry
 from scrm.db import Text
 from scrm.graphql.filters import operators
 from scrm.graphql.scalars import DateFilter, IntFilter, StringFilter
-from scrm.sql import Value, json_kind, json_text
+from scrm.sql import Value, day_text, json_kind, json_text
 
 
 @strawberry.input(description="Compares the value at one key; every operator that is given must hold. An absent key is a missing value.")
@@ -38,7 +38,7 @@ def _matches(document: sa.ColumnElement[Any], given: Any) -> sa.ColumnElement[bo
     if given["boolean"] is not None:
         conditions.append(sa.and_(kind == "boolean", text == ("true" if given["boolean"] else "false")))
     if given["date"] is not None:
-        day = sa.case((kind == "string", sa.type_coerce(sa.func.substr(text, 1, 10), Text)))
+        day = sa.case((kind == "string", day_text(text)))
         conditions.append(operators(day, {name: _day_text(value) for name, value in given["date"].items()}))
     return sa.and_(sa.true(), *conditions)
 

@@ -338,7 +338,6 @@ class _Page:
 
     def _page_info(self, details: list[FieldDetails]) -> Pairs:
         pairs: Pairs = []
-        self.more = True
         last = smaller(raw('q."#t"'), raw(str(self.size)))
         at_end = sa.func.max(sa.case((raw('q."#r"') == last, raw('q."#c"'))))
         at_start = sa.func.max(sa.case((raw('q."#r"') == raw("1"), raw('q."#c"'))))
@@ -351,8 +350,11 @@ class _Page:
             "startCursor": self.encoding.leaf("text", at_end if self.backward else at_start),
             "endCursor": self.encoding.leaf("text", at_start if self.backward else at_end),
         }
+        known = {"hasNextPage": before or self.backward, "hasPreviousPage": after or not self.backward}  # without looking at a row
         for key, name, _ in self.compiler.selection.fields("PageInfo", details):
+            _check_key(key)
             pairs.append((key, self.encoding.text("PageInfo") if name == "__typename" else values[name]))
+            self.more = self.more or (name != "__typename" and not known.get(name, False))
         return pairs
 
     def _beyond(self) -> list[ColumnElement[bool]]:

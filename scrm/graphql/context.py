@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,15 +14,15 @@ import strawberry
 
 from scrm.auth import Principal
 from scrm.config import Settings
-from scrm.db import Database, Snapshot
+from scrm.db import Database, Snapshot, Tx
 from scrm.errors import ScrmError, UserError
 from scrm.events.consumers import consumer_of
-from scrm.events.decide import Decided, decide
+from scrm.events.decide import Decided, decide_in
 from scrm.events.ingest import Ingest
 from scrm.graphql.compiler import Grants
 from scrm.graphql.ids import node_id
 from scrm.graphql.sources import BatchInfo
-from scrm.plugin_set import PluginSet
+from scrm.plugin_set import Plugin, PluginSet
 from scrm.plugin import Decision, EventType, Indicator, Rules
 from scrm.sql import Moment
 from scrm.users.service import find_user
@@ -94,6 +94,15 @@ class Context:
         other.connection_params, other.who = self.connection_params, self.who
         return other
 
+    def require(self, scope: str | None, what: str) -> None:
+        """Let pass who has the scope.
+
+        Raises:
+            ScrmError: FORBIDDEN.
+        """
+        if not self.grants.has(scope):
+            raise ScrmError("FORBIDDEN", f"{what} needs the scope {scope}", params={"scope": scope})
+
     async def renew(self) -> None:
         """Ask again whether the caller may be here, and what for.
 
@@ -121,13 +130,31 @@ class Context:
         Raises:
             ScrmError: what the plugin refuses it for, or IDEMPOTENCY_CONFLICT.
         """
-        services = self.services
-        plugin = next(each for each in services.plugins if any(one is decision for one in each.contribution.decisions))
-        consumer = consumer_of(plugin, services.settings)
-        answer = await decide(services.db, consumer, decision, input, key=key, at=self.now, actor=self.actor)
-        if isinstance(answer, UserError):
-            raise ScrmError(answer.code, answer.message, path=answer.path, params=answer.params)
+        [answer] = await self.decide_all([(decision, input)], key=key)
         return answer
+
+    async def decide_all(self, asked: Sequence[tuple[Decision, Mapping[str, Any]]], *, key: str) -> list[Decided]:
+        """Several decisions, also of several plugins, in one transaction: all of them, or none.
+
+        Raises:
+            ScrmError: what one of them is refused for, or IDEMPOTENCY_CONFLICT.
+        """
+        services = self.services
+        consumers = [consumer_of(self._decider(decision), services.settings) for decision, _ in asked]
+
+        def run(tx: Tx) -> list[Decided]:
+            said = []
+            for consumer, (decision, input) in zip(consumers, asked, strict=True):
+                answer = decide_in(tx, consumer, decision, input, key=key, at=self.now, actor=self.actor)
+                if isinstance(answer, UserError):
+                    raise ScrmError(answer.code, answer.message, path=answer.path, params=answer.params)
+                said.append(answer)
+            return said
+
+        return await services.db.write(run)
+
+    def _decider(self, decision: Decision) -> Plugin:
+        return next(each for each in self.services.plugins if any(one is decision for one in each.contribution.decisions))
 
     async def rules(self, plugin: str) -> Rules:
         """The rules of an active plugin that are in force now, as decisions see them."""

@@ -117,7 +117,8 @@ class SqliteEncoding:
         return self._wrapped(expression)
 
     def _wrapped(self, expression: ColumnElement[Any]) -> ColumnElement[Any]:
-        text = sa.type_coerce(expression, sa.Text())
+        # A parameter stays as it is: another type would leave its value unconverted.
+        text = expression if isinstance(expression, sa.BindParameter) else sa.type_coerce(expression, sa.Text())
         return sa.func.coalesce(raw("'\"'", sa.Text()).concat(text).concat(raw("'\"'")), raw("'null'"))
 
     def node_id(self, type_name: str, key: ColumnElement[Any]) -> ColumnElement[Any]:

@@ -65,8 +65,7 @@ class CompiledExecutor(StrawberryGraphQLCoreExecutionContext):
         return super().execute_field(parent_type, source, field_details_list, path, position_context)
 
     def _permit(self, bound: BoundField) -> None:
-        if not self._context.grants.has(bound.scope):
-            raise ScrmError("FORBIDDEN", f"{bound.parent}.{bound.name} needs the scope {bound.scope}", params={"scope": bound.scope})
+        self._context.require(bound.scope, f"{bound.parent}.{bound.name}")
 
     async def _root(self, bound: BoundField, details: list[FieldDetails], path: Path) -> Any:
         context = self._context

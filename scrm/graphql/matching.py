@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from graphql import GraphQLEnumType, GraphQLInputObjectType, get_named_type, is_list_type, is_non_null_type
-from graphql.execution.values import get_argument_values
+from graphql.execution.values import VariableValues, get_argument_values
 
 from scrm.db import instant_text
 from scrm.errors import ScrmError
@@ -40,7 +40,8 @@ def condition_of(info: Info, table: sa.Table, *path: str) -> sa.ColumnElement[bo
     Raises:
         ScrmError: FORBIDDEN where the filter needs a scope the caller does not have.
     """
-    return _condition(info, Row(dict(table.c), table.name), path)
+    condition: sa.ColumnElement[bool] | None = _condition(info, Row(dict(table.c), table.name), path)
+    return condition
 
 
 def as_said(info: Info, *path: str) -> Any:
@@ -64,7 +65,9 @@ def _at(info: Info, path: tuple[str, ...]) -> tuple[Any, Any]:
     """The GraphQL type and the coerced value at a path of the field's arguments."""
     raw = info._raw_info
     definition = raw.parent_type.fields[raw.field_name]
-    values = get_argument_values(definition, raw.field_nodes[0], raw.variable_values)
+    variables: Any = raw.variable_values
+    known = variables if isinstance(variables, VariableValues) else VariableValues({}, variables)
+    values = get_argument_values(definition, raw.field_nodes[0], known)
     type_: Any = definition.args[path[0]].type
     value: Any = values.get(path[0])
     for name in path[1:]:

@@ -202,7 +202,8 @@ class _Builder:
             node = _connection_node(target) if target_origin is Connection else target_origin
             scope = getattr(node, SCOPE, None)
         owner = self._owner(named.name, name)
-        if owner != CORE and is_non_null_type(definition.type) and self._owner(named.name, "*") == CORE:
+        shared = self._owner(named.name, "*") == CORE and named.name != "Subscription"  # whose fields are asked alone
+        if owner != CORE and shared and is_non_null_type(definition.type):
             self.problems.append(f"field {named.name}.{name} of {owner} is added to a core type and must be nullable; drop its !")
         return BoundField(
             parent=named.name,

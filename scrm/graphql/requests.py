@@ -114,7 +114,7 @@ class _Literals(Visitor):
 
 def _check_variables(variables: Mapping[str, Any] | None, nul: bool) -> None:
     """Iterative, because what is nested too deep is what it looks for."""
-    waiting: list[tuple[Any, int, str]] = [(value, 1, name) for name, value in (variables or {}).items()]
+    waiting: list[tuple[Any, int, str]] = [(variables or {}, 0, "variables")]
     while waiting:
         value, depth, name = waiting.pop()
         if isinstance(value, str):

@@ -6,6 +6,7 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import Any
 
 import strawberry
@@ -93,6 +94,15 @@ def subscription(description: str, *, scope: str, weight: int = 10) -> Callable[
     def decorate(function: Callable[..., Any]) -> Any:
         if not inspect.isasyncgenfunction(function):
             raise TypeError(f"the subscription {function.__qualname__} is not an async generator")
-        return strawberry.subscription(resolver=function, description=description, metadata=_metadata(scope, weight))
+
+        @functools.wraps(function)
+        async def follow(*args: Any, **kwargs: Any) -> Any:
+            info = next(each for each in (*args, *kwargs.values()) if isinstance(each, strawberry.Info))
+            info.context.require(scope, f"Subscription.{info.field_name}")
+            async with aclosing(function(*args, **kwargs)) as events:
+                async for event in events:
+                    yield event
+
+        return strawberry.subscription(resolver=follow, description=description, metadata=_metadata(scope, weight))
 
     return decorate

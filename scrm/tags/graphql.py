@@ -322,7 +322,7 @@ async def change_tags(info: Info, name: str, input: Any, change: Callable[..., t
     if (input.user_ids is None) == (input.filter is None):
         raise ScrmError("INVALID_INPUT", "give either userIds or filter", path=("userIds",))
     if input.filter is not None:
-        whom: Any = matching(info, users, "input", "filter").where(users.c.erased_at.is_(None), users.c.merged_into.is_(None))
+        whom: Any = matching(info, users, "input", "filter")
     else:
         whom = [node_id("User", each, ("userIds", str(n))) for n, each in enumerate(input.user_ids)]
     strict = input.error_policy is BulkErrorPolicy.REJECT_EVERYTHING

@@ -14,7 +14,8 @@ from starlette.applications import Starlette
 
 from scrm.app import create_app
 from scrm.auth import create_key
-from scrm.config import Settings
+from scrm.config import PluginSection, Settings
+from scrm.db import new_id
 from scrm.events.consumers import consumer_of, core_consumer, enable
 from scrm.events.parked import retry_due
 from scrm.events.replay import ReplayReport, replay
@@ -80,14 +81,16 @@ async def serving(
     plugins: PluginSet | None = None,
     *,
     modules: Mapping[str, Any] | None = None,
+    sections: Mapping[str, Mapping[str, Any]] | None = None,
     clock: Callable[[], datetime] | None = None,
     **settings: Any,
 ) -> AsyncIterator[Client]:
     """An app on a migrated database with a key that may do everything; no worker runs beside it.
 
-    `modules` are plugins by name, installed or not: loaded as the settings say (else enabled) and provisioned.
+    `modules` are plugins by name, installed or not: loaded as their `sections` of the settings say (else enabled) and provisioned.
     """
-    chosen = Settings(database_url=url, secret_key=SecretStr("for tests only " * 4), **settings)
+    said = {name: PluginSection(**section) for name, section in (sections or {}).items()}
+    chosen = Settings(database_url=url, secret_key=SecretStr("for tests only " * 4), plugins=said, **settings)
     if modules is not None:
         plugins = load_plugins(chosen, modules)
         problems = (await provision(chosen, plugins)).problems
@@ -95,7 +98,7 @@ async def serving(
     app = create_app(chosen, plugins=plugins or PluginSet(), clock=clock)
     async with app.router.lifespan_context(app):
         first = Client(app, httpx2.AsyncClient())
-        client = first.with_key(await first.key("*", name="test"))
+        client = first.with_key(await first.key("*", name=f"test {new_id().hex}"))
         yield client
 
 

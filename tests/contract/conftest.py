@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from scrm.testing import PostgresServer
+from tests.contract import small
 from tests.contract.differential import Differential
 from tests.contract.world import World, build, copy, opened
 
@@ -55,3 +56,33 @@ async def differential(anyio_backend: str, world: World) -> Differential:
     made = Differential(world)
     await made.prepare()
     return made
+
+
+@pytest.fixture(scope="session")
+def small_sqlite(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URL of a SQLite database with the few rows."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('small') / 'scrm.db'}"
+    asyncio.run(small.build(url))
+    return url
+
+
+@pytest.fixture(scope="session")
+def small_postgresql(postgres: PostgresServer) -> Iterator[str]:
+    """The URL of a PostgreSQL database with the few rows."""
+    with postgres.database() as url:
+        asyncio.run(small.build(url))
+        yield url
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def small_url(request: pytest.FixtureRequest) -> str:
+    """The few rows, once on each engine."""
+    url: str = request.getfixturevalue(f"small_{request.param}")
+    return url
+
+
+@pytest.fixture(scope="session")
+async def few(anyio_backend: str, small_url: str) -> AsyncIterator[World]:
+    """An app on the few rows, once on each engine."""
+    async with opened(small_url) as world:
+        yield world

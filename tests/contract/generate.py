@@ -220,7 +220,7 @@ class Generator:
                 if key in ("first", "last", "after", "before"):
                     continue
                 if is_non_null_type(argument.type) or self.chance(0.45):
-                    said.append(f"{key}: {self._argument(argument.type, key)}")
+                    said.append(f"{key}: {self._argument(argument.type, 'any' if name in ('node', 'nodes') else key)}")
         if "after" in args:
             said += self._paging(args, depth, cursor)
         return f"({', '.join(said)})" if said else ""
@@ -349,9 +349,8 @@ class Generator:
 
     def _leaf(self, kind: str, hint: str) -> Any:
         if kind == "ID":
-            of = "User" if hint in ("user", "ids_of_user") else None
-            pool = self.ids["User"] if of or hint in ("id", "ids") and self.chance(0.7) else [each for ids in self.ids.values() for each in ids]
-            return self.random.choice(pool)
+            anything = hint == "any" or (hint == "id" and self.chance(0.1))
+            return self.random.choice([each for ids in self.ids.values() for each in ids] if anything else self.ids["User"])
         if kind == "Boolean":
             return self.chance(0.5)
         if kind == "BigInt":

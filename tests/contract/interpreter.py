@@ -508,7 +508,7 @@ def _read_key(text: str | None, key: Key) -> Any:
             return bool(int(text))
         if isinstance(kind, sa.Integer):
             return int(text)
-        return float(text) if isinstance(kind, sa.Numeric) else text
+        return float(text) if isinstance(kind, sa.Numeric | sa.Float) else text
     except ValueError:
         raise ScrmError("INVALID_CURSOR", "not one of this list") from None
 

@@ -55,12 +55,13 @@ def attribute(document: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
     value = document.get(given["key"])
     text = value if isinstance(value, str) else None
     number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
-    day = date.fromisoformat(text[:10]) if text and re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text) else None
+    day = text[:10] if text and re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text) else None
+    days = {name: said.isoformat() if isinstance(said, date) else said for name, said in (given.get("date") or {}).items()}
     return (
         (given.get("string") is None or operators(text, given["string"]))
         and (given.get("number") is None or operators(number, given["number"]))
         and (given.get("boolean") is None or value is given["boolean"])
-        and (given.get("date") is None or operators(day, given["date"]))
+        and operators(day, days)
     )
 
 

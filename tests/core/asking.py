@@ -70,6 +70,12 @@ async def record(client: Client, *events: dict[str, Any], **input: Any) -> dict[
     return await do(client, "recordEvents", "RecordEventsInput", {"events": list(events), **input}, shown)
 
 
+async def caller(client: Client) -> str:
+    """The name of the client's key."""
+    name: str = (await client.data("{ viewer { name } }"))["viewer"]["name"]
+    return name
+
+
 def only(payload: dict[str, Any]) -> tuple[str, list[str] | None]:
     """The code and the path of a payload's one error."""
     [error] = payload["errors"]

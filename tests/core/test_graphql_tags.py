@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from scrm.events.models import events
 from scrm.models import audit_log
 from scrm.testing.client import Client, serving
-from tests.core.asking import NOBODY, Clock, channel, create, do, event, only, record, tag
+from tests.core.asking import NOBODY, Clock, caller, channel, create, do, event, only, record, tag
 
 NO_TAG = "Tag_" + "0" * 32
 
@@ -135,7 +135,7 @@ async def test_users_are_tagged_by_id_and_by_filter(client: Client) -> None:
     data = await client.data(
         "query($id: ID!) { user(id: $id) { tags(filter: {source: [MANUAL]}) { tag { key } source actor reason taggedAt expiresAt } } }", id=one["id"]
     )
-    given = {"source": "MANUAL", "actor": "test", "reason": "test", "taggedAt": "2026-03-01T04:00:00.000000Z", "expiresAt": None}
+    given = {"source": "MANUAL", "actor": await caller(client), "reason": "test", "taggedAt": "2026-03-01T04:00:00.000000Z", "expiresAt": None}
     assert sorted(data["user"]["tags"], key=lambda each: str(each["tag"])) == [{"tag": {"key": key}, **given} for key in ("a", "b")]
 
     async def match(keys: list[str], mode: str | None) -> int:
@@ -256,8 +256,9 @@ async def test_every_change_has_an_audit_line(client: Client) -> None:
     await take(client, tags=["a"], userIds=[user["id"]])
     await do(client, "deleteTag", "DeleteTagInput", {"id": a})
     rows = await client.services.db.read(lambda tx: tx.rows(sa.select(audit_log).order_by(audit_log.c.id)))
-    assert [(row.actor, row.action) for row in rows] == [
-        ("test", action)
-        for action in ("key.created", "tag.created", "user.created", "tagGroup.saved", "tag.updated", "users.tagged", "users.untagged", "tag.deleted")
+    name = await caller(client)
+    assert [(row.actor, row.action) for row in rows if row.action != "key.created"] == [
+        (name, action)
+        for action in ("tag.created", "user.created", "tagGroup.saved", "tag.updated", "users.tagged", "users.untagged", "tag.deleted")
     ]
     assert [row.subject for row in rows if row.action.startswith("tag.")] == [a, a, a]

@@ -129,7 +129,6 @@ class Shop:
 async def opened(url: str, at: str = "2026-03-01T12:00", **rules: Any) -> AsyncIterator[Shop]:
     """A shop on a database with the core's tables; `rules` are loyalty's."""
     clock = [local(at)]
-    section = {"enabled": True, **rules}
-    plugins = {"loyalty": section}
-    async with serving(url, modules={"loyalty": scrm_loyalty}, clock=lambda: clock[0], plugins=plugins) as client:
+    sections = {"loyalty": {"enabled": True, **rules}}
+    async with serving(url, modules={"loyalty": scrm_loyalty}, sections=sections, clock=lambda: clock[0]) as client:
         yield Shop(client, clock)

@@ -345,7 +345,7 @@ async def test_disabled_it_leaves_the_schema_and_keeps_its_tables(migrated_url: 
         await shop.pay(user, "o1", 10_000)
         await shop.redeem(user, 1)
         number = shop._count
-    async with serving(migrated_url, modules={"loyalty": scrm_loyalty}, plugins={"loyalty": {"enabled": False}}) as client:
+    async with serving(migrated_url, modules={"loyalty": scrm_loyalty}, sections={"loyalty": {"enabled": False}}) as client:
         answer = await client.graphql("{ users { nodes { points { balance } } } }")
         assert "points" in answer["errors"][0]["message"]
         off = Shop(client, [])
