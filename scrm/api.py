@@ -5,17 +5,17 @@ from scrm.channels.models import channels
 from scrm.db import Id, Instant, Json, Text, Tx, instant_text, json_rows, new_id, plugin_metadata
 from scrm.errors import ScrmError, UserError
 from scrm.events.decide import Decided
-from scrm.events.graphql import Event, EventFilter, EventInput
 from scrm.events.following import follow
+from scrm.events.graphql import Event, EventFilter, EventInput
 from scrm.events.models import events
 from scrm.events.records import Announcement, IdentityRef, NewEvent, RecordResult, RecordStatus, derive_id
 from scrm.events.records import Event as LogEvent
 from scrm.graphql.attributes import AttributeFilter
 from scrm.graphql.bulk import BulkErrorPolicy, DeletePayload
 from scrm.graphql.context import ANY_KEY, Context, Info
+from scrm.graphql.enums import enum
 from scrm.graphql.ids import as_node_id, as_node_ids, global_id, node_id
 from scrm.graphql.money import Money, MoneyInput, money
-from scrm.graphql.enums import enum
 from scrm.graphql.resolvers import UserErrorType, errors_field, field, mutation, query, subscription
 from scrm.graphql.scalars import JSON, BigInt, DateFilter, DateTimeFilter, Direction, IntFilter, MatchMode, StringFilter
 from scrm.graphql.sources import (

@@ -38,6 +38,7 @@ __all__ = [
     "core_names",
     "live_statuses",
     "load_plugins",
+    "missing_plugins",
     "with_migrations",
 ]
 
@@ -122,6 +123,12 @@ def load_plugins(
     time = at or datetime.now(UTC)
     active = [candidate.plugin for candidate in ordered if candidate.plugin is not None]
     return PluginSet(active, [found[name].status(time) for name in sorted(found)])
+
+
+def missing_plugins(settings: Settings) -> list[str]:
+    """The plugins that are enabled though no installed package offers them."""
+    offered = {point.name for point in entry_points(group=GROUP)}
+    return sorted(name for name, section in settings.plugins.items() if section.enabled and name not in offered)
 
 
 def with_migrations(plugins: PluginSet, statuses: Sequence[OwnerStatus], at: datetime) -> PluginSet:

@@ -32,7 +32,7 @@ TYPES = (
     EventType(
         REVERSED,
         "A refund took back points: from these lots, and `debt` that the next credit pays. `cancelled`: how many earned points "
-        "the refund cancels, those that had expired included. The amount is the refund's, or the order's if the refund came first.",
+        "the refund cancels, those that had expired included. The amount is the refund's, or the order's if it came later.",
         _payload(orderId=TEXT, cancelled=WHOLE, debt=WHOLE),
     ),
 )

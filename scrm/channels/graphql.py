@@ -10,8 +10,8 @@ import strawberry
 
 from scrm.channels import reads, service, stats
 from scrm.channels.models import channels
-from scrm.graphql.enums import enum
 from scrm.graphql.context import Info
+from scrm.graphql.enums import enum
 from scrm.graphql.ids import node_id
 from scrm.graphql.money import Money, money
 from scrm.graphql.resolvers import UserErrorType, errors_field, mutation
@@ -36,6 +36,7 @@ from scrm.graphql.sources import (
     where,
 )
 from scrm.sql import CURRENCY
+
 
 @enum(
     "What sort of channel it is.",
@@ -93,7 +94,9 @@ class ChannelFilter:
 
     search: str | None = where("Name or key contains this.", reads.channel_search)
     parent: list[str] | None = where("Children of these, by key.", reads.child_of)
-    kind: list[ChannelKind] | None = where("Of these kinds.", lambda channel, kinds: channel.c.kind.in_([kind.value for kind in kinds]))
+    kind: list[ChannelKind] | None = where(
+        "Of these kinds.", lambda channel, kinds: channel.c.kind.in_([kind.value for kind in kinds])
+    )
     role: ChannelRole | None = where("In this role.", lambda channel, role: channel.c.role == role.value)
     enabled: bool | None = where("Whether it is in use.", lambda channel, enabled: channel.c.enabled.is_(enabled))
 
@@ -107,7 +110,9 @@ class ChannelStats:
     active_users: int = column("Distinct users with any event on it.")
     buyers: int = column("Distinct users who paid an order on it.")
     orders: int = column("Orders paid on it.")
-    revenue: Money = money("Paid less refunded, in the business currency.", lambda row: row.c.revenue_minor, lambda row: row.c.currency)
+    revenue: Money = money(
+        "Paid less refunded, in the business currency.", lambda row: row.c.revenue_minor, lambda row: row.c.currency
+    )
 
 
 @rows(channels, scope="channels:read", public=True)
@@ -210,5 +215,3 @@ def given(input: Any) -> dict[str, Any]:
         if isinstance(value, strawberry.Some):
             found[name] = value.value.value if isinstance(value.value, Enum) else value.value
     return found
-
-

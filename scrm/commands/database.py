@@ -10,7 +10,9 @@ import typer
 
 from scrm import migrate
 from scrm.commands.session import AsJson, note, say, say_json, session, table
+from scrm.config import Settings
 from scrm.events.rules import RuleChange
+from scrm.loader import missing_plugins
 from scrm.provision import provision
 
 app = typer.Typer(help="Upgrade and check the database.", no_args_is_help=True)
@@ -20,7 +22,7 @@ app = typer.Typer(help="Upgrade and check the database.", no_args_is_help=True)
 def upgrade(ctx: typer.Context) -> None:
     """Run what migrations are pending, the core's and each enabled plugin's, and apply the plugins' rules."""
     opened = session(ctx)
-    settings = opened.settings()
+    settings = _without_removed(opened.settings())
     done = asyncio.run(provision(settings, opened.plugins(settings)))
     for one in done.upgraded:
         if one.error is None:
@@ -72,10 +74,19 @@ def revision(
 ) -> None:
     """Write a new migration from the difference between the models and the database; read it before you keep it."""
     opened = session(ctx)
-    settings = opened.settings()
+    settings = _without_removed(opened.settings())
     plugins = opened.plugins(settings)
     for path in asyncio.run(migrate.revision(settings.database_url, plugins, owner, message, autogenerate=not empty)):
         say(str(path))
+
+
+def _without_removed(settings: Settings) -> Settings:
+    """The settings without the plugins whose packages are gone: what they left in the database stays as it is."""
+    removed = missing_plugins(settings)
+    for name in removed:
+        note(f"plugin {name} is enabled, but no installed package offers it; its tables stay as they are")
+    sections = {name: section for name, section in settings.plugins.items() if name not in removed}
+    return settings.model_copy(update={"plugins": sections})
 
 
 def describe_rules(changes: Mapping[str, Mapping[str, RuleChange]]) -> list[str]:

@@ -147,8 +147,9 @@ def replay(
 ) -> None:
     """Rebuild a plugin's tables from the log beside the live ones and compare; exit 1 where they differ."""
     opened = session(ctx)
-    plugin = _active(opened.plugins(), name)
-    other = check_rules(name, plugin.contribution.rules, read_toml(rules), opened.settings.house) if rules is not None else None
+    settings = opened.settings()
+    plugin = _active(opened.plugins(settings), name)
+    other = check_rules(name, plugin.contribution.rules, read_toml(rules), settings.house) if rules is not None else None
 
     async def work(db: Database, settings: Settings) -> ReplayReport:
         return await run_replay(db, settings, plugin, apply=apply, rules=other)

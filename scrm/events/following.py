@@ -27,7 +27,8 @@ async def follow(
 ) -> AsyncIterator[uuid.UUID]:
     """The ids of events that match, from behind `after` (or from now on), as they get their positions.
 
-    With `plugin` each comes when that plugin has read it, so that its tables show it. What a plugin announces of history is left out.
+    With `plugin` each comes when that plugin has read it, so that its tables show it. What plugins announce of history is left
+    out.
     """
     db: Database = context.services.db
     start = await db.read(head)

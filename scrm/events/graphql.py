@@ -19,10 +19,10 @@ from scrm.events.ingest import Item, Undecoded
 from scrm.events.models import events
 from scrm.events.records import IdentityRef, NewEvent, RecordResult
 from scrm.events.sequencer import head, sequence
-from scrm.graphql.enums import enum
 from scrm.graphql.attributes import AttributeFilter, matches
 from scrm.graphql.bulk import BulkErrorPolicy
 from scrm.graphql.context import Info
+from scrm.graphql.enums import enum
 from scrm.graphql.ids import as_node_id, node_id
 from scrm.graphql.matching import condition_of
 from scrm.graphql.money import Money, MoneyInput, money
@@ -107,7 +107,9 @@ class UserEvents:
     )
 
 
-@strawberry.input(description="Events that a user has; every field that is given must hold. Amounts in another currency do not count.")
+@strawberry.input(
+    description="Events that a user has; every field that is given must hold. Amounts in another currency do not count."
+)
 class EventMatch:
     type: list[str] | None = strawberry.field(description="Of these types.", default=None)
     within_days: int | None = strawberry.field(description="Within the last so many business days, today included.", default=None)
@@ -115,7 +117,9 @@ class EventMatch:
     until: dt.datetime | None = strawberry.field(description="Before.", default=None)
     count: IntFilter | None = strawberry.field(description="How many; at least one unless said.", default=None)
     latest: DateTimeFilter | None = strawberry.field(description="When the newest happened.", default=None)
-    amount: IntFilter | None = strawberry.field(description="Sum of their amounts, in minor units of the business currency.", default=None)
+    amount: IntFilter | None = strawberry.field(
+        description="Sum of their amounts, in minor units of the business currency.", default=None
+    )
     properties: list[AttributeFilter] | None = strawberry.field(description="By properties; all must hold.", default=None)
 
 
@@ -160,7 +164,9 @@ class RecordEventsInput:
         description="What one bad event does to the others.", default=BulkErrorPolicy.REJECT_FAILED_ROWS
     )
     create_users: bool | None = strawberry.field(description="Unknown identities become users.", default=True)
-    wait_for: list[str] | None = strawberry.field(description="Plugins that shall have caught up before the answer.", default=None)
+    wait_for: list[str] | None = strawberry.field(
+        description="Plugins that shall have caught up before the answer.", default=None
+    )
     wait_seconds: int | None = strawberry.field(description="How long to wait for them at most, up to 30.", default=5)
 
 
@@ -228,7 +234,9 @@ def _item(input: EventInput) -> Item:
 def _result(result: RecordResult) -> RecordEventResult:
     event = ref(Event, result.event_id) if result.event_id is not None else None
     status = RecordStatus(result.status.value)
-    return RecordEventResult(index=result.index, status=status, event=event, errors=[as_graphql(error) for error in result.errors])
+    return RecordEventResult(
+        index=result.index, status=status, event=event, errors=[as_graphql(error) for error in result.errors]
+    )
 
 
 @extend(Mutation)
@@ -256,7 +264,9 @@ class EventMutation:
         if names:
             await sequence(services.db)
             caught_up = await wait_for(services.db, names, await services.db.read(head), seconds)
-        counts = {status: sum(each.status.value == status for each in results) for status in ("ACCEPTED", "DUPLICATE", "REJECTED")}
+        counts = {
+            status: sum(each.status.value == status for each in results) for status in ("ACCEPTED", "DUPLICATE", "REJECTED")
+        }
         return RecordEventsPayload(
             results=[_result(each) for each in results],
             accepted=counts["ACCEPTED"],
@@ -270,12 +280,17 @@ class EventMutation:
 class EventSubscription:
     """What happens, as it happens."""
 
-    @subscription("Every event that is recorded and matches, in the order of the log; `after` resumes behind a position.", scope="events:read")
+    @subscription(
+        "Every event that is recorded and matches, in the order of the log; `after` resumes behind a position.",
+        scope="events:read",
+    )
     async def event_recorded(
         self,
         info: Info,
         filter: Annotated[EventFilter | None, strawberry.argument(description="Only what matches.")] = None,
-        after: Annotated[BigInt | None, strawberry.argument(description="Resume behind this position; from now on unless said.")] = None,
+        after: Annotated[
+            BigInt | None, strawberry.argument(description="Resume behind this position; from now on unless said.")
+        ] = None,
     ) -> AsyncIterator[Event]:
         context = info.context
         condition = condition_of(info, events, "filter")
@@ -287,10 +302,11 @@ class EventSubscription:
         self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The user.")]
     ) -> AsyncIterator[User]:
         context = info.context
+        start = await context.read(head)
         key = await context.user(id, "id")
         survivor = sa.select(users.c.merged_into).where(users.c.id == key).scalar_subquery()
         condition = (events.c.user_id == sa.func.coalesce(survivor, key)) & events.c.type.in_(USER_CHANGES)
-        async for _ in follow(context, condition, None):
+        async for _ in follow(context, condition, start):
             yield ref(User, await context.user(id, "id"))
 
 

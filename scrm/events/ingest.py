@@ -96,7 +96,8 @@ class Ingest:
         """Record the items in their order and answer each; when it returns, what it accepted is committed.
 
         Batches of 500 are committed one after the other; with `REJECT_EVERYTHING` all items are one. An identity that nobody has
-        becomes a user, unless `create_users` is False. `first` is the index of the first item, for a door that calls it in parts; with an
+        becomes a user, unless `create_users` is False. `first` is the index of the first item, for a door that calls it in
+        parts; with an
         `actor`, an audit line says who sent what was accepted.
         """
         policy = BulkErrorPolicy(policy)

@@ -107,8 +107,9 @@ class Compiler:
 
     def _enter(self, bound: BoundField) -> None:
         self.compiled.owners.add(bound.owner)
-        if bound.scope is not None:
-            self._permit(bound.scope, f"{bound.parent}.{bound.name}", False)
+        for scope in (bound.scope, bound.opens):
+            if scope is not None:
+                self._permit(scope, f"{bound.parent}.{bound.name}", False)
 
     def _alias_name(self) -> str:
         self._aliases += 1

@@ -22,8 +22,8 @@ from scrm.events.ingest import Ingest
 from scrm.graphql.compiler import Grants
 from scrm.graphql.ids import node_id
 from scrm.graphql.sources import BatchInfo
-from scrm.plugin_set import Plugin, PluginSet
 from scrm.plugin import Decision, EventType, Indicator, Rules
+from scrm.plugin_set import Plugin, PluginSet
 from scrm.sql import Moment
 from scrm.users.service import find_user
 
@@ -199,7 +199,12 @@ class Reads:
         async with self._lock:
             if self._snapshot is None:
                 self._snapshot = await self._stack.enter_async_context(self._db.snapshot())
-            return await self._snapshot.fetch(sql, parameters)
+            try:
+                return await self._snapshot.fetch(sql, parameters)
+            except BaseException:  # PostgreSQL answers nothing more in it: what follows reads in a new one
+                self._snapshot = None
+                await self._stack.aclose()
+                raise
 
     async def close(self) -> None:
         """End the snapshot, if there was one."""

@@ -40,6 +40,4 @@ def present(error: GraphQLError) -> dict[str, Any]:
 def presented(error: GraphQLError) -> GraphQLError:
     """The same error as a GraphQLError whose own form is what `present` says, for code that formats errors itself."""
     shown = present(error)
-    return GraphQLError(
-        shown["message"], error.nodes, error.source, error.positions, error.path, extensions=shown["extensions"]
-    )
+    return GraphQLError(shown["message"], error.nodes, error.source, error.positions, error.path, extensions=shown["extensions"])

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from graphql import GraphQLError, GraphQLObjectType, get_named_type, is_non_null_type
+from graphql import FieldNode, GraphQLError, GraphQLObjectType, get_named_type, is_non_null_type
 from graphql.execution.collect_fields import FieldDetails
 from graphql.pyutils import Path
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
@@ -45,7 +45,12 @@ class CompiledExecutor(StrawberryGraphQLCoreExecutionContext):
         return self._context.plans.operation(self.schema, self.operation, self.fragments)
 
     def execute_field(
-        self, parent_type: GraphQLObjectType, source: Any, field_details_list: list[FieldDetails], path: Path, position_context: Any
+        self,
+        parent_type: GraphQLObjectType,
+        source: Any,
+        field_details_list: list[FieldDetails],
+        path: Path,
+        position_context: Any,
     ) -> Any:
         name = field_details_list[0].node.name.value
         bound = self._context.plans.model.root(parent_type.name, name)
@@ -54,7 +59,7 @@ class CompiledExecutor(StrawberryGraphQLCoreExecutionContext):
         if not isinstance(bound.source, ResolverSource):
             if path.prev is not None:
                 return self._held(bound, source, field_details_list, path)
-            if len(self.operation.selection_set.selections) > 1 and parent_type.name == "Query":
+            if parent_type.name == "Query" and self._has_several_roots():
                 self._context.reads.shared = True
             return self._root(bound, field_details_list, path)
         try:
@@ -63,6 +68,10 @@ class CompiledExecutor(StrawberryGraphQLCoreExecutionContext):
             self.handle_field_error(error, bound.definition.type, field_details_list, path)
             return None
         return super().execute_field(parent_type, source, field_details_list, path, position_context)
+
+    def _has_several_roots(self) -> bool:
+        selections = self.operation.selection_set.selections
+        return len(selections) > 1 or not isinstance(selections[0], FieldNode)  # a fragment may hold several
 
     def _permit(self, bound: BoundField) -> None:
         self._context.require(bound.scope, f"{bound.parent}.{bound.name}")
@@ -92,7 +101,12 @@ class CompiledExecutor(StrawberryGraphQLCoreExecutionContext):
         try:
             variables = self.variable_values.coerced
             plan = context.plans.held(self._read, bound, details, held, variables, context.grants)
-            answer = await run(plan, context.services.db, Facts(variables, context.moment, context.principal.user_id, held=held), context.batch_info)
+            answer = await run(
+                plan,
+                context.services.db,
+                Facts(variables, context.moment, context.principal.user_id, held=held),
+                context.batch_info,
+            )
             self._report(answer.failures, path)
             return orjson.Fragment(answer.json)
         except Exception as error:
@@ -102,13 +116,23 @@ class CompiledExecutor(StrawberryGraphQLCoreExecutionContext):
     def _report(self, failures: Sequence[FieldFailure], path: Path) -> None:
         for failure in failures:
             said = f"the field of plugin {failure.owner} could not be computed"
-            place = [*path.as_list(), *(step for step in failure.path if step != "*")]
+            place = path
+            for step in failure.path:
+                place = place if step == "*" else place.add_key(step, None)
             extensions = {"code": "PLUGIN_FIELD_FAILED", "plugin": failure.owner}
-            self.collected_errors.add(GraphQLError(said, path=place, extensions=extensions), None)
+            self.collected_errors.add(GraphQLError(said, path=place.as_list(), extensions=extensions), place)
 
-    def complete_value(self, return_type: Any, field_details_list: Any, info: Any, path: Path, result: Any, position_context: Any) -> Any:
+    def complete_value(
+        self, return_type: Any, field_details_list: Any, info: Any, path: Path, result: Any, position_context: Any
+    ) -> Any:
         if isinstance(result, Ref):
-            return self._ref(result, field_details_list, path, required=is_non_null_type(return_type), declared=get_named_type(return_type).name)
+            return self._ref(
+                result,
+                field_details_list,
+                path,
+                required=is_non_null_type(return_type),
+                declared=get_named_type(return_type).name,
+            )
         return super().complete_value(return_type, field_details_list, info, path, result, position_context)
 
     async def _ref(self, ref: Ref, details: list[FieldDetails], path: Path, *, required: bool, declared: str) -> Any:
@@ -165,7 +189,7 @@ class RefLoader:
 
         async def attempt(excluded: frozenset[str]) -> Any:
             plan = context.plans.refs(executor._read, self._type_name, self._details, variables, context.grants, excluded)
-            return await run_refs(plan, context.services.db, facts, context.batch_info)
+            return await run_refs(plan, context.services.db if excluded else context.reads, facts, context.batch_info)
 
         return await without_culprit(attempt, context.plans.model.plugins)
 
@@ -188,4 +212,3 @@ async def without_culprit(attempt: Callable[[frozenset[str]], Awaitable[Any]], o
         log.error("fields of plugin %s failed", ", ".join(excluded), exc_info=first)
         return answer
     raise first
-

@@ -13,7 +13,6 @@ from scrm.db import Id
 from scrm.errors import ScrmError
 from scrm.sql import ListOf, Value
 
-
 _KEY = re.compile("[0-9a-fA-F]{32}", re.ASCII)
 
 

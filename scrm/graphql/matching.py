@@ -1,6 +1,7 @@
 """A filter given to a mutation or a subscription, as a condition on the rows it means.
 
-It is read from the request and not from strawberry's input object, which knows nothing of the fields that others added to its type.
+It is read from the request and not from strawberry's input object, which knows nothing of the fields that others added to its
+type.
 """
 
 from __future__ import annotations
@@ -99,7 +100,9 @@ def _given(model: Model, type_: Any, said: Any, numbers: Any) -> Any:
         if is_list_type(type_):
             return [_given(model, type_.of_type, each, numbers) for each in said]
         names = model.python_names[named.name]
-        return Given(named.name, {names[key]: _given(model, named.fields[key].type, value, numbers) for key, value in said.items()})
+        return Given(
+            named.name, {names[key]: _given(model, named.fields[key].type, value, numbers) for key, value in said.items()}
+        )
     if isinstance(named, GraphQLEnumType) or named.name == "Boolean":
         return said
     item = TYPES.get(named.name, sa.Text())

@@ -1,4 +1,5 @@
-"""The frozen schema as the compiler sees it: every compiled type, its fields, where they come from, whose they are, what they need."""
+"""The frozen schema as the compiler sees it: every compiled type, its fields, where they come from, whose they are, what they
+need."""
 
 from __future__ import annotations
 
@@ -6,8 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from graphql import GraphQLEnumType, GraphQLField, GraphQLInputObjectType, GraphQLNamedType, GraphQLObjectType, GraphQLSchema
-from graphql import get_named_type, get_nullable_type, is_leaf_type, is_list_type, is_non_null_type
+from graphql import (
+    GraphQLEnumType,
+    GraphQLField,
+    GraphQLInputObjectType,
+    GraphQLNamedType,
+    GraphQLObjectType,
+    GraphQLSchema,
+    get_named_type,
+    get_nullable_type,
+    is_leaf_type,
+    is_list_type,
+    is_non_null_type,
+)
 
 from scrm.graphql.sources import (
     KEY,
@@ -63,6 +75,8 @@ class BoundField:
     is_list: bool
     is_connection: bool
     nullable: bool
+    opens: str | None = None
+    """The scope of the rows behind it, needed beside its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +116,9 @@ class Model:
     def added_by(self, owner: str) -> Added:
         """What of the schema is this owner's."""
         types = sorted(name for name, named in self.owned.items() if named.get("*") == owner)
-        fields = sorted(f"{name}.{key}" for name, named in self.owned.items() for key, whose in named.items() if whose == owner and key != "*")
+        fields = sorted(
+            f"{name}.{key}" for name, named in self.owned.items() for key, whose in named.items() if whose == owner and key != "*"
+        )
         return Added(types, fields)
 
     def root(self, parent: str, name: str) -> BoundField | None:
@@ -110,14 +126,24 @@ class Model:
         return self.fields.get(parent, {}).get(name)
 
 
-def build_model(schema: GraphQLSchema, owners: Mapping[str, Mapping[str, str]], personal_keys: Mapping[str, frozenset[str]]) -> tuple[Model, list[str]]:
+def build_model(
+    schema: GraphQLSchema, owners: Mapping[str, Mapping[str, str]], personal_keys: Mapping[str, frozenset[str]]
+) -> tuple[Model, list[str]]:
     """Read the sources off a finished schema; `owners` says whose each type's field is. Returns what is wrong with it too."""
     builder = _Builder(schema, owners)
     for named in schema.type_map.values():
         builder.add(named)
     builder.inherit_filter_scopes()
     model = Model(
-        schema, builder.fields, builder.inputs, builder.python_names, builder.rows, builder.plugins, builder.type_names, owners, personal_keys
+        schema,
+        builder.fields,
+        builder.inputs,
+        builder.python_names,
+        builder.rows,
+        builder.plugins,
+        builder.type_names,
+        owners,
+        personal_keys,
     )
     return model, builder.problems
 
@@ -175,7 +201,9 @@ class _Builder:
                     self.problems.append(f"argument {where}({arg_name}:) has no description")
             if source is None:
                 if compiled:
-                    self.problems.append(f"field {where} of a compiled type has no source; use column, expression, one, many or batch")
+                    self.problems.append(
+                        f"field {where} of a compiled type has no source; use column, expression, one, many or batch"
+                    )
                 elif root:
                     self.problems.append(f"field {where} has no scope; declare it with query, mutation or subscription")
                 continue
@@ -198,9 +226,9 @@ class _Builder:
         inner = get_nullable_type(definition.type)
         target_origin = origin_of(target.extensions.get("strawberry-definition"))
         scope = source.scope or getattr(strawberry_field.origin, SCOPE, None) or getattr(origin, SCOPE, None)
-        if scope is None and not is_leaf_type(target):
-            node = _connection_node(target) if target_origin is Connection else target_origin
-            scope = getattr(node, SCOPE, None)
+        node = _connection_node(target) if target_origin is Connection else target_origin
+        opens = None if is_leaf_type(target) else getattr(node, SCOPE, None)
+        scope = scope or opens
         owner = self._owner(named.name, name)
         shared = self._owner(named.name, "*") == CORE and named.name != "Subscription"  # whose fields are asked alone
         if owner != CORE and shared and is_non_null_type(definition.type):
@@ -218,6 +246,7 @@ class _Builder:
             is_list=is_list_type(inner),
             is_connection=target_origin is Connection,
             nullable=not is_non_null_type(definition.type),
+            opens=opens if opens != scope else None,
         )
 
     def _kind(self, where: str, definition: GraphQLField, source: Source) -> str:
@@ -232,7 +261,9 @@ class _Builder:
             return "enum"
         kind = KINDS.get(target.name)
         if kind is None and not isinstance(source, BatchSource | ResolverSource):
-            self.problems.append(f"field {where} has the scalar {target.name}, which does not compile; use one of {', '.join(KINDS)}")
+            self.problems.append(
+                f"field {where} has the scalar {target.name}, which does not compile; use one of {', '.join(KINDS)}"
+            )
         return kind or "text"
 
     def _add_input(self, named: GraphQLInputObjectType) -> None:

@@ -19,6 +19,7 @@ from strawberry.types.arguments import StrawberryArgument
 from strawberry.types.base import StrawberryObjectDefinition
 from strawberry.types.execution import ExecutionContext
 from strawberry.types.field import StrawberryField
+from strawberry.types.graphql import OperationType
 
 from scrm.errors import ScrmError, StartupError
 from scrm.graphql.context import Context
@@ -124,6 +125,12 @@ class ScrmSchema(strawberry.Schema):
             _complete(each)
         return fields
 
+    async def execute(self, query: str | None, *args: Any, **more: Any) -> Any:
+        """One answer: to a subscription there is none."""
+        return await super().execute(
+            query, *args, **{**more, "allowed_operation_types": {OperationType.QUERY, OperationType.MUTATION}}
+        )
+
     async def stream(self, query: str | None, *, context_value: Any = None, **more: Any) -> Any:  # type: ignore[override]
         """Operations of one connection share nothing but the caller."""
         own = context_value.again()
@@ -163,14 +170,17 @@ PAGING = (
 def _complete(each: StrawberryField) -> None:
     """Give a list its paging, filter and order arguments, now that its type is known."""
     source = dict(each.metadata or {}).get(KEY)
-    if not isinstance(source, ManySource) or any(argument.python_name in ("filter", "order_by", "first") for argument in each.arguments):
+    if not isinstance(source, ManySource) or any(
+        argument.python_name in ("filter", "order_by", "first") for argument in each.arguments
+    ):
         return
     made: list[StrawberryArgument] = []
     if source.filter is not None:
         default = dict(source.filter_default) if source.filter_default is not None else strawberry.UNSET
         made.append(_argument("filter", source.filter | None, "Only what matches.", default))
     if source.order_by is not None:
-        made.append(_argument("order_by", list[source.order_by] | None, "Sorted by these, first one first; each names one field."))  # type: ignore[name-defined]
+        orders: Any = list[source.order_by]  # type: ignore[name-defined]
+        made.append(_argument("order_by", orders | None, "Sorted by these, first one first; each names one field."))
     if _is_connection(each.type):
         made += [_argument(name, type_, words) for name, type_, words in PAGING]
     each.arguments = [*each.arguments, *made]
@@ -228,7 +238,7 @@ def _owners(schema: ScrmSchema, composition: Composition, parts: Sequence[Part])
         origin = getattr(definition, "origin", None) or getattr(definition, "wrapped_cls", None)
         package = (getattr(origin, "__module__", "") or "").split(".")[0]
         owners[name] = {"*": composition.type_owners.get(name) or packages.get(package, CORE)}
-        for owner, each in (composition.added.get(origin, []) if isinstance(origin, type) else []):
+        for owner, each in composition.added.get(origin, []) if isinstance(origin, type) else []:
             owners[name][schema.config.name_converter.get_graphql_name(each)] = owner
     return owners
 
@@ -236,5 +246,3 @@ def _owners(schema: ScrmSchema, composition: Composition, parts: Sequence[Part])
 def _camel(name: str) -> str:
     head, *rest = name.split("_")
     return head + "".join(part.title() for part in rest)
-
-

@@ -1,4 +1,4 @@
-"""Subscriptions over WebSocket: graphql-transport-ws as strawberry speaks it, with text frames, coded errors and checked requests."""
+"""Subscriptions over WebSocket: strawberry's graphql-transport-ws with text frames, coded errors and checked requests."""
 
 from __future__ import annotations
 

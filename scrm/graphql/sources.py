@@ -1,4 +1,5 @@
-"""Where a field's value comes from. Declared beside the GraphQL type; the compiler turns a selection of such fields into one statement.
+"""Where a field's value comes from. Declared beside the GraphQL type; the compiler turns a selection of such fields into one
+  statement.
 
 A source never returns a value: it returns SQL, built on the parent's row. Only `batch` runs Python, once per field and request.
 """
@@ -16,7 +17,6 @@ import strawberry
 from strawberry.annotation import StrawberryAnnotation
 from strawberry.types.arguments import StrawberryArgument
 from strawberry.types.field import StrawberryField
-
 
 T = TypeVar("T")
 KEY = "scrm"
@@ -156,7 +156,9 @@ class Field(StrawberryField):
     """A strawberry field without a resolver; its source is in its metadata, which copies of generics keep."""
 
 
-def _field(description: str, source: Source, *, name: str | None = None, deprecated: str | None = None, default: Any = None) -> Any:
+def _field(
+    description: str, source: Source, *, name: str | None = None, deprecated: str | None = None, default: Any = None
+) -> Any:
     made = Field(description=description, metadata={KEY: source}, graphql_name=name, deprecation_reason=deprecated)
     if default is not None:
         made.default = made.default_value = default
@@ -176,7 +178,8 @@ def _field(description: str, source: Source, *, name: str | None = None, depreca
 
 
 def arg(type_: Any, description: str, default: Any = strawberry.UNSET) -> Argument:
-    """An argument of a compiled field; without a default it is passed as None when absent. The source function gets it by its name."""
+    """An argument of a compiled field; without a default it is passed as None when absent. The source function gets it by its
+    name."""
     return Argument(type_, description, default)
 
 
@@ -227,7 +230,8 @@ def one(
     scope: str | None = None,
     **arguments: Argument,
 ) -> Any:
-    """One row of another type: `on(parent, child, **arguments)`; at the root `on(child, **arguments)`. Of several the first by `order`."""
+    """One row of another type: `on(parent, child, **arguments)`; at the root `on(child, **arguments)`. Of several the first by
+    `order`."""
     return _field(description, OneSource(on=on, order=order, scope=scope, arguments=arguments))
 
 
@@ -246,23 +250,37 @@ def many(
 ) -> Any:
     """Rows of another type, as a connection or (annotated `list`) as a list of at most `cap`.
 
-    `select(parent, **arguments)` gives rows that no table holds. `filter` and `order_by` are input types; `filter_default` is the filter
+    `select(parent, **arguments)` gives rows that no table holds. `filter` and `order_by` are input types; `filter_default` is
+    the filter
     of a caller who gives none, by the names of its fields.
     """
     source = ManySource(
-        on=on, order=order, filter=filter, filter_default=filter_default, order_by=order_by, select=select, cap=cap, scope=scope,
+        on=on,
+        order=order,
+        filter=filter,
+        filter_default=filter_default,
+        order_by=order_by,
+        select=select,
+        cap=cap,
+        scope=scope,
         arguments=arguments,
     )
     return _field(description, source)
 
 
 def batch(description: str, load: BatchFunction, *, needs: Sequence[str], scope: str | None = None, **arguments: Argument) -> Any:
-    """Computed in Python from columns of the row: `await load(keys, info, **arguments)` maps each key (a value, or a tuple) to a value."""
+    """Computed in Python from columns of the row: `await load(keys, info, **arguments)` maps each key (a value, or a tuple) to
+    a value."""
     return _field(description, BatchSource(load=load, needs=tuple(needs), scope=scope, arguments=arguments))
 
 
 def filter(
-    description: str, build: Callable[..., sa.ColumnElement[Any]], *, scope: str | None = None, personal: bool = False, name: str | None = None
+    description: str,
+    build: Callable[..., sa.ColumnElement[Any]],
+    *,
+    scope: str | None = None,
+    personal: bool = False,
+    name: str | None = None,
 ) -> Any:
     """A filter field: its input type's operators on the expression `build(row)`."""
     return _field(description, OperatorSource(build=build, scope=scope, personal=personal), name=name, default=strawberry.UNSET)
@@ -278,7 +296,8 @@ def where(
     name: str | None = None,
     default: Any = strawberry.UNSET,
 ) -> Any:
-    """A filter field with a condition of its own: `build(row, value)`. A `default` holds wherever a filter does not say otherwise."""
+    """A filter field with a condition of its own: `build(row, value)`. A `default` holds wherever a filter does not say
+    otherwise."""
     source = WhereSource(build=build, scope=scope, personal=personal, personal_keys=personal_keys)
     return _field(description, source, name=name, default=default)
 
@@ -289,10 +308,18 @@ def combine(description: str, how: str) -> Any:
 
 
 def ordering(
-    description: str, build: Callable[..., sa.ColumnElement[Any]], *, nullable: bool = True, scope: str | None = None, personal: bool = False
+    description: str,
+    build: Callable[..., sa.ColumnElement[Any]],
+    *,
+    nullable: bool = True,
+    scope: str | None = None,
+    personal: bool = False,
 ) -> Any:
-    """A field of an orderBy input: sorts by the expression `build(row)`; say `nullable=False` where it never is, for a faster page."""
-    return _field(description, OrderingSource(build=build, nullable=nullable, scope=scope, personal=personal), default=strawberry.UNSET)
+    """A field of an orderBy input: sorts by the expression `build(row)`; say `nullable=False` where it never is, for a faster
+    page."""
+    return _field(
+        description, OrderingSource(build=build, nullable=nullable, scope=scope, personal=personal), default=strawberry.UNSET
+    )
 
 
 @dataclass_transform(kw_only_default=True)
@@ -361,7 +388,9 @@ class Connection(Generic[T]):
     edges: list[Edge[T]] = _field("The page's objects with their cursors.", ManySource())
     nodes: list[T] = _field("The page's objects.", ManySource())
     page_info: PageInfo = _field("Where the page lies.", SameRowSource())
-    total_count: int = _field("How many there are in all; counted only when asked.", ExpressionSource(build=lambda row: row, weight=5))
+    total_count: int = _field(
+        "How many there are in all; counted only when asked.", ExpressionSource(build=lambda row: row, weight=5)
+    )
 
 
 def origin_of(definition: Any) -> Any:

@@ -15,12 +15,25 @@ from scrm.errors import ScrmError
 from scrm.events import consumers
 from scrm.events.models import parked_events
 from scrm.events.sequencer import head
-from scrm.graphql.enums import enum
 from scrm.graphql.context import ANY_KEY, Context, Info
+from scrm.graphql.enums import enum
 from scrm.graphql.ids import global_id_of, node_id
 from scrm.graphql.resolvers import UserErrorType, errors_field, field, mutation, query
 from scrm.graphql.scalars import JSON, BigInt
-from scrm.graphql.sources import Connection, Mutation, Node, Query, column, expression, extend, filter_input, many, ref, rows, where
+from scrm.graphql.sources import (
+    Connection,
+    Mutation,
+    Node,
+    Query,
+    column,
+    expression,
+    extend,
+    filter_input,
+    many,
+    ref,
+    rows,
+    where,
+)
 from scrm.models import imports
 from scrm.plugin import EventType as RegisteredType
 from scrm.system import service
@@ -160,7 +173,9 @@ class SystemStatus:
     head_position: BigInt = strawberry.field(description="The last position in the log.")
     consumers: list[Consumer] = strawberry.field(description="Who reads the log.")
     workers: int = strawberry.field(description="Workers that were seen within half a minute.")
-    health: list[PluginHealth] = strawberry.field(description="What plugins say of themselves; those that say nothing are left out.")
+    health: list[PluginHealth] = strawberry.field(
+        description="What plugins say of themselves; those that say nothing are left out."
+    )
     currency: str = strawberry.field(description="The business currency.")
     timezone: str = strawberry.field(description="The business zone.")
 
@@ -194,7 +209,9 @@ class ImportFilter:
     """Which imports; every field that is given must hold."""
 
     kind: ImportKind | None = where("Of this kind.", lambda each, kind: each.c.kind == kind.value)
-    state: list[ImportState] | None = where("In these states.", lambda each, states: each.c.state.in_([state.value for state in states]))
+    state: list[ImportState] | None = where(
+        "In these states.", lambda each, states: each.c.state.in_([state.value for state in states])
+    )
 
 
 @rows(imports, scope="imports:read", public=True)
@@ -238,7 +255,9 @@ def _plugin(context: Context, known: service.Known) -> Plugin:
 class SystemQuery:
     """The system itself, to read."""
 
-    imports: Connection[Import] | None = many("Files that were read in, newest first.", order=[imports.c.id.desc()], filter=ImportFilter, scope="imports:read")
+    imports: Connection[Import] | None = many(
+        "Files that were read in, newest first.", order=[imports.c.id.desc()], filter=ImportFilter, scope="imports:read"
+    )
 
     @query("An object by its global id; null if there is none.", scope=ANY_KEY)
     async def node(self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="Global id.")]) -> Node | None:
@@ -281,14 +300,19 @@ class SystemQuery:
             head_position=BigInt(await services.db.read(head)),
             consumers=[_consumer(each, now) for each in progress],
             workers=await services.db.read(living_workers, now),
-            health=[PluginHealth(plugin=name, ok=said.ok, detail=said.detail) for name, said in (await services.plugins.health(services.db)).items()],
+            health=[
+                PluginHealth(plugin=name, ok=said.ok, detail=said.detail)
+                for name, said in (await services.plugins.health(services.db)).items()
+            ],
             currency=services.settings.currency,
             timezone=services.settings.timezone,
         )
 
 
 def _event_type(kind: RegisteredType, owners: Mapping[str, str]) -> EventType:
-    return EventType(name=kind.name, owner=owners.get(kind.name, "core"), description=kind.description, payload=JSON(dict(kind.payload)))
+    return EventType(
+        name=kind.name, owner=owners.get(kind.name, "core"), description=kind.description, payload=JSON(dict(kind.payload))
+    )
 
 
 def _consumer(progress: consumers.Progress, now: dt.datetime) -> Consumer:
@@ -306,7 +330,10 @@ def _consumer(progress: consumers.Progress, now: dt.datetime) -> Consumer:
 async def _node(context: Context, id: str) -> Node | None:
     model = context.plans.model
     name = id.rpartition("_")[0]
-    type_ = next((type_ for type_, known in model.type_names.items() if known == name and known in model.rows and issubclass(type_, Node)), None)
+    type_ = next(
+        (type_ for type_, known in model.type_names.items() if known == name and known in model.rows and issubclass(type_, Node)),
+        None,
+    )
     if type_ is None:
         raise ScrmError("INVALID_ID", f"the id {id!r} is of no type here; ids look like User_ and 32 hex digits", path=("id",))
     key: uuid.UUID = node_id(name, id)
@@ -318,7 +345,9 @@ async def _node(context: Context, id: str) -> Node | None:
 @strawberry.input(description="Failures of a plugin to try again.")
 class RetryPluginFailuresInput:
     plugin: str = strawberry.field(description="The plugin, or `core`.")
-    event_ids: list[strawberry.ID] | None = strawberry.field(description="These events; all that failed unless said.", default=None)
+    event_ids: list[strawberry.ID] | None = strawberry.field(
+        description="These events; all that failed unless said.", default=None
+    )
     skip: bool = strawberry.field(description="Give them up instead: they are never applied. Needs eventIds.", default=False)
 
 
@@ -339,7 +368,11 @@ class SystemMutation:
         known = {each.name: each for each in await services.db.read(service.known_plugins, services.plugins)}
         if input.plugin != "core" and input.plugin not in known:
             raise ScrmError("UNKNOWN_PLUGIN", f"no plugin is called {input.plugin!r}", path=("plugin",))
-        ids = [node_id("Event", each, ("eventIds", str(n))) for n, each in enumerate(input.event_ids)] if input.event_ids is not None else None
+        ids = (
+            [node_id("Event", each, ("eventIds", str(n))) for n, each in enumerate(input.event_ids)]
+            if input.event_ids is not None
+            else None
+        )
         if input.skip and not ids:
             raise ScrmError("INVALID_INPUT", "giving up needs eventIds", path=("eventIds",))
         if input.skip:

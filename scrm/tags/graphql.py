@@ -13,9 +13,9 @@ from scrm.channels.graphql import given
 from scrm.db import Tx, instant_text
 from scrm.errors import ScrmError, UserError
 from scrm.events.once import once
-from scrm.graphql.enums import enum
 from scrm.graphql.bulk import BulkErrorPolicy, DeletePayload
 from scrm.graphql.context import Info
+from scrm.graphql.enums import enum
 from scrm.graphql.ids import global_id, node_id
 from scrm.graphql.matching import as_said, matching
 from scrm.graphql.resolvers import UserErrorType, errors_field, mutation
@@ -97,7 +97,9 @@ class TagGroup(Node):
     key: str = column("Stable key.")
     name: str = column("Name.")
     exclusive: bool = column("Whether a user has at most one of them.")
-    tags: list[Tag] = many("The tags in use.", lambda group, tag: (tag.c.group_id == group.c.id) & tag.c.archived.is_(False), order=[tags.c.name])
+    tags: list[Tag] = many(
+        "The tags in use.", lambda group, tag: (tag.c.group_id == group.c.id) & tag.c.archived.is_(False), order=[tags.c.name]
+    )
 
 
 @rows(tags, scope="tags:read", public=True)
@@ -209,7 +211,8 @@ class SaveTagGroupInput:
     key: str = strawberry.field(description="Stable key.")
     name: str = strawberry.field(description="Name.")
     exclusive: bool | None = strawberry.field(
-        description="Whether a user has at most one of its tags; left out, it stays as it is, for a new group false.", default=None
+        description="Whether a user has at most one of its tags; left out, it stays as it is, for a new group false.",
+        default=None,
     )
 
 
@@ -223,7 +226,9 @@ class TagUsersInput:
     error_policy: BulkErrorPolicy | None = strawberry.field(
         description="What a user who cannot be tagged does to the others.", default=BulkErrorPolicy.REJECT_FAILED_ROWS
     )
-    idempotency_key: str | None = strawberry.field(description="The same key again changes nothing and answers the same.", default=None)
+    idempotency_key: str | None = strawberry.field(
+        description="The same key again changes nothing and answers the same.", default=None
+    )
 
 
 @strawberry.input(description="Tags to remove, and from whom: by id or by filter.")
@@ -235,7 +240,9 @@ class UntagUsersInput:
     error_policy: BulkErrorPolicy | None = strawberry.field(
         description="What a user who cannot be untagged does to the others.", default=BulkErrorPolicy.REJECT_FAILED_ROWS
     )
-    idempotency_key: str | None = strawberry.field(description="The same key again changes nothing and answers the same.", default=None)
+    idempotency_key: str | None = strawberry.field(
+        description="The same key again changes nothing and answers the same.", default=None
+    )
 
 
 @strawberry.type(description="A tag, or why not.")

@@ -37,7 +37,9 @@ def tagged(user: Any, given: Any) -> sa.ColumnElement[bool]:
     if given["mode"] is MatchMode.ALL:
         return has.scalar_subquery() == distinct_count(given["keys"])
     of_tags = sa.select(tags.c.id).where(member(tags.c.key, given["keys"]))
-    some: sa.ColumnElement[bool] = user.c.id.in_(sa.select(user_tags.c.user_id).where(user_tags.c.tag_id.in_(of_tags), current(user_tags)))
+    some: sa.ColumnElement[bool] = user.c.id.in_(
+        sa.select(user_tags.c.user_id).where(user_tags.c.tag_id.in_(of_tags), current(user_tags))
+    )
     return sa.not_(some) if given["mode"] is MatchMode.NONE else some
 
 

@@ -87,7 +87,7 @@ async def serving(
 ) -> AsyncIterator[Client]:
     """An app on a migrated database with a key that may do everything; no worker runs beside it.
 
-    `modules` are plugins by name, installed or not: loaded as their `sections` of the settings say (else enabled) and provisioned.
+    `modules` are plugins by name, installed or not: loaded as their `sections` say (else enabled) and provisioned.
     """
     said = {name: PluginSection(**section) for name, section in (sections or {}).items()}
     chosen = Settings(database_url=url, secret_key=SecretStr("for tests only " * 4), plugins=said, **settings)
@@ -103,7 +103,7 @@ async def serving(
 
 
 async def drain(client: Client) -> None:
-    """Do what a worker does until there is nothing left: number events, step every consumer, retry what is due, deliver messages."""
+    """Do what a worker does until nothing is left: number events, step every consumer, retry what is due, deliver messages."""
     services = client.services
     db, settings = services.db, services.settings
     readers = [
@@ -124,7 +124,7 @@ async def drain(client: Client) -> None:
 
 
 async def run_jobs(client: Client, at: datetime) -> int:
-    """Run the plugins' jobs that are due at this time, as a worker does; the first time that it sees a job it only notes when to run it."""
+    """Run the plugins' jobs that are due at this time, as a worker does; a job it sees for the first time is only scheduled."""
     services = client.services
     return await run_due_jobs(services.db, scheduled_jobs(services.plugins, services.settings), at=at)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import orjson
+from starlette.types import Message, Scope
 
 from scrm.testing.client import Client
 
@@ -20,8 +22,9 @@ class Followed:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._sent: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self._received: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._sent: asyncio.Queue[Message] = asyncio.Queue()
+        self._received: asyncio.Queue[Message] = asyncio.Queue()
+        self._held: deque[dict[str, Any]] = deque()
 
     async def next(self) -> dict[str, Any]:
         """The data of the next answer.
@@ -29,7 +32,7 @@ class Followed:
         Raises: AssertionError for an answer with errors, TimeoutError when none comes.
         """
         while True:
-            said = await self._hear()
+            said = self._held.popleft() if self._held else await self._hear()
             if said["type"] == "next":
                 assert "errors" not in said["payload"], said["payload"]["errors"]
                 data: dict[str, Any] = said["payload"]["data"]
@@ -38,7 +41,7 @@ class Followed:
 
     async def run(self) -> None:
         """Serve the connection until it is closed."""
-        scope = {
+        scope: Scope = {
             "type": "websocket",
             "asgi": {"version": "3.0"},
             "scheme": "ws",
@@ -55,16 +58,18 @@ class Followed:
         await self._client.app(scope, self._sent.get, self._received.put)
 
     async def open(self, document: str, variables: dict[str, Any]) -> None:
-        """Say hello, subscribe, and ask something else of the database, so that by then the subscription knows where it begins."""
+        """Say hello, subscribe, and ask something else, so that the subscription knows by then where in the log it begins."""
         await self._sent.put({"type": "websocket.connect"})
         key = self._client.http.headers.get("authorization", "")
         await self._say({"type": "connection_init", "payload": {"Authorization": key}})
         while (await self._hear())["type"] != "connection_ack":
             pass
         await self._say({"id": "1", "type": "subscribe", "payload": {"query": document, "variables": variables}})
-        await self._say({"id": "2", "type": "subscribe", "payload": {"query": _AFTERWARDS}})
-        while (await self._hear()) != {"id": "2", "type": "complete"}:
-            pass
+        for after in ("2", "3", "4"):
+            await self._say({"id": after, "type": "subscribe", "payload": {"query": _AFTERWARDS}})
+            while (said := await self._hear()) != {"id": after, "type": "complete"}:
+                if said.get("id") == "1":
+                    self._held.append(said)
 
     async def close(self) -> None:
         """Hang up."""

@@ -13,9 +13,9 @@ import strawberry
 from scrm.channels.graphql import Channel, given
 from scrm.db import Tx
 from scrm.errors import ScrmError
-from scrm.graphql.enums import enum
 from scrm.graphql.attributes import AttributeFilter, matches
 from scrm.graphql.context import Info
+from scrm.graphql.enums import enum
 from scrm.graphql.ids import as_node_id, as_node_ids, global_id, node_id
 from scrm.graphql.resolvers import UserErrorType, errors_field, mutation
 from scrm.graphql.scalars import JSON, DateFilter, DateTimeFilter, Direction, StringFilter
@@ -73,9 +73,11 @@ class UserFilter:
     display_name: StringFilter | None = filter("By name.", lambda user: user.c.display_name, personal=True)
     phone: StringFilter | None = filter("By phone.", lambda user: user.c.phone, personal=True)
     email: StringFilter | None = filter("By e-mail.", lambda user: user.c.email, personal=True)
-    gender: list[Gender] | None = where("Of these.", lambda user, genders: user.c.gender.in_([gender.value for gender in genders]))
+    gender: list[Gender] | None = where(
+        "Of these.", lambda user, genders: user.c.gender.in_([gender.value for gender in genders])
+    )
     birthday: DateFilter | None = filter("By birthday.", lambda user: user.c.birthday, personal=True)
-    birthday_within_days: int | None = where("Birthday today or within so many days.", reads.birthday_within)
+    birthday_within_days: int | None = where("Birthday today or within so many days.", reads.birthday_within, personal=True)
     country: StringFilter | None = filter("By country.", lambda user: user.c.country)
     region: StringFilter | None = filter("By region.", lambda user: user.c.region)
     city: StringFilter | None = filter("By city.", lambda user: user.c.city)
@@ -257,7 +259,9 @@ class MergePayload:
     merge_id: strawberry.ID | None = strawberry.field(description="For unmergeUsers; null for a dry run.", default=None)
     kept: User | None = strawberry.field(description="The user that stays.", default=None)
     absorbed: User | None = strawberry.field(description="The user that became part of it.", default=None)
-    moved: list[MovedCount] = strawberry.field(description="How much moved, by owner; plugins follow in their turn.", default_factory=list)
+    moved: list[MovedCount] = strawberry.field(
+        description="How much moved, by owner; plugins follow in their turn.", default_factory=list
+    )
     errors: list[UserErrorType] = errors_field()
 
 
@@ -280,7 +284,9 @@ class ExportUserInput:
 
 @strawberry.type(description="What is kept of a user, or why not.")
 class ExportUserPayload:
-    export: JSON | None = strawberry.field(description="Profile, identities, tags, events, merges, and each plugin's rows.", default=None)
+    export: JSON | None = strawberry.field(
+        description="Profile, identities, tags, events, merges, and each plugin's rows.", default=None
+    )
     errors: list[UserErrorType] = errors_field()
 
 
@@ -325,7 +331,9 @@ class UserMutation:
         context = info.context
         zone = context.services.settings.zone
         key = node_id("User", input.id)
-        changed = await context.services.db.write(service.update_user, key, given(input), at=context.now, actor=context.actor, zone=zone)
+        changed = await context.services.db.write(
+            service.update_user, key, given(input), at=context.now, actor=context.actor, zone=zone
+        )
         return UserPayload(user=ref(User, changed))
 
     @mutation("Give an identity to a user.", scope="users:write")
@@ -395,5 +403,3 @@ class UserMutation:
             merging.unmerge, key, reason=input.reason, at=context.now, actor=context.actor, zone=services.settings.zone
         )
         return _payload(outcome)
-
-

@@ -26,7 +26,7 @@ from tests.contract.world import CITIES, NAMES, PERSONAL, TODAY
 
 ROOTS = ["user", "users", "users", "users", "events", "channels", "tags", "tagGroups", "imports", "notes", "node", "nodes"]
 OPERATORS = ("StringFilter", "IntFilter", "DateTimeFilter", "DateFilter")
-PERSONAL_FIELDS = ("displayName", "phone", "email", "birthday")
+PERSONAL_FIELDS = ("displayName", "phone", "email", "birthday", "birthdayWithinDays")
 CHANNELS = ["oa", "mini", "oa-poster", "oa-shelf", "shelf-1", "empty", "nothing"]
 POOLS: dict[str, list[Any]] = {
     "displayName": [name for name in NAMES if name] + ["李雷", "B", ""],
@@ -44,16 +44,43 @@ POOLS: dict[str, list[Any]] = {
     "type": ["order.paid", "order.refunded", "shop.visited", "user.unfollowed", "user.tagged", "reads.noted", "x.y"],
     "source": ["shop", "pos", "o'source", "core"],
     "externalId": ['e"3', 'e"44', "nothing"],
-    "search": ["o", "VIP", "银\"卡", "a", "😀", "%", "_", ""],
+    "search": ["o", "VIP", '银"卡', "a", "😀", "%", "_", ""],
     "group": ["level", "plain", "nothing"],
-    "key": ["n", "vip", "none", "s", "list", "day", "secret", "nested", "big", "zero", "orderId", "", "whisper", "a\"b'c", "missing"],
-    "string": ["it's \"q\" 😀", "", "%_", "5", "true", "o1", "2026", "😀"],
+    "key": [
+        "n",
+        "vip",
+        "none",
+        "s",
+        "list",
+        "day",
+        "secret",
+        "nested",
+        "big",
+        "zero",
+        "orderId",
+        "",
+        "whisper",
+        "a\"b'c",
+        "missing",
+    ],
+    "string": ['it\'s "q" 😀', "", "%_", "5", "true", "o1", "2026", "😀"],
     "day": ["2026-01-01", "2026-01-02", "2000-01-01"],
     "date": ["2026-01-05", "2026-03-01", "1999-01-01"],
     "birthday": ["1990-03-12", "1992-02-29", "2000-03-10"],
     "locale": ["en", "zh-CN"],
     "prefix": ["p", "\"'\\", "😀", ""],
 }
+IDENTITIES = [
+    {"channel": channel, "externalId": key}
+    for channel, key in (
+        ("oa", "open'3"),
+        ("oa-poster", "open'5"),
+        ("oa", "open'5"),
+        ("mini", "second 3"),
+        ("no", "x"),
+        ("mini", "open'7"),
+    )
+]
 NUMBERS: list[Any] = [-5, -1, 0, 1, 5, 7, 2500, 10**15, "9007199254740993", 2**53 - 1, "-9007199254740992", "1152921504606846976"]
 
 
@@ -104,20 +131,29 @@ class Generator:
         self._left = self.random.choice([6, 14, 30])
         query_type: Any = self.schema.query_type
         roots = [self._field(query_type, self.random.choice(ROOTS), 0) for _ in range(self.random.choice([1, 1, 1, 2, 3]))]
-        said = ", ".join(f"${name}: {each.type}{f' = {each.default}' if each.default else ''}" for name, each in self.variables.items())
+        said = ", ".join(
+            f"${name}: {each.type}{f' = {each.default}' if each.default else ''}" for name, each in self.variables.items()
+        )
         fragments = "\n".join(f"fragment {name} on {on} {body}" for name, (on, body) in self.fragments.items())
         query = f"query Q{f'({said})' if said else ''} {{\n  " + "\n  ".join(roots) + f"\n}}\n{fragments}"
         return Case(query, self.variables, self.values)
 
     def same_shape(self, case: Case) -> dict[str, Any]:
         """Other values of the same shape."""
-        return {name: self._again(each.type, case.values[name], each) for name, each in case.variables.items() if name in case.values}
+        return {
+            name: self._again(each.type, case.values[name], each) for name, each in case.variables.items() if name in case.values
+        }
 
     def other_shape(self, case: Case) -> dict[str, Any]:
         """Other values, absent ones and nulls among them."""
         made = {}
         for name, each in case.variables.items():
-            if not is_non_null_type(each.type) and each.cursor is None and not (each.required and each.default is None) and self.chance(0.2):
+            if (
+                not is_non_null_type(each.type)
+                and each.cursor is None
+                and not (each.required and each.default is None)
+                and self.chance(0.2)
+            ):
                 if self.chance(0.5) and not each.required:
                     made[name] = None if not each.size else self.random.randint(1, 3)
                 continue
@@ -149,8 +185,12 @@ class Generator:
             if not leaf and self._left <= 0:
                 continue
             if type_.interfaces and self.chance(0.04):
-                parts.append(f"... on {type_.interfaces[0].name}{self._directive()} {{ {self.random.choice(['id', '__typename'])} }}")
+                parts.append(
+                    f"... on {type_.interfaces[0].name}{self._directive()} {{ {self.random.choice(['id', '__typename'])} }}"
+                )
             parts.append("__typename" if name == "__typename" else self._wrapped(type_, self._field(type_, name, depth + 1)))
+            if name != "__typename" and type_.fields[name].args and leaf:  # the same field with other arguments
+                parts += [self._field(type_, name, depth + 1) for _ in range(self.random.choice([1, 2]))]
         return "{ " + " ".join(parts or ["__typename"]) + " }"
 
     def _wrapped(self, type_: Any, said: str) -> str:
@@ -238,11 +278,15 @@ class Generator:
         if self.chance(0.35):
             place = self._name("pi")
             cursor.append(place)
-            for side in self.random.choice([["after"], ["before"], ["after", "before"]] if self.chance(0.3) else [["before" if backward else "after"]]):
+            for side in self.random.choice(
+                [["after"], ["before"], ["after", "before"]] if self.chance(0.3) else [["before" if backward else "after"]]
+            ):
                 variable = self._name("c")
                 self.variables[variable] = Variable(args["after"].type, "cursor", cursor=place)
                 if not depth and self.chance(0.03):
-                    self.values[variable] = self.random.choice(["", "[]", "x", '["1"]', "{}", "1", '["a","b","c"]', "[null,null]"])
+                    self.values[variable] = self.random.choice(
+                        ["", "[]", "x", '["1"]', "{}", "1", '["a","b","c"]', "[null,null]"]
+                    )
                 said.append(f"{side}: ${variable}")
         return said
 
@@ -280,7 +324,10 @@ class Generator:
         if value is not None and is_list_type(nullable):
             return "[" + ", ".join(self._literal(nullable.of_type, each, hint) for each in value) + "]"
         if value is not None and isinstance(nullable, GraphQLInputObjectType):
-            parts = [f"{key}: {self._literal(nullable.fields[key].type, each, self._hint(nullable, key, hint))}" for key, each in value.items()]
+            parts = [
+                f"{key}: {self._literal(nullable.fields[key].type, each, self._hint(nullable, key, hint))}"
+                for key, each in value.items()
+            ]
             return "{" + ", ".join(parts) + "}"
         return self._plain(type_, value)
 
@@ -311,7 +358,10 @@ class Generator:
             return None
         if is_list_type(type_):
             sizes = [1, 1, 2] if isinstance(get_named_type(type_), GraphQLInputObjectType) else [0, 1, 2, 3]
-            return [self._value(_non_null(get_nullable_type(type_.of_type)), hint, depth + 1) for _ in range(self.random.choice(sizes))]
+            return [
+                self._value(_non_null(get_nullable_type(type_.of_type)), hint, depth + 1)
+                for _ in range(self.random.choice(sizes))
+            ]
         if isinstance(type_, GraphQLInputObjectType):
             return self._object(type_, hint, depth)
         if isinstance(type_, GraphQLEnumType):
@@ -323,16 +373,13 @@ class Generator:
             names = [name for name in type_.fields if self.pii or name not in PERSONAL_FIELDS]
             return {self.random.choice(names): self.random.choice(["ASC", "DESC"])}
         if type_.name == "IdentityInput":
-            return self.random.choice(
-                [
-                    {"channel": "oa", "externalId": "open'3"}, {"channel": "oa-poster", "externalId": "open'5"}, {"channel": "oa", "externalId": "open'5"},
-                    {"channel": "mini", "externalId": "second 3"}, {"channel": "no", "externalId": "x"}, {"channel": "mini", "externalId": "open'7"},
-                ]
-            )  # fmt: skip
+            return self.random.choice(IDENTITIES)
         made = {}
         names = list(type_.fields)
         count = self.random.choice([1, 1, 2] if depth else [1, 2, 3])
-        for name in [name for name in names if is_non_null_type(type_.fields[name].type)] + self.random.sample(names, min(count, len(names))):
+        for name in [name for name in names if is_non_null_type(type_.fields[name].type)] + self.random.sample(
+            names, min(count, len(names))
+        ):
             if name in ("and", "or", "not") and depth > 2:
                 continue
             if not self.pii and type_.name == "UserFilter" and name in PERSONAL_FIELDS:
@@ -358,7 +405,9 @@ class Generator:
         if kind == "Int":
             return self.random.choice([-1, 0, 1, 2, 3, 30, 366, 2**31 - 1])
         if kind == "DateTime":
-            moment = TODAY - timedelta(days=self.random.choice([-1, 0, 1, 9, 40, 60, 68, 120]), seconds=self.random.choice([0, 0, 3600]))
+            moment = TODAY - timedelta(
+                days=self.random.choice([-1, 0, 1, 9, 40, 60, 68, 120]), seconds=self.random.choice([0, 0, 3600])
+            )
             return moment.isoformat() if self.chance(0.5) else moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
         if kind == "Date":
             return self.random.choice(POOLS["day"] + POOLS["date"] + POOLS["birthday"])
@@ -372,7 +421,10 @@ class Generator:
         if value is None or each.cursor or each.size:
             return value
         if isinstance(nullable, GraphQLInputObjectType):
-            return {key: self._again(nullable.fields[key].type, one, each, self._hint(nullable, key, hint)) for key, one in value.items()}
+            return {
+                key: self._again(nullable.fields[key].type, one, each, self._hint(nullable, key, hint))
+                for key, one in value.items()
+            }
         named = get_named_type(nullable)
         if isinstance(named, GraphQLEnumType) or named.name == "Boolean":
             return value
@@ -385,8 +437,6 @@ class Generator:
 
 def _non_null(type_: Any) -> Any:
     return type_ if is_non_null_type(type_) else GraphQLNonNull(type_)
-
-
 
 
 def _collect(answer: Any, found: dict[str, list[str]]) -> None:

@@ -1,7 +1,7 @@
-"""The same sources read the slow way: graphql-core's own executor, one field of one row at a time, orders, pages and filters in Python.
+"""The same sources read the slow way: graphql-core's executor, a field of a row at a time; orders, pages and filters in Python.
 
-Nothing here comes from the compiler. SQL is asked only for what a source says in SQL (an expression of one row, the rows of a relation);
-the parent's columns are its values, so there is nothing to correlate.
+Nothing here comes from the compiler. SQL is asked only for what a source says in SQL (an expression of one row, the rows of a
+relation); the parent's columns are its values, so there is nothing to correlate.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from enum import Enum
 from functools import cmp_to_key
 from typing import Any
 
@@ -31,10 +30,11 @@ from graphql import (
 from sqlalchemy.sql.elements import BindParameter, UnaryExpression
 from sqlalchemy.sql.visitors import replacement_traverse
 
-from scrm.db import Id, Instant, Json, Text, Tx, instant_text
+from scrm.db import Instant, Json, Text, Tx, instant_text
 from scrm.errors import ScrmError
 from scrm.graphql import sources
 from scrm.sql import ListOf, Moment, Row, Slot, Value
+from tests.contract.cursors import Key, first_instant, key_text, parts, read_key
 from tests.contract.predicates import Predicates
 
 TYPES: dict[str, Any] = {
@@ -97,16 +97,6 @@ class Page:
     total: int
     before: bool
     after: bool
-
-
-@dataclass(frozen=True)
-class Key:
-    """One key of an order."""
-
-    name: str
-    type: Any
-    descending: bool
-    read: Callable[[Item], Any]
 
 
 class Interpreter:
@@ -179,7 +169,11 @@ class _Run:
 
     def execute(self, document: DocumentNode, variables: Mapping[str, Any]) -> Outcome:
         found: Any = execute(
-            self.i.schema, document, variable_values=dict(variables), field_resolver=self._resolve, type_resolver=lambda value, *_: value.type_name
+            self.i.schema,
+            document,
+            variable_values=dict(variables),
+            field_resolver=self._resolve,
+            type_resolver=lambda value, *_: value.type_name,
         )
         outcome = Outcome(found.data)
         for error in found.errors or ():
@@ -202,7 +196,7 @@ class _Run:
             self.moment = self.asked.moment
             cursor = given.get("before") or given.get("after")
             if cursor is not None and isinstance(source, sources.ManySource):
-                self.moment = self.moment.at(_first_instant(cursor))
+                self.moment = self.moment.at(first_instant(cursor))
         if isinstance(source, sources.ResolverSource):
             return self._node(given)
         definition = self.i.original.type_map[type_name].fields[name]  # type: ignore[attr-defined]
@@ -302,7 +296,9 @@ class _Run:
     def _one(self, source: Any, parent: Item | None, target: str, args: Mapping[str, Any]) -> Any:
         found = self._related(source, parent, target, args, visible=parent is None)
         keys = [self._default_key(each, target) for each in source.order]
-        found.sort(key=cmp_to_key(lambda left, right: self.compare([k.read(left) for k in keys], [k.read(right) for k in keys], keys)))
+        found.sort(
+            key=cmp_to_key(lambda left, right: self.compare([k.read(left) for k in keys], [k.read(right) for k in keys], keys))
+        )
         return found[0] if found else None
 
     # ---- lists
@@ -316,7 +312,9 @@ class _Run:
             filter_type = source.filter.__strawberry_definition__.name
             found = [each for each in found if self.i.predicates.holds(self, filter_type, given["filter"], each)]
         keys = self._order(source, node_type, given.get("orderBy"))
-        found.sort(key=cmp_to_key(lambda left, right: self.compare([k.read(left) for k in keys], [k.read(right) for k in keys], keys)))
+        found.sort(
+            key=cmp_to_key(lambda left, right: self.compare([k.read(left) for k in keys], [k.read(right) for k in keys], keys))
+        )
         if not connection:
             return found[: source.cap]
         return self._page(target, node_type, found, keys, given)
@@ -331,13 +329,25 @@ class _Run:
 
     def _related(self, source: Any, parent: Item | None, target: str, args: Mapping[str, Any], *, visible: bool) -> list[Item]:
         rows = self.i.rows_of(target)
-        key = ("related", id(source), None if parent is None else parent.key, repr(args and {n: _said(v) for n, v in args.items()}), self.moment, visible)
-        return [self._item(target, rows.table, row) for row in self.i.remember(key, lambda: self._matching(source, parent, rows, args, visible))]
+        key = (
+            "related",
+            id(source),
+            None if parent is None else parent.key,
+            repr(args and {n: _said(v) for n, v in args.items()}),
+            self.moment,
+            visible,
+        )
+        return [
+            self._item(target, rows.table, row)
+            for row in self.i.remember(key, lambda: self._matching(source, parent, rows, args, visible))
+        ]
 
     def _matching(self, source: Any, parent: Item | None, rows: Any, args: Mapping[str, Any], visible: bool) -> list[Any]:
         alias = rows.table.alias("c")
         child = Row(dict(rows.table.c), "c")
-        conditions = [] if source.on is None else [source.on(child, **args) if parent is None else source.on(parent, child, **args)]
+        conditions = (
+            [] if source.on is None else [source.on(child, **args) if parent is None else source.on(parent, child, **args)]
+        )
         if visible and rows.visible is not None:
             conditions.append(rows.visible(child))
         keys = [alias.c[column.name] for column in rows.table.primary_key]
@@ -346,7 +356,9 @@ class _Run:
         return [table[row[0] if len(keys) == 1 else tuple(row)] for row in found]
 
     def _order(self, source: Any, node_type: str, given: Sequence[Mapping[str, Any]] | None) -> list[Key]:
-        keys = [self._given_key(source, node_type, each) for each in given or ()] or [self._default_key(each, node_type) for each in source.order]
+        keys = [self._given_key(source, node_type, each) for each in given or ()] or [
+            self._default_key(each, node_type) for each in source.order
+        ]
         if source.select is None:
             descending = keys[-1].descending if keys else True
             for column in self.i.rows_of(node_type).table.primary_key:
@@ -405,14 +417,14 @@ class _Run:
         left = found
         for said, sign in ((after, 1), (before, -1)):
             if said is not None:
-                place = [_read_key(text, key) for text, key in zip(_parts(said, len(keys)), keys, strict=True)]
+                place = [read_key(text, key) for text, key in zip(parts(said, len(keys)), keys, strict=True)]
                 left = [each for each in left if self.compare([key.read(each) for key in keys], place, keys) * sign > 0]
         page = left[-size:] if backward else left[:size]
         cut = len(left) > len(page)
 
         def cursor(item: Item) -> str:
-            parts = [_key_text(key.read(item)) for key in keys]
-            return orjson.dumps([*parts, instant_text(self.moment.now)]).decode()
+            texts = [key_text(key.read(item)) for key in keys]
+            return orjson.dumps([*texts, instant_text(self.moment.now)]).decode()
 
         has_before, has_after = after is not None or (cut and backward), before is not None or (cut and not backward)
         return Page(target, node_type, page, cursor, len(found), has_before, has_after)
@@ -421,7 +433,7 @@ class _Run:
         if isinstance(parent, tuple):
             return parent[0].cursors(parent[1]) if name == "cursor" else parent[1]
         ends = [parent.cursors(each) for each in (*parent.items[:1], *parent.items[-1:])]
-        return {
+        found: dict[str, Callable[[], Any]] = {
             "edges": lambda: [(parent, each) for each in parent.items],
             "nodes": lambda: parent.items,
             "totalCount": lambda: parent.total,
@@ -430,7 +442,8 @@ class _Run:
             "hasPreviousPage": lambda: parent.before,
             "startCursor": lambda: ends[0] if ends else None,
             "endCursor": lambda: ends[-1] if ends else None,
-        }[name]()
+        }
+        return found[name]()
 
     # ---- SQL
 
@@ -464,55 +477,3 @@ def _said(value: Any) -> Any:
 def _camel(name: str) -> str:
     head, *rest = name.split("_")
     return head + "".join(part.title() for part in rest)
-
-
-def _key_text(value: Any) -> str | None:
-    if isinstance(value, datetime):
-        return instant_text(value)
-    if isinstance(value, uuid.UUID):
-        return value.hex
-    if isinstance(value, bool):
-        return str(int(value))
-    return value.isoformat() if isinstance(value, date) else None if value is None else str(value)
-
-
-def _parts(cursor: str, count: int) -> list[str | None]:
-    try:
-        parts = orjson.loads(cursor)
-        if len(parts) == count + 1 and all(part is None or isinstance(part, str) for part in parts):
-            return list(parts[:-1])
-    except (ValueError, TypeError):
-        pass
-    raise ScrmError("INVALID_CURSOR", "not one of this list")
-
-
-def _first_instant(cursor: str) -> datetime:
-    try:
-        return datetime.fromisoformat(orjson.loads(cursor)[-1])
-    except (ValueError, TypeError, IndexError, KeyError):
-        raise ScrmError("INVALID_CURSOR", "not one of this list") from None
-
-
-def _read_key(text: str | None, key: Key) -> Any:
-    if text is None:
-        return None
-    try:
-        kind = key.type
-        if isinstance(kind, Instant):
-            return datetime.fromisoformat(text)
-        if isinstance(kind, sa.Uuid):
-            return uuid.UUID(hex=text)
-        if isinstance(kind, sa.Date):
-            return date.fromisoformat(text)
-        if isinstance(kind, sa.Boolean):
-            return bool(int(text))
-        if isinstance(kind, sa.Integer):
-            return int(text)
-        return float(text) if isinstance(kind, sa.Numeric | sa.Float) else text
-    except ValueError:
-        raise ScrmError("INVALID_CURSOR", "not one of this list") from None
-
-
-def plain(value: Any) -> Any:
-    """An enum as its name."""
-    return value.value if isinstance(value, Enum) else value

@@ -10,7 +10,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import sqlalchemy as sa
-import strawberry
 
 from scrm.api import (
     JSON,
@@ -125,7 +124,9 @@ def of_rank(user: Any, note: Any, rank: Any = None, moods: Any = None) -> sa.Col
 
 def by_rank(user: Any, floor: Any = None) -> sa.Select[Any]:
     """A user's notes by rank: rows that no table holds."""
-    wanted = sa.select(note_table.c.rank.label("rank"), sa.func.count().label("size"), sa.func.max(note_table.c.label).label("last_label"))
+    wanted = sa.select(
+        note_table.c.rank.label("rank"), sa.func.count().label("size"), sa.func.max(note_table.c.label).label("last_label")
+    )
     wanted = wanted.where(note_table.c.user_id == user.c.id).group_by(note_table.c.rank)
     return wanted if floor is None else wanted.where(note_table.c.rank >= floor)
 
@@ -153,8 +154,12 @@ async def squares(keys: Sequence[Any], info: BatchInfo, times: int | None) -> Ma
 
 async def counted(keys: Sequence[Any], info: BatchInfo) -> Mapping[Any, int]:
     def read(tx: Tx) -> dict[int, int]:
-        found = tx.rows(sa.select(note_table.c.rank, sa.func.count()).where(note_table.c.rank.in_(list(keys))).group_by(note_table.c.rank))
-        return {row[0]: row[1] for row in found}
+        found = tx.rows(
+            sa.select(note_table.c.rank, sa.func.count().label("size"))
+            .where(note_table.c.rank.in_(list(keys)))
+            .group_by(note_table.c.rank)
+        )
+        return {row.rank: row.size for row in found}
 
     return await info.read(read)  # type: ignore[no-any-return]
 
@@ -174,7 +179,9 @@ class NoteFilter:
     label: StringFilter | None = filter("By label.", lambda note: note.c.label, scope="reads:read")
     day: DateFilter | None = filter("By day.", lambda note: note.c.day, scope="reads:read")
     written_at: DateTimeFilter | None = filter("By when.", lambda note: note.c.written_at, scope="reads:read")
-    moods: list[Mood] | None = where("Of moods.", lambda note, moods: note.c.mood.in_([mood.value for mood in moods]), scope="reads:read")
+    moods: list[Mood] | None = where(
+        "Of moods.", lambda note, moods: note.c.mood.in_([mood.value for mood in moods]), scope="reads:read"
+    )
     pinned: bool | None = where("Pinned or not.", lambda note, pinned: note.c.pinned.is_(pinned), scope="reads:read")
 
 
@@ -212,7 +219,9 @@ class Note(Node):
         filter=NoteFilter,
         order_by=NoteOrder,
     )
-    square: BigInt | None = batch("Score, multiplied in Python.", squares, needs=["score"], times=arg(int | None, "How often.", None))
+    square: BigInt | None = batch(
+        "Score, multiplied in Python.", squares, needs=["score"], times=arg(int | None, "How often.", None)
+    )
     same_rank: int | None = batch("How many have its rank.", counted, needs=["rank"])
 
 
@@ -241,8 +250,12 @@ class NoteSummary:
 class NoteBook:
     """A person's notes, on the person's row."""
 
-    size: int = expression("How many.", how_many, since=arg(dt.date | None, "Since a day.", None), pinned=arg(bool | None, "Pinned or not.", None))
-    notes: Connection[Note] = many("All of them.", of_user, order=[note_table.c.rank.desc()], filter=NoteFilter, order_by=NoteOrder)
+    size: int = expression(
+        "How many.", how_many, since=arg(dt.date | None, "Since a day.", None), pinned=arg(bool | None, "Pinned or not.", None)
+    )
+    notes: Connection[Note] = many(
+        "All of them.", of_user, order=[note_table.c.rank.desc()], filter=NoteFilter, order_by=NoteOrder
+    )
     latest: Note | None = one("The last written.", of_user, order=[note_table.c.written_at.desc(), note_table.c.id.desc()])
 
 
@@ -250,20 +263,30 @@ class NoteBook:
 class ReadsUser:
     """Notes on a person."""
 
-    note_score: BigInt | None = expression("Sum.", score, at_least=arg(int | None, "Rank at least.", None), mood=arg(Mood | None, "Mood.", None))
+    note_score: BigInt | None = expression(
+        "Sum.", score, at_least=arg(int | None, "Rank at least.", None), mood=arg(Mood | None, "Mood.", None)
+    )
     note_weight: float | None = expression("Largest weight.", mean_weight)
     notes: Connection[Note] | None = many("By rank.", of_user, order=[note_table.c.rank], filter=NoteFilter, order_by=NoteOrder)
     note_list: list[Note] | None = many(
-        "Of a rank.", of_rank, order=[note_table.c.label, note_table.c.rank.desc()], rank=arg(int | None, "Rank.", None),
-        moods=arg(list[Mood] | None, "Moods.", None), cap=4,
+        "Of a rank.",
+        of_rank,
+        order=[note_table.c.label, note_table.c.rank.desc()],
+        rank=arg(int | None, "Rank.", None),
+        moods=arg(list[Mood] | None, "Moods.", None),
+        cap=4,
     )
     note_ranks: list[NoteRank] | None = many(
         "By rank.", select=by_rank, order=[sa.column("rank", sa.Integer).desc()], floor=arg(int | None, "Rank at least.", None)
     )
     first_note: Note | None = one("The first.", of_user, order=[note_table.c.rank, note_table.c.id])
     note_book: NoteBook | None = same_row("Notes on this row.")
-    note_summary: NoteSummary | None = same_row("In figures.", summary, null_without="total", mood=arg(Mood | None, "Mood.", None))
-    nickname: str | None = batch("Made up.", nicknames, needs=["id"], prefix=arg(str | None, "In front.", None), loud=arg(bool | None, "Loud.", None))
+    note_summary: NoteSummary | None = same_row(
+        "In figures.", summary, null_without="total", mood=arg(Mood | None, "Mood.", None)
+    )
+    nickname: str | None = batch(
+        "Made up.", nicknames, needs=["id"], prefix=arg(str | None, "In front.", None), loud=arg(bool | None, "Loud.", None)
+    )
     place: str | None = batch("Where.", places, needs=["id", "city"])
 
 

@@ -126,7 +126,11 @@ class Predicates:
     def _UserFilter_tag(self, run: Any, user: Any, given: Any) -> bool:
         known = self.i.table(run.tx, tags)
         rows = self.i.table(run.tx, user_tags).values()
-        mine = [row for row in rows if row["user_id"] == user["id"] and (row["expires_at"] is None or row["expires_at"] > run.moment.now)]
+        mine = [
+            row
+            for row in rows
+            if row["user_id"] == user["id"] and (row["expires_at"] is None or row["expires_at"] > run.moment.now)
+        ]
         have = {known[row["tag_id"]]["key"] for row in mine}
         wanted = set(given["keys"])
         mode = given.get("mode")

@@ -33,13 +33,36 @@ def _user(number: int, name: str | None, day: int, **more: Any) -> dict[str, Any
     return {"id": key(USER, number), "display_name": name, "created_at": at, "updated_at": at, "attributes": {}} | more
 
 
-def _event(number: int, kind: str, user: int | None, channel: int | None, at: datetime, amount: int | None = None, currency: str | None = None, **more: Any) -> Any:
+def _event(
+    number: int,
+    kind: str,
+    user: int | None,
+    channel: int | None,
+    at: datetime,
+    amount: int | None = None,
+    currency: str | None = None,
+    **more: Any,
+) -> Any:
     return {
-        "id": key(EVENT, number), "position": number, "type": kind, "user_id": user and key(USER, user), "recorded_user_id": user and key(USER, user),
-        "channel_id": channel and key(CHANNEL, channel), "occurred_at": at, "received_at": TODAY, "business_date": at.astimezone(ZONE).date(),
-        "amount_minor": amount, "currency": currency, "properties": {}, "source": "shop", "external_id": f"e{number}", "late": False, "digest": "d",
-        "depth": 0, "backfill": False,
-    } | more  # fmt: skip
+        "id": key(EVENT, number),
+        "position": number,
+        "type": kind,
+        "user_id": user and key(USER, user),
+        "recorded_user_id": user and key(USER, user),
+        "channel_id": channel and key(CHANNEL, channel),
+        "occurred_at": at,
+        "received_at": TODAY,
+        "business_date": at.astimezone(ZONE).date(),
+        "amount_minor": amount,
+        "currency": currency,
+        "properties": {},
+        "source": "shop",
+        "external_id": f"e{number}",
+        "late": False,
+        "digest": "d",
+        "depth": 0,
+        "backfill": False,
+    } | more
 
 
 def _note(number: int, user: int, rank: int, **more: Any) -> dict[str, Any]:
@@ -54,31 +77,100 @@ ROWS: list[tuple[sa.Table, list[dict[str, Any]]]] = [
     (
         channels,
         [
-            {"id": key(CHANNEL, 1), "key": "oa", "name": "公众号", "kind": "WECHAT_OA", "role": "MAIN", "enabled": True, "config": {"app": "wx"}},
-            {"id": key(CHANNEL, 2), "key": "poster", "name": "海报", "kind": "OTHER", "role": "AUXILIARY", "enabled": True, "config": {}, "parent_id": key(CHANNEL, 1)},
-            {"id": key(CHANNEL, 3), "key": "store", "name": "Store", "kind": "STORE", "role": "AUXILIARY", "enabled": False, "config": {}},
+            {
+                "id": key(CHANNEL, 1),
+                "key": "oa",
+                "name": "公众号",
+                "kind": "WECHAT_OA",
+                "role": "MAIN",
+                "enabled": True,
+                "config": {"app": "wx"},
+            },
+            {
+                "id": key(CHANNEL, 2),
+                "key": "poster",
+                "name": "海报",
+                "kind": "OTHER",
+                "role": "AUXILIARY",
+                "enabled": True,
+                "config": {},
+                "parent_id": key(CHANNEL, 1),
+            },
+            {
+                "id": key(CHANNEL, 3),
+                "key": "store",
+                "name": "Store",
+                "kind": "STORE",
+                "role": "AUXILIARY",
+                "enabled": False,
+                "config": {},
+            },
         ],
     ),
     (
         users,
         [
-            _user(1, "李雷", 0, phone="+8613800000001", gender="FEMALE", birthday=date(1990, 3, 12), city="上海", acquisition_channel_id=key(CHANNEL, 2),
-                  attributes={"vip": True, "n": 10, "secret": "x"}, last_seen_at=_at(3, 9, 17)),
-            _user(2, "O'Brien \"B\"", 1, gender="MALE", birthday=date(1992, 2, 29), acquisition_channel_id=key(CHANNEL, 1),
-                  attributes={"n": 9007199254740993, "day": "2026-01-05"}, last_seen_at=_at(3, 3)),
+            _user(
+                1,
+                "李雷",
+                0,
+                phone="+8613800000001",
+                gender="FEMALE",
+                birthday=date(1990, 3, 12),
+                city="上海",
+                acquisition_channel_id=key(CHANNEL, 2),
+                attributes={"vip": True, "n": 10, "secret": "x"},
+                last_seen_at=_at(3, 9, 17),
+            ),
+            _user(
+                2,
+                'O\'Brien "B"',
+                1,
+                gender="MALE",
+                birthday=date(1992, 2, 29),
+                acquisition_channel_id=key(CHANNEL, 1),
+                attributes={"n": 9007199254740993, "day": "2026-01-05"},
+                last_seen_at=_at(3, 3),
+            ),
             _user(3, None, 1, city="上海", attributes={"vip": "true", "n": "10", "day": "soon"}),
             _user(4, "merged", 2, merged_into=key(USER, 1)),
             _user(5, "erased", 2, erased_at=_at(2, 1)),
-            _user(6, "😀", 3, city="北京", email="e@x.cn", attributes={"n": 1.5, "day": "2026-03-01T10:00:00Z", "deep": {"a": [1, None, "\"'"]}},
-                  last_seen_at=_at(3, 3)),
+            _user(
+                6,
+                "😀",
+                3,
+                city="北京",
+                email="e@x.cn",
+                attributes={"n": 1.5, "day": "2026-03-01T10:00:00Z", "deep": {"a": [1, None, "\"'"]}},
+                last_seen_at=_at(3, 3),
+            ),
         ],
     ),
     (
         identities,
         [
-            {"id": key(IDENTITY, 1), "user_id": key(USER, 1), "channel_id": key(CHANNEL, 1), "external_id": "open-1", "union_id": "union-1", "linked_at": JANUARY},
-            {"id": key(IDENTITY, 2), "user_id": key(USER, 1), "channel_id": key(CHANNEL, 3), "external_id": "s'1", "linked_at": _at(1, 2)},
-            {"id": key(IDENTITY, 3), "user_id": key(USER, 2), "channel_id": key(CHANNEL, 1), "external_id": "open-2", "linked_at": _at(1, 2)},
+            {
+                "id": key(IDENTITY, 1),
+                "user_id": key(USER, 1),
+                "channel_id": key(CHANNEL, 1),
+                "external_id": "open-1",
+                "union_id": "union-1",
+                "linked_at": JANUARY,
+            },
+            {
+                "id": key(IDENTITY, 2),
+                "user_id": key(USER, 1),
+                "channel_id": key(CHANNEL, 3),
+                "external_id": "s'1",
+                "linked_at": _at(1, 2),
+            },
+            {
+                "id": key(IDENTITY, 3),
+                "user_id": key(USER, 2),
+                "channel_id": key(CHANNEL, 1),
+                "external_id": "open-2",
+                "linked_at": _at(1, 2),
+            },
         ],
     ),
     (tag_groups, [{"id": key(GROUP, 1), "key": "level", "name": "级别", "exclusive": True}]),
@@ -93,9 +185,22 @@ ROWS: list[tuple[sa.Table, list[dict[str, Any]]]] = [
     (
         user_tags,
         [
-            {"user_id": key(USER, 1), "tag_id": key(TAG, 1), "source": "MANUAL", "actor": "eve", "reason": "it's", "tagged_at": _at(2, 1)},
+            {
+                "user_id": key(USER, 1),
+                "tag_id": key(TAG, 1),
+                "source": "MANUAL",
+                "actor": "eve",
+                "reason": "it's",
+                "tagged_at": _at(2, 1),
+            },
             {"user_id": key(USER, 1), "tag_id": key(TAG, 2), "source": "RULE", "tagged_at": _at(2, 2), "expires_at": TODAY},
-            {"user_id": key(USER, 2), "tag_id": key(TAG, 2), "source": "RULE", "tagged_at": _at(2, 2), "expires_at": TODAY + timedelta(microseconds=1)},
+            {
+                "user_id": key(USER, 2),
+                "tag_id": key(TAG, 2),
+                "source": "RULE",
+                "tagged_at": _at(2, 2),
+                "expires_at": TODAY + timedelta(microseconds=1),
+            },
             {"user_id": key(USER, 2), "tag_id": key(TAG, 1), "source": "IMPORT", "tagged_at": _at(2, 3)},
             {"user_id": key(USER, 6), "tag_id": key(TAG, 3), "source": "PLUGIN", "tagged_at": _at(2, 3)},
         ],
@@ -123,7 +228,7 @@ ROWS: list[tuple[sa.Table, list[dict[str, Any]]]] = [
             _note(5, 1, 3, score=0, label="é"),
         ],
     ),
-]  # fmt: skip
+]
 
 
 async def build(url: str) -> None:

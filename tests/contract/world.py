@@ -43,12 +43,27 @@ START = datetime(2026, 1, 1, 3, 4, 5, 6, tzinfo=UTC)
 PERSONAL = ["secret", "wechat id"]
 TABLES = (channels, users, identities, tag_groups, tags, user_tags, events, imports, note_table)
 
-NAMES = ["O'Brien \"Bob\"", "李雷😀", 'a\\b\n\tc"', "Ünï", "Z", "a", "B", "</script>\u2028", "%_*", None, "李", "é", "e\u0301", "🀄"]
+NAMES = [
+    'O\'Brien "Bob"',
+    "李雷😀",
+    'a\\b\n\tc"',
+    "Ünï",
+    "Z",
+    "a",
+    "B",
+    "</script>\u2028",
+    "%_*",
+    None,
+    "李",
+    "é",
+    "e\u0301",
+    "🀄",
+]
 CITIES = ["上海", "Shanghai", "shanghai", "北京", None, "O'Fallon", "São Paulo", "100%", "a_b"]
 DAYS = [None, date(1990, 3, 12), date(1992, 2, 29), date(1985, 12, 31), date(2000, 3, 10)]
 ATTRIBUTES: list[dict[str, Any]] = [
     {},
-    {"n": 9007199254740993, "vip": True, "none": None, "s": "it's \"q\" 😀"},
+    {"n": 9007199254740993, "vip": True, "none": None, "s": 'it\'s "q" 😀'},
     {"n": -5, "vip": False, "list": [1, {"a": []}, None], "day": "2026-01-05", "secret": "hush"},
     {"n": 1.5, "s": "", "day": "2026-03-01T10:00:00Z", "wechat id": {"deep": ["x"]}, "nested": {"n": {"n": {}}}},
     {"n": "5", "s": "%_", "day": "soon", "vip": "true", "big": 1e300, "zero": 0},
@@ -109,7 +124,14 @@ class _Maker:
             ("empty", "Empty", "SMS", None, {}),
         ]
         for index, (key, name, kind, parent, config) in enumerate(rows):
-            given = {"key": key, "name": name, "kind": kind, "parent": parent, "config": config, "enabled": index != 3}
+            given: dict[str, Any] = {
+                "key": key,
+                "name": name,
+                "kind": kind,
+                "parent": parent,
+                "config": config,
+                "enabled": index != 3,
+            }
             await self.do(create_channel, **given, role="AUXILIARY" if index % 2 else "MAIN", actor="test")
 
     async def _people(self) -> None:
@@ -126,11 +148,17 @@ class _Maker:
                 "language": [None, "zh-CN", "en"][number % 3],
                 "attributes": ATTRIBUTES[number % len(ATTRIBUTES)],
             }
-            known = [NewIdentity(["oa", "mini", "oa-poster"][number % 3], f"open'{number}", f"union-{number}" if number % 5 == 0 else None)]
+            known = [
+                NewIdentity(
+                    ["oa", "mini", "oa-poster"][number % 3], f"open'{number}", f"union-{number}" if number % 5 == 0 else None
+                )
+            ]
             known += [NewIdentity("mini", f"second {number}")] if number % 3 == 0 else []
             at = START + timedelta(days=number // 4)  # four at a time: ties in their order
             channel = [None, "oa-poster", "mini", "shelf-1"][number % 4]
-            made = await self.do(create_user, identities=known if number % 6 else [], fields=fields, channel=channel, at=at, **self.said)
+            made = await self.do(
+                create_user, identities=known if number % 6 else [], fields=fields, channel=channel, at=at, **self.said
+            )
             self.people.append(made)
 
     async def _events(self) -> None:
@@ -138,13 +166,22 @@ class _Maker:
         for number in range(260):
             kind = TYPES[number % len(TYPES)]
             money = kind.startswith("order.") or number % 7 == 0
-            properties: dict[str, Any] = {"orderId": f"o{number}", "": "empty", **ATTRIBUTES[number % len(ATTRIBUTES)], "whisper": "quiet"}
-            who = {"identity": IdentityRef("oa", f"guest-{number % 5}")} if number % 13 == 0 else {"user_id": self.people[self.random.randrange(30)]}
+            properties: dict[str, Any] = {
+                "orderId": f"o{number}",
+                "": "empty",
+                **ATTRIBUTES[number % len(ATTRIBUTES)],
+                "whisper": "quiet",
+            }
+            who = (
+                {"identity": IdentityRef("oa", f"guest-{number % 5}")}
+                if number % 13 == 0
+                else {"user_id": self.people[self.random.randrange(30)]}
+            )
             given.append(
                 NewEvent(
                     type=kind if number % 11 else "reads.noted",
                     source=["shop", "pos", "o'source"][number % 3],
-                    external_id=f"e\"{number}",
+                    external_id=f'e"{number}',
                     occurred_at=TODAY - timedelta(days=(number * 7) % 150, seconds=(number % 3) * 3600),
                     channel=[None, "mini", "shelf-1", "oa-poster"][number % 4] or ("oa" if "identity" in who else None),
                     amount_minor=[0, 100, 10**15, 2500][number % 4] if money else None,
@@ -161,7 +198,7 @@ class _Maker:
         await self.do(save_group, key="plain", name="o'plain", **self.said)
         for key, name, kind, group in (
             ("gold", "金卡", "BASIC", "level"),
-            ("silver", "银\"卡", "BASIC", "level"),
+            ("silver", '银"卡', "BASIC", "level"),
             ("vip", "VIP 😀", "BEHAVIOR", "plain"),
             ("new", "new", "INTENT", None),
             ("old", "Old", "BEHAVIOR", "plain"),
@@ -178,7 +215,7 @@ class _Maker:
         ):
             for source in ("MANUAL", "IMPORT"):
                 picked = self.people[::every] if source == "MANUAL" else self.people[1::every]
-                reason = "it's \"why\"" if every % 2 else None
+                reason = 'it\'s "why"' if every % 2 else None
                 at = START + timedelta(days=60 + every)
                 said: dict[str, Any] = {"reason": reason, "expires_at": expires, "source": source, "at": at}
                 await self.do(tag_users, [key], picked, **said, **self.said)
@@ -187,7 +224,7 @@ class _Maker:
 
     def _plain_rows(self, tx: Tx) -> None:
         choose, people = self.random.choice, self.people[:24]
-        for number in range(140):
+        for _ in range(140):
             row = {
                 "id": uuid.UUID(int=self.random.getrandbits(128)),
                 "user_id": choose(people),
@@ -203,13 +240,15 @@ class _Maker:
             }
             tx.execute(sa.insert(note_table).values(row))
         for number, state in enumerate(["DONE", "FAILED", "DONE"]):
-            tx.execute(
-                sa.insert(imports).values(
-                    id=uuid.UUID(int=number + 1), name=f"f'{number}.csv", kind=["USERS", "EVENTS"][number % 2], state=state, fingerprint=f"{number}",
-                    rows_read=2**53 + number, rows_total=None, accepted=number, duplicates=0, rejected=0, started_at=START,
-                    finished_at=TODAY if number else None, error=None if number else "bad",
-                )
-            )  # fmt: skip
+            counts = {"rows_read": 2**53 + number, "accepted": number, "duplicates": 0, "rejected": 0}
+            ended = {"finished_at": TODAY if number else None, "error": None if number else "bad", "started_at": START}
+            named = {
+                "name": f"f'{number}.csv",
+                "kind": ["USERS", "EVENTS"][number % 2],
+                "state": state,
+                "fingerprint": f"{number}",
+            }
+            tx.execute(sa.insert(imports).values(id=uuid.UUID(int=number + 1), **named, **counts, **ended))
 
 
 async def copy(source: str, target: str) -> None:
@@ -231,7 +270,9 @@ def _insert(tx: Tx, table: sa.Table, rows: list[dict[str, Any]]) -> None:
     pending = rows
     while pending:  # those whose parent is there already
         there = {row["id"] for row in rows if "id" in row and row not in pending}
-        ready = [row for row in pending if all(row.get(name) is None or row[name] in there for name in ("merged_into", "parent_id"))]
+        ready = [
+            row for row in pending if all(row.get(name) is None or row[name] in there for name in ("merged_into", "parent_id"))
+        ]
         for row in ready:
             tx.execute(sa.insert(table).values(row))
         pending = [row for row in pending if row not in ready]

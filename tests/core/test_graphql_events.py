@@ -1,4 +1,4 @@
-"""Channels, events and the system through GraphQL: results and refusals, on both engines."""
+"""Events and the system through GraphQL: results and refusals, on both engines."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from scrm.models import audit_log, imports
 from scrm.db import new_id
+from scrm.models import audit_log, imports
 from scrm.testing.client import Client, drain, serving
 from tests.core.asking import NOBODY, NOW, Clock, caller, channel, create, do, event, only, record
-
-NO_CHANNEL = "Channel_" + "0" * 32
 
 
 @pytest.fixture
@@ -29,95 +27,6 @@ async def client(migrated_url: str, clock: Clock) -> AsyncIterator[Client]:
         yield client
 
 
-# ---- channels
-
-
-async def test_channels_are_made_and_changed(client: Client) -> None:
-    shown = "channel { id key name kind role enabled config userCount parent { key } children { nodes { key } } }"
-    made = await do(client, "createChannel", "CreateChannelInput", {"key": "wecom", "name": "企业微信", "kind": "WECOM", "config": {"corp": "c"}}, shown)
-    assert made["errors"] == []
-    root = made["channel"].pop("id")
-    assert re.fullmatch("Channel_[0-9a-f]{32}", root)
-    assert made["channel"] == {
-        "key": "wecom", "name": "企业微信", "kind": "WECOM", "role": "MAIN", "enabled": True, "config": {"corp": "c"}, "userCount": 0,
-        "parent": None, "children": {"nodes": []},
-    }
-    child = {"key": "code-1", "name": "活码一", "kind": "WECOM", "role": "AUXILIARY", "enabled": False, "parent": "wecom"}
-    below = await do(client, "createChannel", "CreateChannelInput", child, "channel { id parent { key } role enabled }")
-    assert below["channel"] | {"id": ""} == {"id": "", "parent": {"key": "wecom"}, "role": "AUXILIARY", "enabled": False}
-    id = below["channel"]["id"]
-    changed = await do(client, "updateChannel", "UpdateChannelInput", {"id": id, "name": "N", "enabled": True}, "channel { name enabled role parent { key } }")
-    assert changed == {"channel": {"name": "N", "enabled": True, "role": "AUXILIARY", "parent": {"key": "wecom"}}, "errors": []}
-    free = await do(client, "updateChannel", "UpdateChannelInput", {"id": id, "parent": None, "config": None}, "channel { parent { key } config }")
-    assert free == {"channel": {"parent": None, "config": {}}, "errors": []}
-    node = await client.data("query($id: ID!) { node(id: $id) { __typename id ... on Channel { key } } }", id=root)
-    assert node == {"node": {"__typename": "Channel", "id": root, "key": "wecom"}}
-
-
-async def test_channels_that_cannot_be_are_refused(client: Client) -> None:
-    await channel(client, "top")
-    await channel(client, "below", parent="top")
-    top = (await client.data('{ channels(filter: {search: "top"}) { nodes { id } } }'))["channels"]["nodes"][0]["id"]
-    new = {"key": "x", "name": "x", "kind": "APP"}
-    cases: list[tuple[str, str, dict[str, Any], tuple[str, list[str]]]] = [
-        ("createChannel", "CreateChannelInput", {**new, "key": "top"}, ("CHANNEL_KEY_TAKEN", ["key"])),
-        ("createChannel", "CreateChannelInput", {**new, "key": "a b"}, ("INVALID_KEY", ["key"])),
-        ("createChannel", "CreateChannelInput", {**new, "name": ""}, ("INVALID_TEXT", ["name"])),
-        ("createChannel", "CreateChannelInput", {**new, "config": [1]}, ("INVALID_JSON", ["config"])),
-        ("createChannel", "CreateChannelInput", {**new, "parent": "none"}, ("UNKNOWN_CHANNEL", ["parent"])),
-        ("updateChannel", "UpdateChannelInput", {"id": NO_CHANNEL, "name": "x"}, ("CHANNEL_NOT_FOUND", ["id"])),
-        ("updateChannel", "UpdateChannelInput", {"id": NOBODY, "name": "x"}, ("INVALID_ID", ["id"])),
-        ("updateChannel", "UpdateChannelInput", {"id": top, "parent": "below"}, ("CHANNEL_CYCLE", ["parent"])),
-        *[("updateChannel", "UpdateChannelInput", {"id": top, name: None}, ("INVALID_INPUT", [name])) for name in ("name", "kind", "role", "enabled")],
-    ]
-    for name, type, input, expected in cases:
-        assert only(await do(client, name, type, input)) == expected, (name, input)
-    listed = await client.data("{ channels { nodes { key name enabled } } }")
-    assert [each["key"] for each in listed["channels"]["nodes"]] == ["below", "top"]
-
-
-async def test_channels_are_filtered_ordered_and_counted(client: Client) -> None:
-    await channel(client, "oa", kind="WECHAT_OA")
-    await channel(client, "wecom")
-    await channel(client, "code", parent="wecom", role="AUXILIARY")
-    await channel(client, "old", enabled=False)
-    await record(
-        client,
-        event(1, identity={"channel": "code", "externalId": "a"}),
-        event(2, identity={"channel": "wecom", "externalId": "b"}, type="user.followed", amount=None),
-        event(3, identity={"channel": "code", "externalId": "a"}, type="order.refunded", properties={"orderId": "o1"}, amount={"amountMinor": 40, "currency": "CNY"}),
-        event(4, identity={"channel": "oa", "externalId": "c"}, amount={"amountMinor": 7, "currency": "USD"}),
-        event(5, identity={"channel": "wecom", "externalId": "b"}, type="user.unfollowed", amount=None),
-    )
-
-    async def keys(filter: Any, order: Any = None) -> list[str]:
-        data = await client.data(
-            "query($f: ChannelFilter, $o: [ChannelOrder!]) { channels(filter: $f, orderBy: $o) { nodes { key } } }", f=filter, o=order
-        )
-        return [each["key"] for each in data["channels"]["nodes"]]
-
-    assert await keys(None) == ["code", "oa", "old", "wecom"]
-    assert await keys({"kind": ["WECHAT_OA"]}) == ["oa"]
-    assert await keys({"parent": ["wecom"]}) == ["code"]
-    assert await keys({"role": "AUXILIARY"}) == ["code"]
-    assert await keys({"enabled": False}) == ["old"]
-    assert await keys({"search": "o"}) == ["code", "oa", "old", "wecom"]
-    assert await keys(None, [{"key": "DESC"}]) == ["wecom", "old", "oa", "code"]
-    assert (await keys(None, [{"userCount": "DESC"}, {"key": "ASC"}]))[0] == "wecom"
-    stats = "newUsers lostUsers activeUsers buyers orders revenue { amountMinor currency }"
-    data = await client.data(
-        f"""{{ channels {{ nodes {{ key userCount stats(from: "2026-02-01", to: "2026-02-02") {{ {stats} }}
-              none: stats(from: "2026-01-01", to: "2026-02-01") {{ buyers revenue {{ amountMinor }} }} }} }} }}"""
-    )
-    found = {each["key"]: each for each in data["channels"]["nodes"]}
-    assert found["wecom"]["userCount"] == 2
-    assert found["wecom"]["stats"] == {
-        "newUsers": 2, "lostUsers": 1, "activeUsers": 2, "buyers": 1, "orders": 1, "revenue": {"amountMinor": 60, "currency": "CNY"},
-    }
-    assert found["wecom"]["none"] == {"buyers": 0, "revenue": {"amountMinor": 0}}
-    assert found["oa"]["stats"]["revenue"] == {"amountMinor": 0, "currency": "CNY"}
-
-
 # ---- events
 
 
@@ -128,7 +37,10 @@ async def test_events_are_recorded_once(client: Client, clock: Clock) -> None:
     answer = await record(client, event(1), event(2, occurredAt="2025-01-01T00:00:00Z"), bad, event(1))
     assert (answer["accepted"], answer["duplicates"], answer["rejected"], answer["caughtUp"]) == (2, 1, 1, True)
     assert [(each["index"], each["status"]) for each in answer["results"]] == [
-        (0, "ACCEPTED"), (1, "ACCEPTED"), (2, "REJECTED"), (3, "DUPLICATE"),
+        (0, "ACCEPTED"),
+        (1, "ACCEPTED"),
+        (2, "REJECTED"),
+        (3, "DUPLICATE"),
     ]
     assert answer["results"][3]["event"] == answer["results"][0]["event"]
     assert re.fullmatch("Event_[0-9a-f]{32}", answer["results"][0]["event"]["id"])
@@ -139,16 +51,24 @@ async def test_events_are_recorded_once(client: Client, clock: Clock) -> None:
     conflict = await record(client, event(1, amount={"amountMinor": 1, "currency": "CNY"}))
     assert (conflict["rejected"], conflict["results"][0]["errors"][0]["code"]) == (1, "IDEMPOTENCY_CONFLICT")
     data = await client.data(
-        """{ events(filter: {source: ["shop"]}, orderBy: [{occurredAt: DESC}]) { totalCount nodes { type late occurredAt receivedAt source externalId
-             properties amount { amountMinor currency en: formatted(locale: "en") zh: formatted } channel { key } user { identities { externalId } } } } }"""
+        """{ events(filter: {source: ["shop"]}, orderBy: [{occurredAt: DESC}]) { totalCount nodes { type late occurredAt
+          receivedAt source externalId
+             properties amount { amountMinor currency en: formatted(locale: "en") zh: formatted } channel { key } user {
+             identities { externalId } } } } }"""
     )
     assert data["events"]["totalCount"] == 2
     first, late = data["events"]["nodes"]
     assert first == {
-        "type": "order.paid", "late": False, "occurredAt": "2026-02-01T00:00:01.000000Z", "receivedAt": "2026-03-02T04:00:00.000000Z",
-        "source": "shop", "externalId": "o1", "properties": {"orderId": "o1"},
+        "type": "order.paid",
+        "late": False,
+        "occurredAt": "2026-02-01T00:00:01.000000Z",
+        "receivedAt": "2026-03-02T04:00:00.000000Z",
+        "source": "shop",
+        "externalId": "o1",
+        "properties": {"orderId": "o1"},
         "amount": {"amountMinor": 100, "currency": "CNY", "en": "CN¥1.00", "zh": "¥1.00"},
-        "channel": {"key": "oa"}, "user": {"identities": [{"externalId": "p1"}]},
+        "channel": {"key": "oa"},
+        "user": {"identities": [{"externalId": "p1"}]},
     }
     assert (late["late"], late["externalId"]) == (True, "o2")
 
@@ -220,8 +140,13 @@ async def test_events_are_filtered_ordered_and_paged(client: Client) -> None:
 
     async def ids(filter: dict[str, Any], **more: Any) -> list[str]:
         data = await client.data(
-            "query($f: EventFilter, $o: [EventOrder!], $n: Int) { events(filter: $f, orderBy: $o, first: $n) { nodes { externalId position } } }",
-            f={"source": ["shop", "web"]} | filter, o=more.get("order", [{"position": "ASC"}]), n=more.get("first"),
+            (
+                "query($f: EventFilter, $o: [EventOrder!], $n: Int) { events(filter: $f, orderBy: $o, first: $n) { nodes { "
+                "externalId position } } }"
+            ),
+            f={"source": ["shop", "web"]} | filter,
+            o=more.get("order", [{"position": "ASC"}]),
+            n=more.get("first"),
         )
         return [each["externalId"] for each in data["events"]["nodes"]]
 
@@ -241,14 +166,23 @@ async def test_events_are_filtered_ordered_and_paged(client: Client) -> None:
     assert await ids({"properties": [{"key": "ok", "boolean": True}]}) == ["o3"]
     user = await client.data(
         """query($id: ID!) { user(id: $id) { firstSeenAt lastSeenAt acquisitionChannel { key }
-             events(filter: {source: ["shop", "web"]}, first: 1) { totalCount nodes { externalId } pageInfo { hasNextPage endCursor } } } }""", id=p1,
+             events(filter: {source: ["shop", "web"]}, first: 1) { totalCount nodes { externalId } pageInfo { hasNextPage
+             endCursor } } } }""",
+        id=p1,
     )
     assert user["user"]["events"]["totalCount"] == 2
     assert user["user"]["events"]["nodes"] == [{"externalId": "o3"}]
-    assert (user["user"]["firstSeenAt"], user["user"]["lastSeenAt"]) == ("2026-02-01T00:00:01.000000Z", "2026-02-01T00:00:03.000000Z")
+    assert (user["user"]["firstSeenAt"], user["user"]["lastSeenAt"]) == (
+        "2026-02-01T00:00:01.000000Z",
+        "2026-02-01T00:00:03.000000Z",
+    )
     more = await client.data(
-        'query($id: ID!, $c: String) { user(id: $id) { events(filter: {source: ["shop", "web"]}, first: 1, after: $c) { nodes { externalId } } } }',
-        id=p1, c=user["user"]["events"]["pageInfo"]["endCursor"],
+        (
+            'query($id: ID!, $c: String) { user(id: $id) { events(filter: {source: ["shop", "web"]}, first: 1, after: $c) { '
+            "nodes { externalId } } } }"
+        ),
+        id=p1,
+        c=user["user"]["events"]["pageInfo"]["endCursor"],
     )
     assert more["user"]["events"]["nodes"] == [{"externalId": "o1"}]
 
@@ -263,7 +197,10 @@ async def test_events_are_filtered_ordered_and_paged(client: Client) -> None:
     assert await matched({"type": ["order.paid"], "withinDays": 3}) == 0
     assert await matched({"type": ["order.paid"], "withinDays": 40, "amount": {"gte": 200}}) == 1
     assert await matched({"type": ["order.paid"], "latest": {"gte": "2026-02-01T00:00:02Z"}}) == 1
-    assert await matched({"since": "2026-02-01T00:00:02Z", "until": "2026-02-01T00:00:03Z", "type": ["order.paid", "page.viewed"]}) == 1
+    assert (
+        await matched({"since": "2026-02-01T00:00:02Z", "until": "2026-02-01T00:00:03Z", "type": ["order.paid", "page.viewed"]})
+        == 1
+    )
 
 
 # ---- nodes and the system
@@ -272,7 +209,9 @@ async def test_events_are_filtered_ordered_and_paged(client: Client) -> None:
 async def test_nodes_are_found_or_not_one_by_one(client: Client) -> None:
     user = (await create(client))["id"]
     query = "query($ids: [ID!]!) { nodes(ids: $ids) { __typename id } }"
-    answer = await client.graphql(query, ids=[user, NOBODY, "Nothing_" + "0" * 32, "User_1", "PluginFailure_" + "0" * 32, "", user.upper()])
+    answer = await client.graphql(
+        query, ids=[user, NOBODY, "Nothing_" + "0" * 32, "User_1", "PluginFailure_" + "0" * 32, "", user.upper()]
+    )
     assert answer["data"] == {"nodes": [{"__typename": "User", "id": user}, *[None] * 6]}
     assert [(error["path"], error["extensions"]["code"]) for error in answer["errors"]] == [
         (["nodes", number], "INVALID_ID") for number in (2, 3, 4, 5, 6)
@@ -292,15 +231,25 @@ async def test_the_system_says_how_it_does(client: Client) -> None:
     await record(client, event(1))
     await drain(client)
     data = await client.data(
-        "{ systemStatus { version database headPosition consumers { plugin state cursor lag lagSeconds backfill } workers currency timezone } plugins { name } }"
+        "{ systemStatus { version database headPosition consumers { plugin state cursor lag lagSeconds backfill } workers "
+        "currency timezone } plugins { name } }"
     )
     status = data["systemStatus"]
     assert data["plugins"] == []
     assert status["database"] == client.services.db.dialect
     assert (status["currency"], status["timezone"], status["workers"]) == ("CNY", "Asia/Shanghai", 0)
     [core] = status["consumers"]
-    assert core == {"plugin": "core", "state": "ACTIVE", "cursor": status["headPosition"], "lag": 0, "lagSeconds": None, "backfill": None}
-    types = {each["name"]: each for each in (await client.data("{ eventTypes { name owner description payload } }"))["eventTypes"]}
+    assert core == {
+        "plugin": "core",
+        "state": "ACTIVE",
+        "cursor": status["headPosition"],
+        "lag": 0,
+        "lagSeconds": None,
+        "backfill": None,
+    }
+    types = {
+        each["name"]: each for each in (await client.data("{ eventTypes { name owner description payload } }"))["eventTypes"]
+    }
     assert types["order.paid"]["owner"] == "core"
     assert types["order.paid"]["payload"]["required"] == ["orderId"]
     assert list(types) == sorted(types)
@@ -312,7 +261,10 @@ async def test_the_system_says_how_it_does(client: Client) -> None:
     assert (await do(client, "retryPluginFailures", "RetryPluginFailuresInput", missing))["errors"][0]["code"] == "NOT_PARKED"
     wrong = {"plugin": "core", "eventIds": ["x"]}
     assert only(await do(client, "retryPluginFailures", "RetryPluginFailuresInput", wrong)) == ("INVALID_ID", ["eventIds", "0"])
-    assert await do(client, "retryPluginFailures", "RetryPluginFailuresInput", {"plugin": "core"}, "count") == {"count": 0, "errors": []}
+    assert await do(client, "retryPluginFailures", "RetryPluginFailuresInput", {"plugin": "core"}, "count") == {
+        "count": 0,
+        "errors": [],
+    }
     rows = await client.services.db.read(lambda tx: tx.rows(sa.select(audit_log.c.actor, audit_log.c.action, audit_log.c.detail)))
     assert (await caller(client), "events.recorded", {"accepted": 1}) in [tuple(row) for row in rows]
     assert (await caller(client), "plugin.retried", {"plugin": "core", "count": 0}) in [tuple(row) for row in rows]
@@ -320,20 +272,52 @@ async def test_the_system_says_how_it_does(client: Client) -> None:
 
 async def test_imports_are_listed(client: Client) -> None:
     common = {"fingerprint": "f", "accepted": 3, "duplicates": 1, "rejected": 1, "started_at": NOW}
-    rows = [
-        {"id": new_id(), "name": "a.csv", "kind": "EVENTS", "state": "DONE", "rows_read": 5, "rows_total": 5, "finished_at": NOW, "error": None, **common},
-        {"id": new_id(), "name": "b.csv", "kind": "USERS", "state": "FAILED", "rows_read": 2**40, "rows_total": None, "finished_at": None, "error": "no", **common},
+    rows: list[dict[str, Any]] = [
+        {
+            "id": new_id(),
+            "name": "a.csv",
+            "kind": "EVENTS",
+            "state": "DONE",
+            "rows_read": 5,
+            "rows_total": 5,
+            "finished_at": NOW,
+            "error": None,
+            **common,
+        },
+        {
+            "id": new_id(),
+            "name": "b.csv",
+            "kind": "USERS",
+            "state": "FAILED",
+            "rows_read": 2**40,
+            "rows_total": None,
+            "finished_at": None,
+            "error": "no",
+            **common,
+        },
     ]
     await client.services.db.write(lambda tx: tx.execute(imports.insert(), rows))
     data = await client.data(
-        """{ imports { totalCount nodes { id name kind state rowsRead rowsTotal accepted duplicates rejected startedAt finishedAt error } }
-             failed: imports(filter: {state: [FAILED], kind: USERS}) { nodes { name } } none: imports(filter: {state: [RUNNING]}) { nodes { name } } }"""
+        """{ imports { totalCount nodes { id name kind state rowsRead rowsTotal accepted duplicates rejected startedAt
+          finishedAt error } }
+             failed: imports(filter: {state: [FAILED], kind: USERS}) { nodes { name } } none: imports(filter: {state:
+             [RUNNING]}) { nodes { name } } }"""
     )
     at = "2026-03-01T04:00:00.000000Z"
     newest = data["imports"]["nodes"][0]
     assert newest == {
-        "id": f"Import_{rows[1]['id'].hex}", "name": "b.csv", "kind": "USERS", "state": "FAILED", "rowsRead": 2**40, "rowsTotal": None,
-        "accepted": 3, "duplicates": 1, "rejected": 1, "startedAt": at, "finishedAt": None, "error": "no",
+        "id": f"Import_{rows[1]['id'].hex}",
+        "name": "b.csv",
+        "kind": "USERS",
+        "state": "FAILED",
+        "rowsRead": 2**40,
+        "rowsTotal": None,
+        "accepted": 3,
+        "duplicates": 1,
+        "rejected": 1,
+        "startedAt": at,
+        "finishedAt": None,
+        "error": "no",
     }
     assert (data["failed"], data["none"]) == ({"nodes": [{"name": "b.csv"}]}, {"nodes": []})
     found = await client.data("query($id: ID!) { node(id: $id) { __typename id } }", id=newest["id"])
@@ -345,31 +329,54 @@ async def test_indicators_have_series_and_changes(client: Client) -> None:
     await channel(client, "wecom")
     await record(
         client,
-        event(1), event(2, identity={"channel": "wecom", "externalId": "b"}),
+        event(1),
+        event(2, identity={"channel": "wecom", "externalId": "b"}),
         event(3, occurredAt="2026-02-03T00:00:00Z", amount={"amountMinor": 50, "currency": "CNY"}),
     )
     data = await client.data(
         """{ indicators(keys: ["revenue"]) { key name owner unit definition higherIsBetter
              series(from: "2026-02-01", to: "2026-02-04") { start end value numerator denominator complete computedAt }
              oa: series(from: "2026-02-01", to: "2026-02-03", channel: "oa") { value }
-             change(period: DAY, asOf: "2026-02-04T00:00:00+08:00") { current { start value } previous { start value } changePct changePp } } }"""
+             change(period: DAY, asOf: "2026-02-04T00:00:00+08:00") { current { start value } previous { start value }
+             changePct changePp } } }"""
     )
     [revenue] = data["indicators"]
     assert (revenue["owner"], revenue["unit"], revenue["higherIsBetter"]) == ("core", "MONEY", True)
     assert [(each["start"], each["end"], each["value"], each["denominator"]) for each in revenue["series"]] == [
-        ("2026-02-01", "2026-02-02", 300.0, None), ("2026-02-02", "2026-02-03", 0.0, None), ("2026-02-03", "2026-02-04", 50.0, None),
+        ("2026-02-01", "2026-02-02", 300.0, None),
+        ("2026-02-02", "2026-02-03", 0.0, None),
+        ("2026-02-03", "2026-02-04", 50.0, None),
     ]
     assert [each["value"] for each in revenue["oa"]] == [100.0, 0.0]
     assert revenue["change"] == {
-        "current": {"start": "2026-02-03", "value": 50.0}, "previous": {"start": "2026-02-02", "value": 0.0}, "changePct": None, "changePp": None,
+        "current": {"start": "2026-02-03", "value": 50.0},
+        "previous": {"start": "2026-02-02", "value": 0.0},
+        "changePct": None,
+        "changePp": None,
     }
     everything = await client.data("{ indicators { key owner } }")
-    assert {"new_users", "growth_rate", "active_users", "interaction_rate", "unfollow_rate", "churn_rate", "conversion_rate", "repurchase_rate",
-            "refund_user_rate", "dispute_rate", "complaints", "revenue", "content_interaction_rate"} <= {each["key"] for each in everything["indicators"]}
+    assert {
+        "new_users",
+        "growth_rate",
+        "active_users",
+        "interaction_rate",
+        "unfollow_rate",
+        "churn_rate",
+        "conversion_rate",
+        "repurchase_rate",
+        "refund_user_rate",
+        "dispute_rate",
+        "complaints",
+        "revenue",
+        "content_interaction_rate",
+    } <= {each["key"] for each in everything["indicators"]}
     for query, code in (
         ('{ indicators(keys: ["none"]) { key } }', "UNKNOWN_INDICATOR"),
         ('{ indicators(keys: ["revenue"]) { series(from: "2026-02-02", to: "2026-02-02") { value } } }', "INVALID_RANGE"),
-        ('{ indicators(keys: ["revenue"]) { series(from: "2026-02-01", to: "2026-02-02", channel: "none") { value } } }', "UNKNOWN_CHANNEL"),
+        (
+            '{ indicators(keys: ["revenue"]) { series(from: "2026-02-01", to: "2026-02-02", channel: "none") { value } } }',
+            "UNKNOWN_CHANNEL",
+        ),
     ):
         answer = await client.graphql(query)
         assert [error["extensions"]["code"] for error in answer["errors"]] == [code], query

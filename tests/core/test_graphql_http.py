@@ -75,7 +75,11 @@ async def test_only_frightening_words_open_the_server(migrated_url: str) -> None
         ServerSettings(allow_anonymous="yes")
     async with serving(migrated_url, server=ServerSettings(allow_anonymous=ANONYMOUS)) as client:
         stranger = client.with_key(None)
-        assert (await stranger.data("{ viewer { name scopes pii } }"))["viewer"] == {"name": "anonymous", "scopes": ["*"], "pii": True}
+        assert (await stranger.data("{ viewer { name scopes pii } }"))["viewer"] == {
+            "name": "anonymous",
+            "scopes": ["*"],
+            "pii": True,
+        }
         wrong = client.with_key("scrm_wrong")
         assert code(await wrong.graphql("{ viewer { name } }")) == "UNAUTHENTICATED"
 
@@ -103,7 +107,12 @@ async def test_the_content_type_is_what_was_asked_for(client: Client) -> None:
     assert await kind(None) == await kind("*/*") == await kind("application/json") == "application/json"
     assert await kind("application/graphql-response+json, application/json") == "application/graphql-response+json"
     assert await kind("application/graphql-response+json", "{ nothing }") == "application/graphql-response+json"
-    for wrong in ("text/plain", "application/x-www-form-urlencoded", "application/json; charset=utf-16", "multipart/form-data; boundary=x"):
+    for wrong in (
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/json; charset=utf-16",
+        "multipart/form-data; boundary=x",
+    ):
         status, answer = await post(client, b'{"query": "{ viewer { name } }"}', {"content-type": wrong})
         assert (status, code(answer)) == (415, "UNSUPPORTED_MEDIA_TYPE"), wrong
 
@@ -123,15 +132,27 @@ async def test_the_content_type_is_what_was_asked_for(client: Client) -> None:
         (b'{"query": "{ viewer { name } }", "operationName": 1}', "BAD_REQUEST"),
         (b'{"query": "{ viewer { name } }", "extensions": "x"}', "BAD_REQUEST"),
         (b'{"query": "{ viewer { name } \xff }"}', "BAD_REQUEST"),
-        (b'{"query": "query($s: String!) { users(filter: {city: {eq: $s}}) { totalCount } }", "variables": {"s": "\\ud800"}}', "BAD_REQUEST"),
+        (
+            b'{"query": "query($s: String!) { users(filter: {city: {eq: $s}}) { totalCount } }", "variables": {"s": "\\ud800"}}',
+            "BAD_REQUEST",
+        ),
         (b'{"query": "{ viewer { name } }", "operationName": "Other"}', "BAD_REQUEST"),
         (b'{"query": "query A { viewer { name } } query B { viewer { name } }"}', "BAD_REQUEST"),
         (b'{"query": "{ viewer { name }"}', "GRAPHQL_PARSE_FAILED"),
         (b'{"query": "{ users(filter: {city: {eq: \\"\\\\uD800\\"}}) { totalCount } }"}', "GRAPHQL_PARSE_FAILED"),
         (b'{"query": "{ nothing }"}', "GRAPHQL_VALIDATION_FAILED"),
         (b'{"query": "query($n: Int!) { users(first: $n) { totalCount } }"}', "GRAPHQL_VALIDATION_FAILED"),
-        (b'{"query": "query($n: Int!) { users(first: $n) { totalCount } }", "variables": {"n": "x"}}', "GRAPHQL_VALIDATION_FAILED"),
-        (b'{"query": "query($n: BigInt) { events(filter: {properties: [{key: \\"a\\", number: {eq: $n}}]}) { totalCount } }", "variables": {"n": 99999999999999999999}}', "GRAPHQL_VALIDATION_FAILED"),
+        (
+            b'{"query": "query($n: Int!) { users(first: $n) { totalCount } }", "variables": {"n": "x"}}',
+            "GRAPHQL_VALIDATION_FAILED",
+        ),
+        (
+            (
+                b'{"query": "query($n: BigInt) { events(filter: {properties: [{key: \\"a\\", number: {eq: $n}}]}) { totalCount } '
+                b'}", "variables": {"n": 99999999999999999999}}'
+            ),
+            "GRAPHQL_VALIDATION_FAILED",
+        ),
         (b'{"query": "{ viewer { name } }", "variables": {"a": ' + b"[" * 2000 + b"]" * 2000 + b"}}", "BAD_REQUEST"),
         (b'{"query": "{ viewer { name } }", "variables": {"a": ' + b"[" * 100 + b"]" * 100 + b"}}", "TOO_DEEP"),
         (b'{"query": "' + b"{a" * 5000 + b'"}', "TOO_DEEP"),
@@ -189,7 +210,9 @@ async def test_one_failing_field_leaves_the_others(client: Client) -> None:
     assert error["locations"] == [{"line": 1, "column": 3}]
 
 
-async def test_our_own_errors_are_masked(client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+async def test_our_own_errors_are_masked(
+    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("the password is 12345")
 
@@ -210,10 +233,17 @@ async def test_words_follow_the_callers_language(migrated_url: str) -> None:
     async with serving(migrated_url, language="en") as client:
         await channel(client, "oa")
         await record(client, event(1))
-        query = {"query": '{ events(filter: {source: ["shop"]}) { nodes { amount { formatted zh: formatted(locale: "zh-CN") } } } }'}
+        query = {
+            "query": '{ events(filter: {source: ["shop"]}) { nodes { amount { formatted zh: formatted(locale: "zh-CN") } } } }'
+        }
         for header, expected in (
-            (None, "CN¥1.00"), ("zh-CN,zh;q=0.9,en;q=0.8", "¥1.00"), ("en-US,en", "CN¥1.00"), ("en;q=0.5, zh;q=0.9", "¥1.00"),
-            ("fr", "CN¥1.00"), ("zh;q=0", "CN¥1.00"), (";;q=x", "CN¥1.00"),
+            (None, "CN¥1.00"),
+            ("zh-CN,zh;q=0.9,en;q=0.8", "¥1.00"),
+            ("en-US,en", "CN¥1.00"),
+            ("en;q=0.5, zh;q=0.9", "¥1.00"),
+            ("fr", "CN¥1.00"),
+            ("zh;q=0", "CN¥1.00"),
+            (";;q=x", "CN¥1.00"),
         ):
             response = await client.http.post("/graphql", json=query, headers={"accept-language": header} if header else {})
             [node] = orjson.loads(response.content)["data"]["events"]["nodes"]
@@ -221,7 +251,9 @@ async def test_words_follow_the_callers_language(migrated_url: str) -> None:
 
 
 async def test_introspection_answers(client: Client) -> None:
-    data = await client.data('{ __schema { queryType { name } } __type(name: "User") { fields { name description } } __typename }')
+    data = await client.data(
+        '{ __schema { queryType { name } } __type(name: "User") { fields { name description } } __typename }'
+    )
     assert data["__typename"] == "Query"
     assert all(each["description"] for each in data["__type"]["fields"])
 

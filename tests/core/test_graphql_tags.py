@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from scrm.events.models import events
 from scrm.models import audit_log
 from scrm.testing.client import Client, serving
+from tests.contract.plugin_for_reads import plugin as plugin_for_reads
 from tests.core.asking import NOBODY, Clock, caller, channel, create, do, event, only, record, tag
 
 NO_TAG = "Tag_" + "0" * 32
@@ -61,14 +62,22 @@ async def test_tags_and_groups_are_made_and_changed(client: Client) -> None:
     assert made["errors"] == []
     tag_id = made["tag"].pop("id")
     assert made["tag"] == {
-        "key": "vip", "name": "贵宾", "kind": "INTENT", "group": {"key": "value"}, "rule": None, "archived": False, "userCount": 0,
+        "key": "vip",
+        "name": "贵宾",
+        "kind": "INTENT",
+        "group": {"key": "value"},
+        "rule": None,
+        "archived": False,
+        "userCount": 0,
     }
     shown = "tag { key name kind group { key } archived }"
     changed = await do(client, "updateTag", "UpdateTagInput", {"id": tag_id, "name": "V", "group": None}, shown)
     assert changed["tag"] == {"key": "vip", "name": "V", "kind": "INTENT", "group": None, "archived": False}
     for name in ("name", "kind", "archived"):
         assert only(await do(client, "updateTag", "UpdateTagInput", {"id": tag_id, name: None})) == ("INVALID_INPUT", [name])
-    found = await client.data("query($ids: [ID!]!) { nodes(ids: $ids) { __typename id ... on Tag { key } } tagGroups { key } }", ids=[tag_id, group_id])
+    found = await client.data(
+        "query($ids: [ID!]!) { nodes(ids: $ids) { __typename id ... on Tag { key } } tagGroups { key } }", ids=[tag_id, group_id]
+    )
     assert found == {
         "nodes": [{"__typename": "Tag", "id": tag_id, "key": "vip"}, {"__typename": "TagGroup", "id": group_id}],
         "tagGroups": [{"key": "value"}],
@@ -94,7 +103,10 @@ async def test_what_cannot_be_is_refused(client: Client) -> None:
         assert only(await do(client, name, type, input)) == expected, (name, input)
     refused = await do(client, "createTag", "CreateTagInput", {"key": "r", "name": "r", "rule": {"type": 1}})
     assert refused["errors"][0]["code"] == "INVALID_RULE"
-    assert (await client.data("{ tags { nodes { id } } tagGroups { key } }")) == {"tags": {"nodes": [{"id": vip}]}, "tagGroups": []}
+    assert (await client.data("{ tags { nodes { id } } tagGroups { key } }")) == {
+        "tags": {"nodes": [{"id": vip}]},
+        "tagGroups": [],
+    }
 
 
 async def test_archived_tags_are_listed_only_when_asked_for(client: Client) -> None:
@@ -133,13 +145,27 @@ async def test_users_are_tagged_by_id_and_by_filter(client: Client) -> None:
     assert await give(client, tags=["a"], filter={}) == {"matched": 2, "changed": 1, "errors": []}
     assert await give(client, tags=["a"], filter={"city": {"eq": "无"}}) == {"matched": 0, "changed": 0, "errors": []}
     data = await client.data(
-        "query($id: ID!) { user(id: $id) { tags(filter: {source: [MANUAL]}) { tag { key } source actor reason taggedAt expiresAt } } }", id=one["id"]
+        (
+            "query($id: ID!) { user(id: $id) { tags(filter: {source: [MANUAL]}) { tag { key } source actor reason taggedAt "
+            "expiresAt } } }"
+        ),
+        id=one["id"],
     )
-    given = {"source": "MANUAL", "actor": await caller(client), "reason": "test", "taggedAt": "2026-03-01T04:00:00.000000Z", "expiresAt": None}
-    assert sorted(data["user"]["tags"], key=lambda each: str(each["tag"])) == [{"tag": {"key": key}, **given} for key in ("a", "b")]
+    given = {
+        "source": "MANUAL",
+        "actor": await caller(client),
+        "reason": "test",
+        "taggedAt": "2026-03-01T04:00:00.000000Z",
+        "expiresAt": None,
+    }
+    assert sorted(data["user"]["tags"], key=lambda each: str(each["tag"])) == [
+        {"tag": {"key": key}, **given} for key in ("a", "b")
+    ]
 
     async def match(keys: list[str], mode: str | None) -> int:
-        data = await client.data("query($t: TagMatch) { users(filter: {tag: $t}) { totalCount } }", t={"keys": keys, "mode": mode})
+        data = await client.data(
+            "query($t: TagMatch) { users(filter: {tag: $t}) { totalCount } }", t={"keys": keys, "mode": mode}
+        )
         count: int = data["users"]["totalCount"]
         return count
 
@@ -193,7 +219,8 @@ async def test_an_expired_tag_is_not_there(client: Client, clock: Clock) -> None
     user = await create(client)
     ends = "2026-03-01T05:00:00Z"
     assert (await give(client, tags=["a"], userIds=[user["id"]], expiresAt=ends))["changed"] == 1
-    query = """{ users(filter: {tag: {keys: ["a"]}}) { totalCount } without: users(filter: {tag: {keys: ["a"], mode: NONE}}) { totalCount }
+    query = """{ users(filter: {tag: {keys: ["a"]}}) { totalCount } without: users(filter: {tag: {keys: ["a"], mode: NONE}}) {
+      totalCount }
                  tags { nodes { userCount } } }"""
     clock.now += timedelta(minutes=59)
     before = await client.data(query)
@@ -209,14 +236,22 @@ async def test_a_key_makes_it_happen_once(client: Client, clock: Clock) -> None:
     for key in ("a", "b"):
         await tag(client, key)
     user = await create(client, city="上海")
-    said = {"tags": ["a"], "filter": {"city": {"eq": "上海"}, "createdAt": {"gte": "2026-01-01T00:00:00Z"}}, "idempotencyKey": "k1"}
+    said = {
+        "tags": ["a"],
+        "filter": {"city": {"eq": "上海"}, "createdAt": {"gte": "2026-01-01T00:00:00Z"}},
+        "idempotencyKey": "k1",
+    }
     first = await give(client, **said)
     assert first == {"matched": 1, "changed": 1, "errors": []}
     assert (await take(client, tags=["a"], userIds=[user["id"]]))["changed"] == 1
     await create(client, city="上海")
     assert await give(client, **said) == first
     assert await tags_of(client, user["id"]) == []
-    same = {**said, "filter": {"createdAt": {"gte": "2026-01-01T08:00:00+08:00"}, "city": {"eq": "上海"}}, "errorPolicy": "REJECT_FAILED_ROWS"}
+    same = {
+        **said,
+        "filter": {"createdAt": {"gte": "2026-01-01T08:00:00+08:00"}, "city": {"eq": "上海"}},
+        "errorPolicy": "REJECT_FAILED_ROWS",
+    }
     assert await give(client, **same) == first
     for other in ({"tags": ["b"]}, {"filter": {"city": {"eq": "北京"}}}, {"reason": "x"}, {"expiresAt": "2027-01-01T00:00:00Z"}):
         assert only(await give(client, **{**said, **other})) == ("IDEMPOTENCY_CONFLICT", ["idempotencyKey"]), other
@@ -259,6 +294,35 @@ async def test_every_change_has_an_audit_line(client: Client) -> None:
     name = await caller(client)
     assert [(row.actor, row.action) for row in rows if row.action != "key.created"] == [
         (name, action)
-        for action in ("tag.created", "user.created", "tagGroup.saved", "tag.updated", "users.tagged", "users.untagged", "tag.deleted")
+        for action in (
+            "tag.created",
+            "user.created",
+            "tagGroup.saved",
+            "tag.updated",
+            "users.tagged",
+            "users.untagged",
+            "tag.deleted",
+        )
     ]
     assert [row.subject for row in rows if row.action.startswith("tag.")] == [a, a, a]
+
+
+async def test_a_plugins_filter_is_heeded(migrated_url: str) -> None:
+    """A filter that somebody else added to the type is as good as the core's: what it does not mean is not touched."""
+    async with serving(migrated_url, modules={"reads": plugin_for_reads}) as client:
+        await tag(client, "a")
+        user = await create(client)
+        for filter in (
+            {"noteCount": {"gt": 0}},
+            {"not": [{"noteCount": {"eq": 0}}]},
+            {"tag": {"keys": ["none"]}},
+            {"event": {"type": ["order.paid"]}},
+        ):
+            assert await give(client, tags=["a"], filter=filter) == {"matched": 0, "changed": 0, "errors": []}, filter
+        said = {"tags": ["a"], "filter": {"noteCount": {"eq": 0}}, "idempotencyKey": "k"}
+        assert (await give(client, **said))["changed"] == 1
+        assert only(await give(client, **{**said, "filter": {"noteCount": {"eq": 1}}})) == (
+            "IDEMPOTENCY_CONFLICT",
+            ["idempotencyKey"],
+        )
+        assert await tags_of(client, user["id"]) == ["a"]

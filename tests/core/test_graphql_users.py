@@ -12,10 +12,8 @@ import pytest
 from scrm.testing.client import Client, serving
 from tests.core.asking import NOBODY, Clock, create, do, only
 
-PROFILE = (
-    "id displayName phone email gender birthday country region city language attributes"
-    " acquisitionChannel { key } createdAt updatedAt firstSeenAt lastSeenAt identities { channel { key } externalId unionId linkedAt }"
-)
+PROFILE = """id displayName phone email gender birthday country region city language attributes acquisitionChannel { key }
+  createdAt updatedAt firstSeenAt lastSeenAt identities { channel { key } externalId unionId linkedAt }"""
 
 
 @pytest.fixture
@@ -27,7 +25,9 @@ def clock() -> Clock:
 async def client(migrated_url: str, clock: Clock) -> AsyncIterator[Client]:
     async with serving(migrated_url, clock=clock, personal_attributes=["idCard"]) as client:
         for key, parent in (("wecom", None), ("oa", None), ("wecom-1", "wecom")):
-            made = await do(client, "createChannel", "CreateChannelInput", {"key": key, "name": key, "kind": "WECOM", "parent": parent})
+            made = await do(
+                client, "createChannel", "CreateChannelInput", {"key": key, "name": key, "kind": "WECOM", "parent": parent}
+            )
             assert made["errors"] == []
         yield client
 
@@ -84,10 +84,16 @@ async def test_a_user_is_created_with_everything(client: Client) -> None:
         ({"identities": [{"channel": "nowhere", "externalId": "a"}]}, "UNKNOWN_CHANNEL", ["identities", "0", "channel"]),
         ({"identities": [{"channel": "oa", "externalId": "undefined"}]}, "INVALID_IDENTITY", ["identities", "0", "externalId"]),
         ({"identities": [{"channel": "oa", "externalId": "taken"}]}, "IDENTITY_TAKEN", ["identities", "0", "externalId"]),
-        ({"identities": [{"channel": "wecom", "externalId": "b", "unionId": "u"}]}, "IDENTITY_TAKEN", ["identities", "0", "unionId"]),
+        (
+            {"identities": [{"channel": "wecom", "externalId": "b", "unionId": "u"}]},
+            "IDENTITY_TAKEN",
+            ["identities", "0", "unionId"],
+        ),
     ],
 )
-async def test_a_user_that_cannot_be_is_refused_and_nothing_changes(client: Client, input: dict[str, Any], code: str, path: list[str]) -> None:
+async def test_a_user_that_cannot_be_is_refused_and_nothing_changes(
+    client: Client, input: dict[str, Any], code: str, path: list[str]
+) -> None:
     await create(client, identities=[{"channel": "oa", "externalId": "taken", "unionId": "u"}])
     refused = await do(client, "createUser", "CreateUserInput", input, "user { id }")
     assert refused["user"] is None
@@ -101,12 +107,20 @@ async def test_absent_stays_and_null_clears(client: Client, clock: Clock) -> Non
     shown = "user { displayName city phone attributes updatedAt }"
     changed = await do(client, "updateUser", "UpdateUserInput", {"id": user["id"], "city": None, "phone": "2"}, shown)
     assert changed == {
-        "user": {"displayName": "A", "city": None, "phone": "2", "attributes": {"a": 1}, "updatedAt": "2026-03-01T05:00:00.000000Z"},
+        "user": {
+            "displayName": "A",
+            "city": None,
+            "phone": "2",
+            "attributes": {"a": 1},
+            "updatedAt": "2026-03-01T05:00:00.000000Z",
+        },
         "errors": [],
     }
     cleared = await do(client, "updateUser", "UpdateUserInput", {"id": user["id"], "attributes": None}, "user { attributes }")
     assert cleared == {"user": {"attributes": {}}, "errors": []}
-    literal = await client.data('mutation { updateUser(input: {id: "%s", displayName: null}) { user { displayName phone } } }' % user["id"])
+    literal = await client.data(
+        'mutation {{ updateUser(input: {{id: "{}", displayName: null}}) {{ user {{ displayName phone }} }} }}'.format(user["id"])
+    )
     assert literal["updateUser"]["user"] == {"displayName": None, "phone": "2"}
     variable = "mutation($id: ID!, $p: String) { updateUser(input: {id: $id, phone: $p}) { user { phone } } }"
     assert (await client.data(variable, id=user["id"]))["updateUser"]["user"] == {"phone": "2"}
@@ -139,14 +153,20 @@ async def test_a_user_is_found_by_id_and_by_identity(client: Client) -> None:
 
 
 async def test_identities_are_linked_and_unlinked(client: Client) -> None:
-    one, other = await create(client), await create(client, identities=[{"channel": "oa", "externalId": "theirs", "unionId": "u"}])
+    one, other = (
+        await create(client),
+        await create(client, identities=[{"channel": "oa", "externalId": "theirs", "unionId": "u"}]),
+    )
     shown = "user { id identities { channel { key } externalId unionId } }"
 
     async def link(user: str, **identity: str) -> dict[str, Any]:
         return await do(client, "linkIdentity", "LinkIdentityInput", {"userId": user, "identity": identity}, shown)
 
     linked = await link(one["id"], channel="wecom-1", externalId="wx1")
-    assert linked["user"] == {"id": one["id"], "identities": [{"channel": {"key": "wecom"}, "externalId": "wx1", "unionId": None}]}
+    assert linked["user"] == {
+        "id": one["id"],
+        "identities": [{"channel": {"key": "wecom"}, "externalId": "wx1", "unionId": None}],
+    }
     again = await link(one["id"], channel="wecom", externalId="wx1", unionId="mine")
     assert again["user"]["identities"] == [{"channel": {"key": "wecom"}, "externalId": "wx1", "unionId": "mine"}]
     assert only(await link(one["id"], channel="oa", externalId="theirs")) == ("IDENTITY_TAKEN", ["identity", "externalId"])
@@ -157,7 +177,10 @@ async def test_identities_are_linked_and_unlinked(client: Client) -> None:
     unlink = {"identity": {"channel": "oa", "externalId": "theirs"}}
     gone = await do(client, "unlinkIdentity", "UnlinkIdentityInput", unlink, shown)
     assert gone == {"user": {"id": other["id"], "identities": []}, "errors": []}
-    assert only(await do(client, "unlinkIdentity", "UnlinkIdentityInput", unlink)) == ("IDENTITY_NOT_FOUND", ["identity", "externalId"])
+    assert only(await do(client, "unlinkIdentity", "UnlinkIdentityInput", unlink)) == (
+        "IDENTITY_NOT_FOUND",
+        ["identity", "externalId"],
+    )
 
 
 async def test_two_become_one_and_two_again(client: Client) -> None:
@@ -171,7 +194,8 @@ async def test_two_become_one_and_two_again(client: Client) -> None:
     assert planned["kept"] == before
     assert planned["absorbed"] == {"id": other["id"]}
     [moved] = planned["moved"]
-    assert moved["owner"] == "core" and moved["count"] >= 1
+    assert moved["owner"] == "core"
+    assert moved["count"] >= 1
     assert (await client.data("{ users { totalCount } }"))["users"]["totalCount"] == 2
 
     merged = await do(client, "mergeUsers", "MergeUsersInput", pair, shown)
@@ -198,9 +222,12 @@ async def test_two_become_one_and_two_again(client: Client) -> None:
     assert undone["errors"] == []
     assert undone["kept"] == before
     assert undone["absorbed"] == {"id": other["id"]}
-    found = await client.data('query($id: ID!) { user(id: $id) { id city identities { externalId } } }', id=other["id"])
+    found = await client.data("query($id: ID!) { user(id: $id) { id city identities { externalId } } }", id=other["id"])
     assert found["user"] == {"id": other["id"], "city": "上海", "identities": [{"externalId": "o"}]}
-    assert only(await do(client, "unmergeUsers", "UnmergeUsersInput", {"mergeId": merged["mergeId"]})) == ("MERGE_ALREADY_UNDONE", ["mergeId"])
+    assert only(await do(client, "unmergeUsers", "UnmergeUsersInput", {"mergeId": merged["mergeId"]})) == (
+        "MERGE_ALREADY_UNDONE",
+        ["mergeId"],
+    )
     unknown = {"mergeId": "Merge_" + "0" * 32}
     assert only(await do(client, "unmergeUsers", "UnmergeUsersInput", unknown)) == ("MERGE_NOT_FOUND", ["mergeId"])
     assert only(await do(client, "unmergeUsers", "UnmergeUsersInput", {"mergeId": kept["id"]}))[0] == "INVALID_ID"
@@ -218,7 +245,8 @@ async def test_a_person_is_exported_and_erased(client: Client) -> None:
     assert re.fullmatch("[0-9a-f]{32}", gone["pseudonym"])
     assert (await client.data("{ users { totalCount nodes { id } } }"))["users"] == {"totalCount": 0, "nodes": []}
     shell = await client.data("query($id: ID!) { user(id: $id) { displayName phone identities { externalId } } }", id=user["id"])
-    assert shell["user"]["displayName"] is None and shell["user"]["phone"] is None
+    assert shell["user"]["displayName"] is None
+    assert shell["user"]["phone"] is None
     assert shell["user"]["identities"][0]["externalId"] != "o1"
     for name, type in (("eraseUser", "EraseUserInput"), ("updateUser", "UpdateUserInput")):
         assert only(await do(client, name, type, {"id": user["id"]})) == ("USER_ERASED", ["id"])
@@ -227,7 +255,11 @@ async def test_a_person_is_exported_and_erased(client: Client) -> None:
 
 
 async def test_filters_orders_and_pages(client: Client, clock: Clock) -> None:
-    people = (("a", "上海", {"vip": True, "spent": 5}), ("b", "北京", {"vip": False}), ("c", None, {"spent": 50, "joined": "2026-01-05"}))
+    people = (
+        ("a", "上海", {"vip": True, "spent": 5}),
+        ("b", "北京", {"vip": False}),
+        ("c", None, {"spent": 50, "joined": "2026-01-05"}),
+    )
     for name, city, attributes in people:
         clock.now += timedelta(minutes=1)
         await create(client, displayName=name, city=city, attributes=attributes, birthday="1990-03-03" if name == "a" else None)
@@ -250,7 +282,9 @@ async def test_filters_orders_and_pages(client: Client, clock: Clock) -> None:
     assert await names({"birthdayWithinDays": 2}) == ["a"]
     assert await names({"birthdayWithinDays": 1}) == []
     assert await names({"createdAt": {"gt": "2026-03-01T12:01:00+08:00"}}) == ["b", "c"]
-    ids = [each["id"] for each in (await client.data("{ users(orderBy: [{displayName: ASC}]) { nodes { id } } }"))["users"]["nodes"]]
+    ids = [
+        each["id"] for each in (await client.data("{ users(orderBy: [{displayName: ASC}]) { nodes { id } } }"))["users"]["nodes"]
+    ]
     assert await names({"ids": [ids[0], ids[2], NOBODY]}) == ["a", "c"]
     assert await names({"ids": []}) == []
 
@@ -280,7 +314,8 @@ async def test_lists_have_twenty_unless_said(client: Client) -> None:
         await create(client, displayName=f"{number:02}")
     data = await client.data("{ users { totalCount nodes { id } pageInfo { hasNextPage } } }")
     assert len(data["users"]["nodes"]) == 20
-    assert data["users"]["totalCount"] == 23 and data["users"]["pageInfo"] == {"hasNextPage": True}
+    assert data["users"]["totalCount"] == 23
+    assert data["users"]["pageInfo"] == {"hasNextPage": True}
 
 
 async def test_personal_values_are_masked_without_pii_read(client: Client) -> None:
@@ -301,7 +336,12 @@ async def test_personal_values_are_masked_without_pii_read(client: Client) -> No
     )
     seen = await reader.data(query, id=user["id"])
     assert seen["viewer"] == {
-        "pii": False, "scopes": ["channels:read", "users:read", "users:write"], "kind": "KEY", "name": seen["viewer"]["name"], "roles": [], "user": None,
+        "pii": False,
+        "scopes": ["channels:read", "users:read", "users:write"],
+        "kind": "KEY",
+        "name": seen["viewer"]["name"],
+        "roles": [],
+        "user": None,
     }
     text = str(seen["user"])
     for personal in ("王芳", "13800000000", "f@example.com", "1990", "3101", "o1", "u1"):
@@ -310,9 +350,11 @@ async def test_personal_values_are_masked_without_pii_read(client: Client) -> No
     assert seen["user"]["attributes"]["size"] == "M"
     clear = await client.data(query, id=user["id"])
     assert clear["viewer"]["pii"] is True
-    assert clear["user"]["phone"] == "13800000000" and clear["user"]["attributes"]["idCard"] == "3101"
+    assert clear["user"]["phone"] == "13800000000"
+    assert clear["user"]["attributes"]["idCard"] == "3101"
     changed = await do(reader, "updateUser", "UpdateUserInput", {"id": user["id"], "phone": "139"}, "user { phone }")
-    assert changed["errors"] == [] and "139" not in str(changed["user"])
+    assert changed["errors"] == []
+    assert "139" not in str(changed["user"])
     for filter in ({"phone": {"eq": "13800000000"}}, {"attributes": [{"key": "idCard", "string": {"eq": "3101"}}]}):
         answer = await reader.graphql("query($f: UserFilter) { users(filter: $f) { totalCount } }", f=filter)
         assert answer["data"] == {"users": None}

@@ -246,6 +246,10 @@ def test_hooks_misspelt_unmarked_missing_or_with_other_arguments() -> None:
 
 
 def test_tables_keep_to_their_owner(tmp_path: Path) -> None:
+    assert refused(plugin("a", tables=tables("a_rows"), migrations=tmp_path, hooks=FOUR)) == [
+        f"plugin a has tables, and {tmp_path} has no migration for them; write one with scrm db revision a MESSAGE"
+    ]
+    (tmp_path / "0001.py").touch()
     assert refused(plugin("a", tables=tables("a_rows"), migrations=tmp_path)) == [
         f"plugin a has tables and no hook {hook}; write one, be it empty" for hook in ("merge", "unmerge", "erase", "export")
     ]
@@ -475,7 +479,7 @@ async def test_states_of_running_plugins_come_from_the_database(database: Databa
         tx.execute(consumers.insert().values(plugin="b", state="ACTIVE", **row))
 
     await database.write(degrade)
-    [a, b] = await database.read(live_statuses, loaded)
+    a, b = (one for one in await database.read(live_statuses, loaded) if one.name in "ab")
     assert (a.state, a.reason, a.since) == (LoadState.DEGRADED, "8 batches failed", since)
     assert (b.state, b.since) == (LoadState.ACTIVE, NOW)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -42,17 +43,41 @@ class Said:
     err: list[str]
 
 
-Command = Callable[..., Said]
+Commands = Callable[..., list[Said]]
+
+_RUN = """
+import contextlib, io, json, sys
+from scrm.cli import run
+said = []
+for line in json.load(sys.stdin):
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        code = run(line.split())
+    said.append([code, out.getvalue(), err.getvalue().splitlines()])
+print(json.dumps(said))
+"""
 
 
 @pytest.fixture
-def scrm(tmp_path: Path) -> Command:
-    """Runs the command line in a process and a directory of its own; `packages` are where it finds what is installed beside scrm."""
+def scrm(tmp_path: Path) -> Commands:
+    """Runs command lines one after the other in a new process and a directory of its own.
 
-    def call(*arguments: str, packages: Path | None = None, **environment: str) -> Said:
+    `packages` is where it finds what is installed beside scrm.
+    """
+
+    def call(*lines: str, packages: Path | None = None, **environment: str) -> list[Said]:
         variables = {**os.environ, "SCRM_SECRET_KEY": "s" * 40, "PYTHONPATH": str(packages or ""), **environment}
-        command = [sys.executable, "-m", "scrm.cli", *arguments]
-        done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False, timeout=120)
-        return Said(done.returncode, done.stdout, done.stderr.splitlines())
+        command = [sys.executable, "-c", _RUN]
+        done = subprocess.run(
+            command,
+            input=json.dumps(lines),
+            cwd=tmp_path,
+            env=variables,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        return [Said(*one) for one in json.loads(done.stdout)]
 
     return call

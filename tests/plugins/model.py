@@ -1,4 +1,4 @@
-"""A second ledger, written another way: every point is an object of its own. Histories are lived in a shop and in the model at once."""
+"""A second ledger, written another way: every point is an object of its own. Histories are lived in a shop and here at once."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from tests.plugins.shop import NUMBERS, Shop
 
 VALIDITY, PENDING = 10, 2
 PEOPLE = 3
-RULES = {"validity_days": VALIDITY, "pending_days": PENDING}
+RULES: dict[str, Any] = {"validity_days": VALIDITY, "pending_days": PENDING}
 
 Step = tuple[str, int, int, int]
 """What happens, to whom (two numbers), and how much."""
@@ -109,7 +110,9 @@ class Model:
         for _ in range(due):
             order.reversed += 1
             usable = [point for point in order.points if point.state == "free" and point.expires > self.now]
-            gone = sum(point.state == "expired" or (point.state == "free" and point.expires <= self.now) for point in order.points)
+            gone = sum(
+                point.state == "expired" or (point.state == "free" and point.expires <= self.now) for point in order.points
+            )
             if usable:
                 min(usable, key=lambda point: (point.expires, point.earned)).state = "reversed"
             elif gone > order.waived:
@@ -179,7 +182,10 @@ class Model:
 def history(seed: int, length: int) -> list[Step]:
     """Random steps."""
     chance = random.Random(seed)
-    return [(chance.choice(KINDS), chance.randrange(PEOPLE), chance.randrange(PEOPLE), chance.randint(1, 1_200)) for _ in range(length)]
+    return [
+        (chance.choice(KINDS), chance.randrange(PEOPLE), chance.randrange(PEOPLE), chance.randint(1, 1_200))
+        for _ in range(length)
+    ]
 
 
 class Life:
@@ -196,9 +202,12 @@ class Life:
         for number, step in enumerate(steps):
             self.wait(timedelta(minutes=1))
             await self.do(*step)
-            for person in self.model.roots():
-                found = await self.shop.account(self.people[person], NUMBERS)
-                assert found == self.model.numbers(person), (number, step, list(self.said(steps[: number + 1])))
+            asked = " ".join(
+                f'p{person}: user(id: "{self.people[person]}") {{ points {{ {NUMBERS} }} }}' for person in self.model.roots()
+            )
+            found = await self.shop.client.data(f"{{ {asked} }}")
+            expected = {f"p{person}": {"points": self.model.numbers(person)} for person in self.model.roots()}
+            assert found == expected, (number, step, list(self.said(steps[: number + 1])))
         await self.shop.check()
 
     def said(self, steps: Sequence[Step]) -> Iterator[str]:

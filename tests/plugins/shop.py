@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
+from itertools import count
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import scrm_loyalty
-from scrm_loyalty.reconcile import drifts
-
 from scrm.testing.client import Client, drain, replayed, serving
+from scrm_loyalty.reconcile import drifts
 
 ZONE = ZoneInfo("Asia/Shanghai")
 NUMBERS = "balance pending debt earned redeemed expired"
@@ -30,7 +31,7 @@ class Shop:
     def __init__(self, client: Client, clock: list[datetime]) -> None:
         self.client = client
         self._clock = clock
-        self._count = 0
+        self._keys = (f"{uuid.uuid4().hex}-{number}" for number in count())
 
     @property
     def now(self) -> datetime:
@@ -46,10 +47,9 @@ class Shop:
         return str(made["createUser"]["user"]["id"])
 
     def event(self, type: str, user: str, order: str | None, amount: int | None, at: str | datetime | None, **more: Any) -> Any:
-        self._count += 1
         when = local(at) if isinstance(at, str) else at or self.now
         money = {"amountMinor": amount, "currency": more.pop("currency", "CNY")} if amount is not None else None
-        said = {"type": type, "userId": user, "occurredAt": when.isoformat(), "source": "shop", "externalId": f"e{self._count}"}
+        said = {"type": type, "userId": user, "occurredAt": when.isoformat(), "source": "shop", "externalId": next(self._keys)}
         properties = {"orderId": order} if order is not None else {}
         return {**said, "properties": properties, **({"amount": money} if money else {}), **more}
 
@@ -67,8 +67,7 @@ class Shop:
 
     async def redeem(self, user: str, points: int, key: str | None = None, **more: Any) -> dict[str, Any]:
         """The payload of a redemption."""
-        self._count += 1
-        said = {"userId": user, "points": points, "idempotencyKey": key or f"k{self._count}", **more}
+        said = {"userId": user, "points": points, "idempotencyKey": key or next(self._keys), **more}
         data = await self.client.data(REDEEM, input=said)
         payload: dict[str, Any] = data["redeemPoints"]
         return payload

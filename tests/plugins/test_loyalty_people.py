@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import orjson
 import sqlalchemy as sa
-from scrm_loyalty.models import accounts, entries, merges
 
 from scrm.testing.client import drain
+from scrm_loyalty.models import accounts, entries, merges
 from tests.plugins.shop import Shop, opened
 
 
@@ -108,7 +108,8 @@ async def test_a_dry_run_counts_rows_and_moves_nothing(migrated_url: str) -> Non
         kept, absorbed = await shop.member(), await shop.member()
         await shop.pay(absorbed, "a1", 1_000)
         data = await shop.client.data(
-            "mutation($k: ID!, $a: ID!) { mergeUsers(input: {keptId: $k, absorbedId: $a, dryRun: true}) { moved { owner count } } }",
+            "mutation($k: ID!, $a: ID!) { mergeUsers(input: {keptId: $k, absorbedId: $a, dryRun: true}) "
+            "{ moved { owner count } } }",
             k=kept,
             a=absorbed,
         )
@@ -153,7 +154,10 @@ async def test_an_export_holds_entries_and_lots(migrated_url: str) -> None:
         await shop.redeem(user, 4, reason="tea")
         data = await shop.client.data("mutation($u: ID!) { exportUser(input: {id: $u}) { export errors { code } } }", u=user)
         kept = data["exportUser"]["export"]["plugins"]["loyalty"]
-        assert [(row["kind"], row["points"], row["reason"]) for row in kept["entries"]] == [("EARN", 10, None), ("REDEEM", -4, "tea")]
+        assert [(row["kind"], row["points"], row["reason"]) for row in kept["entries"]] == [
+            ("EARN", 10, None),
+            ("REDEEM", -4, "tea"),
+        ]
         assert [(row["original"], row["remaining"]) for row in kept["lots"]] == [(10, 6)]
         assert orjson.dumps(kept)
         await shop.check()

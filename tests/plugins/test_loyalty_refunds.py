@@ -30,7 +30,12 @@ async def test_debt_is_paid_first_by_the_next_credit(migrated_url: str) -> None:
         assert await shop.account(user, "balance debt") == {"balance": 0, "debt": 20}
         await shop.pay(user, "o3", 3_000)
         assert await shop.account(user, "balance debt earned") == {"balance": 10, "debt": 0, "earned": 170}
-        assert sorted(await shop.entries(user, "(filter: {kind: [EARN, DEBT_REPAID]})")) == [("DEBT_REPAID", 20), ("DEBT_REPAID", 40), ("EARN", 10), ("EARN", 100)]
+        assert sorted(await shop.entries(user, "(filter: {kind: [EARN, DEBT_REPAID]})")) == [
+            ("DEBT_REPAID", 20),
+            ("DEBT_REPAID", 40),
+            ("EARN", 10),
+            ("EARN", 100),
+        ]
         await shop.check()
 
 
@@ -202,4 +207,19 @@ async def test_without_spending_the_order_of_arrival_does_not_matter(migrated_ur
                 await shop.send(shop.event(type_, who, order, amount, at))
         assert await shop.account(user) == await shop.account(other)
         assert await shop.account(user, "balance debt") == {"balance": 33 + 50, "debt": 0}
+        await shop.check()
+
+
+async def test_the_example_of_the_readme(migrated_url: str) -> None:
+    async with opened(migrated_url) as shop:
+        user = await shop.member()
+        found = []
+        for kind, order, amount in (("pay", "o1", 12_399), ("redeem", "", 100), ("refund", "o1", 4_133), ("pay", "o2", 5_000)):
+            await (shop.redeem(user, amount) if kind == "redeem" else getattr(shop, kind)(user, order, amount))
+            found.append(tuple((await shop.account(user, "balance debt")).values()))
+        shop.set_time("2027-03-01T00:00")
+        found.append(tuple((await shop.account(user, "balance debt")).values()))
+        assert found == [(123, 0), (23, 0), (0, 18), (32, 0), (0, 0)]
+        entries = [("EARN", 123), ("REDEEM", -100), ("REVERSE", -41), ("DEBT_REPAID", 18), ("EARN", 32)]
+        assert sorted(await shop.entries(user)) == sorted(entries)
         await shop.check()

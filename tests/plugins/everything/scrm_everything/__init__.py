@@ -38,7 +38,10 @@ def contribute() -> Contribution:
         filters=[graphql.EverythingUserFilter],
         orderings=[graphql.EverythingUserOrder],
         event_types=events.TYPES,
-        handlers=[Handler((events.PAID, events.MARKED, events.SPENT), handlers.mark), Handler((events.REVIEWED,), handlers.review)],
+        handlers=[
+            Handler((events.PAID, events.MARKED, events.SPENT), handlers.mark),
+            Handler((events.REVIEWED,), handlers.review),
+        ],
         decisions=[graphql.SPEND],
         jobs=[handlers.NIGHTLY],
         scopes=[Scope("marks:read", "See marks."), Scope("marks:write", "Spend marks.")],

@@ -12,10 +12,18 @@ TYPES = (
     EventType(
         MARKED,
         "Somebody is marked by hand.",
-        {"type": "object", "required": ["weight"], "properties": {"weight": WEIGHT, "whisper": {"type": "string", "maxLength": 200}}},
+        {
+            "type": "object",
+            "required": ["weight"],
+            "properties": {"weight": WEIGHT, "whisper": {"type": "string", "maxLength": 200}},
+        },
         personal=("whisper",),
     ),
     EventType(SPENT, "Marks were spent.", {"type": "object", "required": ["weight"], "properties": {"weight": WEIGHT}}),
     EventType(REVIEWED, "A day is over.", without_user=True),
-    EventType(NOTICED, "An order made a mark.", {"type": "object", "required": ["weight"], "properties": {"weight": {"type": "integer"}}}),
+    EventType(
+        NOTICED,
+        "An order made a mark.",
+        {"type": "object", "required": ["weight"], "properties": {"weight": {"type": "integer"}}},
+    ),
 )

@@ -58,7 +58,9 @@ SPEND = Decision("spendMarks", SPENT, spend)
 
 def weight(user: Row, since: Any = None) -> sa.ColumnElement[int]:
     """The weight of a person's marks."""
-    made = sa.select(sa.cast(sa.func.coalesce(sa.func.sum(marks.c.weight), 0), sa.BigInteger)).where(marks.c.owner_id == user.c.id)
+    made = sa.select(sa.cast(sa.func.coalesce(sa.func.sum(marks.c.weight), 0), sa.BigInteger)).where(
+        marks.c.owner_id == user.c.id
+    )
     return (made if since is None else made.where(marks.c.day >= since)).scalar_subquery()
 
 
@@ -92,7 +94,9 @@ class EverythingUser:
     """A person's marks."""
 
     mark_weight: BigInt | None = expression("Weight of the marks.", weight, since=arg(dt.date | None, "Since a day.", None))
-    marks: Connection[Mark] | None = many("Newest first.", lambda user, mark: mark.c.owner_id == user.c.id, order=[marks.c.made_at.desc()])
+    marks: Connection[Mark] | None = many(
+        "Newest first.", lambda user, mark: mark.c.owner_id == user.c.id, order=[marks.c.made_at.desc()]
+    )
 
 
 @extend(UserFilter, scope=READ)

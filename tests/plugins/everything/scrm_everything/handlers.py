@@ -72,7 +72,9 @@ def review(tx: HandlerTx, batch: Sequence[LogEvent], rules: EverythingRules) -> 
 def spend(tx: Tx, input: Mapping[str, Any], rules: EverythingRules, at: datetime) -> Fact | UserError:
     """Whether a person has marks of that weight to spend."""
     user, weight = uuid.UUID(input["user"]), int(input["weight"])
-    have = sum(row.weight for row in tx.rows(sa.select(marks).where(marks.c.owner_id == user).order_by(marks.c.id).with_for_update()))
+    have = sum(
+        row.weight for row in tx.rows(sa.select(marks).where(marks.c.owner_id == user).order_by(marks.c.id).with_for_update())
+    )
     if not 0 < weight <= have:
         message = f"marks of weight {weight} were to be spent; there are {have}"
         return UserError("NOT_ENOUGH_MARKS", message, ("weight",), {"have": have})

@@ -52,7 +52,9 @@ async def how_many(request: Request, context: PluginContext) -> Response:
 async def tell(context: PluginContext, least: Annotated[int, typer.Option(help="Only of this weight or more.")] = 0) -> None:
     """Say how many marks there are."""
     heavy = sa.select(sa.func.count()).where(marks.c.weight >= least)
-    typer.echo(f"{await context.read(lambda tx: tx.scalar(heavy))} marks of {least} or more; the book is {context.wiring.book.name}")
+    typer.echo(
+        f"{await context.read(lambda tx: tx.scalar(heavy))} marks of {least} or more; the book is {context.wiring.book.name}"
+    )
 
 
 async def add(context: PluginContext, channel: str, person: str, weight: int, key: str) -> None:
