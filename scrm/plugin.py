@@ -78,17 +78,20 @@ class HandlerTx(Tx):
 
     def announce(self, announcement: Announcement) -> uuid.UUID:
         """Record an event as an effect of the one being handled; doing it again changes nothing. Returns its id."""
-        raise NotImplementedError
+        raise self._refused()
 
     def send(self, kind: str, payload: Mapping[str, Any], *, cause: Event, key: str = "0") -> None:
         """Put something into the outbox for the plugin's deliverer; nothing is sent for history that is being filled in."""
-        raise NotImplementedError
+        raise self._refused()
 
     def history(
         self, types: Sequence[str], *, until: Event, users: Sequence[uuid.UUID] | None = None, since: datetime | None = None
     ) -> sa.Subquery:
         """The log up to the position of `until` and its `occurred_at`, as a table to select from: for events that carry time, such as reviews."""
-        raise NotImplementedError
+        raise self._refused()
+
+    def _refused(self) -> PermissionError:
+        return PermissionError("a decision says a fact; announcing, sending and reading the log are its handler's")
 
 
 HandlerFunction = Callable[[HandlerTx, Sequence[Event], Any], None]

@@ -32,6 +32,8 @@ def key_text(value: Any) -> str | None:
         return value.hex
     if isinstance(value, bool):
         return str(int(value))
+    if isinstance(value, float):
+        return repr(value).removesuffix(".0")
     return value.isoformat() if isinstance(value, date) else None if value is None else str(value)
 
 

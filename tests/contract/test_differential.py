@@ -6,7 +6,7 @@ import pytest
 
 from tests.contract.differential import Differential
 
-CHUNKS, SIZE = 10, 55
+CHUNKS, SIZE = 10, 51
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))

@@ -10,13 +10,13 @@ from typing import Any
 
 from tests.plugins.shop import NUMBERS, Shop
 
-VALIDITY, PENDING = 10, 2
+VALIDITY, PENDING = 12, 1
 PEOPLE = 3
 RULES: dict[str, Any] = {"validity_days": VALIDITY, "pending_days": PENDING}
 
 Step = tuple[str, int, int, int]
 """What happens, to whom (two numbers), and how much."""
-KINDS = ("pay", "pay", "pay", "refund", "refund", "redeem", "redeem", "wait", "wait", "merge", "unmerge")
+KINDS = ("pay", "pay", "pay", "pay", "refund", "refund", "redeem", "redeem", "redeem", "wait", "wait", "wait", "merge", "unmerge")
 
 
 @dataclass(eq=False)
@@ -219,20 +219,20 @@ class Life:
         self.shop.set_time(self.model.now.isoformat())
 
     async def do(self, kind: str, one: int, other: int, amount: int) -> None:
-        user, name = self.people[one], f"order {one}-{other}"
+        user, name = self.people[one], f"order {one}-{other % 2}"
         if kind == "pay":
-            self.model.pay(one, name, amount)
-            await self.shop.pay(user, name, amount)
+            self.model.pay(one, name, 2 * amount)
+            await self.shop.pay(user, name, 2 * amount)
         elif kind == "refund":
             self.model.refund(one, name, amount)
             await self.shop.refund(user, name, amount)
         elif kind == "redeem":
-            count = amount % 8 + 1
+            count = amount % 11 + 1
             fits = self.model.redeem(one, count)
             errors = (await self.shop.redeem(user, count))["errors"]
             assert [error["code"] for error in errors] == ([] if fits else ["INSUFFICIENT_POINTS"])
         elif kind == "wait":
-            self.wait(timedelta(days=amount % 6 + 1))
+            self.wait(timedelta(days=amount % 3 + 1))
         elif kind == "merge" and one != other and one not in self.model.into and other not in self.model.into:
             merge = self.model.merge(one, other)
             merge.key = await self.shop.merge(user, self.people[other])

@@ -15,6 +15,7 @@ from scrm_loyalty import handlers, ledger, merging, rules, service
 from tests.plugins.model import KINDS, PEOPLE, RULES, Life, history
 from tests.plugins.shop import Shop, opened
 
+SEEDS = (24, 8, 10, 22, 4, 14)  # histories with debts, debts paid, spending over several lots, merges
 people = st.integers(0, PEOPLE - 1)
 steps = st.lists(st.tuples(st.sampled_from(KINDS), people, people, st.integers(1, 1_200)), min_size=4, max_size=10)
 PHASES = [Phase.explicit, Phase.generate]  # an example opens a shop, so shrinking one would take minutes
@@ -28,7 +29,7 @@ async def test_a_history_is_as_in_the_model(migrated_url: str, steps: list[Any])
         await Life(shop).live(steps)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", SEEDS[:2])
 async def test_a_long_history_is_as_in_the_model(migrated_url: str, seed: int) -> None:
     async with opened(migrated_url, **RULES) as shop:
         await Life(shop).live(history(seed, 40))
@@ -148,7 +149,7 @@ FAULTS: list[Patch] = [
 
 async def lives(shop: Shop) -> None:
     """Several long histories."""
-    for seed in range(3):
+    for seed in SEEDS:
         await Life(shop).live(history(seed, 40))
 
 
