@@ -69,6 +69,7 @@ class Socket:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
+        self._held: list[dict[str, Any]] = []
 
     async def say(self, message: Any) -> None:
         text = message if isinstance(message, str) else orjson.dumps(message).decode()
@@ -76,6 +77,9 @@ class Socket:
 
     async def hear(self) -> dict[str, Any]:
         """The next message, or `{"close": code}`."""
+        return self._held.pop(0) if self._held else await self._hear()
+
+    async def _hear(self) -> dict[str, Any]:
         while (message := await self.connection.hear())["type"] == "websocket.accept":
             pass
         if message["type"] == "websocket.close":
@@ -92,14 +96,11 @@ class Socket:
         """Ask, and ask something else of the database after it, so that by then the subscription knows where it begins."""
         said = {name.removesuffix("_"): value for name, value in variables.items()}
         await self.say({"id": id, "type": "subscribe", "payload": {"query": query, "variables": said}})
-        held = []
         for after in (f"{id}-{number}" for number in range(5)):
             await self.say({"id": after, "type": "subscribe", "payload": {"query": "{ plugins { name } }"}})
-            while (heard := await self.hear()) != {"id": after, "type": "complete"}:
-                if heard["id"] == id:
-                    held.append(heard)
-        for message in held:
-            await self.connection._out.put({"type": "websocket.send", "text": orjson.dumps(message).decode()})
+            while (heard := await self._hear()) != {"id": after, "type": "complete"}:
+                if heard["id"] != after:
+                    self._held.append(heard)
 
     async def next(self, id: str = "1") -> Any:
         heard = await self.hear()

@@ -15,7 +15,7 @@ from scrm_loyalty import handlers, ledger, merging, rules, service
 from tests.plugins.model import KINDS, PEOPLE, RULES, Life, history
 from tests.plugins.shop import Shop, opened
 
-SEEDS = (24, 8, 10, 22, 4, 14)  # histories with debts, debts paid, spending over several lots, merges
+SEEDS = (24, 27, 8, 10, 22, 4, 14)  # histories with debts, debts paid, refunds before orders, merges
 people = st.integers(0, PEOPLE - 1)
 steps = st.lists(st.tuples(st.sampled_from(KINDS), people, people, st.integers(1, 1_200)), min_size=4, max_size=10)
 PHASES = [Phase.explicit, Phase.generate]  # an example opens a shop, so shrinking one would take minutes

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from scrm.db import Database, Tx
+from scrm.api import Tx
 from scrm.testing.client import drain, serving
 from tests.plugins.conftest import EVERYTHING, Commands, Said
 
@@ -55,11 +55,8 @@ async def tables(url: str) -> set[str]:
     def names(tx: Tx) -> set[str]:
         return set(sa.inspect(tx.connection).get_table_names())
 
-    db = Database(url)
-    try:
-        return await db.read(names)
-    finally:
-        await db.close()
+    async with serving(url) as client:
+        return await client.services.db.read(names)
 
 
 async def fill(url: str) -> None:
