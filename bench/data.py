@@ -6,8 +6,6 @@ import sqlalchemy as sa
 
 from scrm.db import Tx
 
-CITIES = "array['上海', '北京', '广州', '深圳', '成都', '杭州', '武汉', '西安', '南京', '重庆']"
-
 
 def fill(tx: Tx, users: int, events: int) -> str:
     """Put that many users and events into an empty PostgreSQL database; returns somebody's global id."""
@@ -18,22 +16,26 @@ def fill(tx: Tx, users: int, events: int) -> str:
 
 
 STATEMENTS = (
-    "insert into channels (id, key, name, kind, role, enabled, config, created_at) select gen_random_uuid(), 'channel-' || n, '渠道' || n, 'OTHER', "
-    "'MAIN', true, '{}', now() from generate_series(1, 6) n",
-    "insert into tags (id, key, name, kind, archived, created_at) select gen_random_uuid(), 'tag-' || n, '标签' || n, 'BASIC', false, now() "
-    "from generate_series(1, 20) n",
-    f"insert into users (id, display_name, gender, city, language, attributes, created_at, updated_at, last_seen_at) "
-    f"select gen_random_uuid(), '客户' || n, 'FEMALE', ({CITIES})[1 + n % 10], 'zh-CN', '{{\"level\": 3}}', now() - n * interval '1 minute', now(), now() "
-    f"from generate_series(1, :users) n",
+    """insert into channels (id, key, name, kind, role, enabled, config, created_at)
+    select gen_random_uuid(), 'channel-' || n, '渠道' || n, 'OTHER', 'MAIN', true, '{}', now() from generate_series(1, 6) n""",
+    """insert into tags (id, key, name, kind, archived, created_at)
+    select gen_random_uuid(), 'tag-' || n, '标签' || n, 'BASIC', false, now() from generate_series(1, 20) n""",
+    """insert into users (id, display_name, gender, city, language, attributes, created_at, updated_at, last_seen_at)
+    select gen_random_uuid(), '客户' || n, 'FEMALE',
+      (array['上海', '北京', '广州', '深圳', '成都', '杭州', '武汉', '西安', '南京', '重庆'])[1 + n % 10],
+      'zh-CN', '{"level": 3}', now() - n * interval '1 minute', now(), now()
+    from generate_series(1, :users) n""",
     "create temp table numbered as select id, row_number() over () as n from users",
-    "insert into identities (id, user_id, channel_id, external_id, linked_at) select gen_random_uuid(), u.id, c.id, 'x' || u.n || c.key, now() "
-    "from numbered u join channels c on (u.n + right(c.key, 1)::int) % 3 = 0",
-    "insert into user_tags (user_id, tag_id, source, tagged_at) select u.id, t.id, 'MANUAL', now() "
-    "from numbered u join tags t on (u.n * 7 + split_part(t.key, '-', 2)::int) % 5 = 0",
-    "insert into events (id, position, type, user_id, recorded_user_id, occurred_at, received_at, business_date, amount_minor, currency, properties, "
-    "source, external_id, late, digest) select gen_random_uuid(), e, 'order.paid', u.id, u.id, now() - e * interval '1 minute', now(), current_date, "
-    "e % 50000, 'CNY', '{\"orderId\": \"o\"}', 'bench', e::text, false, '' from generate_series(1, :events) e "
-    "join numbered u on u.n = 1 + e % (select count(*) from numbered)",
+    """insert into identities (id, user_id, channel_id, external_id, linked_at)
+    select gen_random_uuid(), u.id, c.id, 'x' || u.n || c.key, now()
+    from numbered u join channels c on (u.n + right(c.key, 1)::int) % 3 = 0""",
+    """insert into user_tags (user_id, tag_id, source, tagged_at) select u.id, t.id, 'MANUAL', now()
+    from numbered u join tags t on (u.n * 7 + split_part(t.key, '-', 2)::int) % 5 = 0""",
+    """insert into events (id, position, type, user_id, recorded_user_id, occurred_at, received_at, business_date, amount_minor,
+      currency, properties, source, external_id, late, digest)
+    select gen_random_uuid(), e, 'order.paid', u.id, u.id, now() - e * interval '1 minute', now(), current_date, e % 50000,
+      'CNY', '{"orderId": "o"}', 'bench', e::text, false, ''
+    from generate_series(1, :events) e join numbered u on u.n = 1 + e % (select count(*) from numbered)""",
     "drop table numbered",
     "analyze",
 )

@@ -14,8 +14,8 @@ PERSON = """id displayName gender city language createdAt lastSeenAt attributes
 def QUERIES(user: str) -> list[tuple[str, str, dict[str, Any]]]:
     """Name, document and variables of each; `user` is somebody's global id."""
     return [
-        ("Q1", "query($n: Int!) { users(first: $n) { nodes { %s } } }" % PERSON, {"n": 50}),
-        ("Q2", "query($id: ID!) { user(id: $id) { %s } }" % PERSON, {"id": user}),
+        ("Q1", "query($n: Int!) { users(first: $n) { nodes { " + PERSON + " } } }", {"n": 50}),
+        ("Q2", "query($id: ID!) { user(id: $id) { " + PERSON + " } }", {"id": user}),
         ("Q3", "query($n: Int!) { users(first: $n) { nodes { id displayName city createdAt } } }", {"n": 50}),
         (
             "Q4",

@@ -82,9 +82,7 @@ def build_services(settings: Settings, plugins: PluginSet, db: Database) -> Serv
     return Services(settings, db, plugins, Ingest(db, settings, types), types, indicators)
 
 
-def create_app(
-    settings: Settings, *, plugins: PluginSet | None = None, clock: Callable[[], datetime] | None = None
-) -> Starlette:
+def create_app(settings: Settings, *, plugins: PluginSet | None = None, clock: Callable[[], datetime] | None = None) -> Starlette:
     """The server for these settings. The database is expected to be migrated.
 
     Raises:
@@ -126,4 +124,3 @@ def create_app(
     app.state.endpoint = endpoint
     app.state.keys = keys
     return app
-

@@ -157,7 +157,8 @@ def _check_tables(report: _Report, module: object) -> None:
         report.error(f"migrations directory {it.migrations} of {it.name} does not exist")
     elif tables and it.migrations is not None and not any(it.migrations.glob("*.py")):
         report.error(
-            f"{it.name} has tables, and {it.migrations} has no migration for them; write one with scrm db revision {it.name} MESSAGE"
+            f"{it.name} has tables, and {it.migrations} has no migration for them; "
+            f"write one with scrm db revision {it.name} MESSAGE"
         )
     for hook in WITH_TABLES if tables else ():
         if not has_hook(module, hook):

@@ -1,6 +1,7 @@
 """The database: one engine per dialect, column types that mean the same on both, and transactions.
 
-Services are plain functions that take a `Tx` first. On PostgreSQL they run in a greenlet over asyncpg, so the event loop goes on while
+Services are plain functions that take a `Tx` first. On PostgreSQL they run in a greenlet over asyncpg, so the event loop
+goes on while
 a statement waits; on SQLite in a thread, a whole function per hop, writers one at a time.
 """
 
@@ -228,7 +229,9 @@ class _SqliteBackend:
         return connection.execute(sql, parameters).fetchall()
 
     def _open(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(f"{self.path.as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False, timeout=30)
+        connection = sqlite3.connect(
+            f"{self.path.as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False, timeout=30
+        )
         connection.execute("pragma cache_size = -16000")
         self._raw.append(connection)
         return connection
@@ -267,7 +270,13 @@ class _SqliteSnapshot:
 
 def _configure_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None
-    for pragma in ("journal_mode = wal", "synchronous = normal", "busy_timeout = 30000", "foreign_keys = on", "cache_size = -16000"):
+    for pragma in (
+        "journal_mode = wal",
+        "synchronous = normal",
+        "busy_timeout = 30000",
+        "foreign_keys = on",
+        "cache_size = -16000",
+    ):
         connection.execute(f"pragma {pragma}")
 
 

@@ -1,4 +1,5 @@
-"""Every hook a plugin may implement. `contribute` is required, and so are `merge`, `unmerge`, `erase` and `export` for a plugin with tables."""
+"""Every hook a plugin may implement. `contribute` is required, and so are `merge`, `unmerge`, `erase` and `export` for a
+plugin with tables."""
 
 from __future__ import annotations
 

@@ -63,7 +63,12 @@ imports = Table(
     Column("name", Text, nullable=False),
     Column("kind", Text, nullable=False),
     Column("state", Text, nullable=False),
-    Column("fingerprint", Text, nullable=False, comment="of the file and its mapping; a second run of the same resumes or is counted again"),
+    Column(
+        "fingerprint",
+        Text,
+        nullable=False,
+        comment="of the file and its mapping; a second run of the same resumes or is counted again",
+    ),
     Column("rows_read", BigInteger, nullable=False),
     Column("rows_total", BigInteger),
     Column("accepted", BigInteger, nullable=False),

@@ -1,4 +1,5 @@
-"""What a plugin brings, as data. `contribute()` returns a `Contribution`; the host checks it, composes it, and only then runs any of it."""
+"""What a plugin brings, as data. `contribute()` returns a `Contribution`; the host checks it, composes it, and only then
+runs any of it."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ class Rules(BaseModel):
 
 
 class Wiring(BaseModel):
-    """Base of a plugin's wiring: addresses, secrets (`SecretStr`), intervals. From the file and the environment, never in the log."""
+    """Base of a plugin's wiring: addresses, secrets (`SecretStr`), intervals. From the file and the environment, never in
+    the log."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -87,7 +89,8 @@ class HandlerTx(Tx):
     def history(
         self, types: Sequence[str], *, until: Event, users: Sequence[uuid.UUID] | None = None, since: datetime | None = None
     ) -> sa.Subquery:
-        """The log up to the position of `until` and its `occurred_at`, as a table to select from: for events that carry time, such as reviews."""
+        """The log up to the position of `until` and its `occurred_at`, as a table to select from: for events that carry
+        time, such as reviews."""
         raise self._refused()
 
     def _refused(self) -> PermissionError:
@@ -118,9 +121,12 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Something a caller must be answered at once. `decide(tx, input, rules, at)` locks, reads the plugin's own tables and says the fact
-    or what is wrong; the host records the fact as an event of `event_type` and applies the plugin's own handler, in one transaction.
-    `tx` reads and locks; writing is the handler's. `input` is a mapping that JSON can hold: it is compared when a key is used again.
+    """Something a caller must be answered at once. `decide(tx, input, rules, at)` locks, reads the plugin's own tables and
+    says the fact
+    or what is wrong; the host records the fact as an event of `event_type` and applies the plugin's own handler, in one
+    transaction.
+    `tx` reads and locks; writing is the handler's. `input` is a mapping that JSON can hold: it is compared when a key is
+    used again.
     """
 
     name: str
@@ -130,7 +136,8 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class EventType:
-    """A registered event type. `payload` is a msgspec/pydantic-free JSON Schema of the properties; `personal` names properties about a person."""
+    """A registered event type. `payload` is a msgspec/pydantic-free JSON Schema of the properties; `personal` names
+    properties about a person."""
 
     name: str
     description: str
@@ -213,7 +220,8 @@ class Indicator:
 class Route:
     """An HTTP endpoint under `/plugins/<name>/`: `endpoint(request)` or `endpoint(request, context)`, with a `PluginContext`.
 
-    `public=True` where it checks its own signature; else it needs a key with `scope`. The body is as it was sent, within the server's
+    `public=True` where it checks its own signature; else it needs a key with `scope`. The body is as it was sent, within the
+    server's
     limit. A `ScrmError` is answered with 400 and its code.
     """
 

@@ -1,4 +1,5 @@
-"""What a request says, as parts of a statement: parameters that know where in the variables they come from, and rows without a FROM."""
+"""What a request says, as parts of a statement: parameters that know where in the variables they come from, and rows without
+a FROM."""
 
 from __future__ import annotations
 
@@ -158,7 +159,8 @@ def _member_sqlite(element: member, compiler: Any, **kw: Any) -> str:
 
 
 class position_of(FunctionElement[int]):
-    """`position_of(needle, haystack)`: 1-based place of a text in another, 0 if absent; case-sensitive and literal on both engines."""
+    """`position_of(needle, haystack)`: 1-based place of a text in another, 0 if absent; case-sensitive and literal on both
+    engines."""
 
     type = sa.Integer()
     inherit_cache = True
@@ -215,7 +217,8 @@ def _json_kind_postgresql(element: json_kind, compiler: Any, **kw: Any) -> str:
 def _json_kind_sqlite(element: json_kind, compiler: Any, **kw: Any) -> str:
     document, key = (compiler.process(clause, **kw) for clause in element.clauses)
     return (
-        f"(select case type when 'text' then 'string' when 'integer' then 'number' when 'real' then 'number' when 'true' then 'boolean' "
+        f"(select case type when 'text' then 'string' when 'integer' then 'number' when 'real' then 'number' "
+        f"when 'true' then 'boolean' "
         f"when 'false' then 'boolean' else type end from json_each({document}) where key = {key})"
     )
 
@@ -253,7 +256,8 @@ class Columns:
 
 
 class Row:
-    """A row of a table inside a statement: typed columns without a FROM, so that nothing it is used in can forget to correlate."""
+    """A row of a table inside a statement: typed columns without a FROM, so that nothing it is used in can forget to
+    correlate."""
 
     def __init__(self, columns: Mapping[str, Any], alias: str) -> None:
         self.alias = alias
@@ -318,7 +322,8 @@ class json_masked(FunctionElement[Any]):
 def _json_masked_postgresql(element: json_masked, compiler: Any, **kw: Any) -> str:
     document, keys, mask = (compiler.process(clause, **kw) for clause in element.clauses)
     return (
-        f"(select coalesce(json_object_agg(e.key, case when e.key = any({keys}) then to_json(cast({mask} as text)) else e.value end), '{{}}'::json) "
+        f"(select coalesce(json_object_agg(e.key, case when e.key = any({keys}) then to_json(cast({mask} as text)) "
+        f"else e.value end), '{{}}'::json) "
         f"from json_each({document}) e)"
     )
 
@@ -328,7 +333,8 @@ def _json_masked_sqlite(element: json_masked, compiler: Any, **kw: Any) -> str:
     document, keys, mask = (compiler.process(clause, **kw) for clause in element.clauses)
     return (
         f"(select json_group_object(e.key, case when e.key in (select value from json_each({keys})) then {mask} "
-        f"when e.type in ('object', 'array') then json(e.value) when e.type in ('true', 'false') then json(e.type) else e.value end) "
+        f"when e.type in ('object', 'array') then json(e.value) when e.type in ('true', 'false') then json(e.type) "
+        f"else e.value end) "
         f"from json_each({document}) e)"
     )
 

@@ -12,7 +12,8 @@ _Position = BigInteger().with_variant(Integer(), "sqlite")
 events = Table(
     "events",
     metadata,
-    # SQLite has one writer: `position` is its row number (integer primary key). On PostgreSQL an identity column `ord` is the order of
+    # SQLite has one writer: `position` is its row number (integer primary key). On PostgreSQL an identity column `ord` is
+    # the order of
     # writing and the sequencer sets `position` once the row is committed. The first migration says both.
     Column("id", Id, primary_key=True),
     Column("position", _Position, unique=True),
@@ -104,6 +105,10 @@ event_types = Table(
     metadata,
     Column("type", Text, primary_key=True),
     Column("owner", Text, nullable=False),
-    Column("personal", Json, nullable=False, comment="names of properties that are about a person; kept for erase after a plugin is gone"),
+    Column(
+        "personal",
+        Json,
+        nullable=False,
+        comment="names of properties that are about a person; kept for erase after a plugin is gone",
+    ),
 )
-

@@ -15,13 +15,16 @@ from scrm.sql import CURRENCY, member
 
 
 def matched(user: Any, given: Any) -> sa.ColumnElement[bool]:
-    """The user's events that match: how many (one or more unless said), the newest, and the sum of their amounts in the business currency."""
+    """The user's events that match: how many (one or more unless said), the newest, and the sum of their amounts in the
+    business currency."""
     log = events.alias("matched")
     conditions: list[Any] = [log.c.user_id == user.c.id]
     if given["type"] is not None:
         conditions.append(member(log.c.type, given["type"]))
     if given["within_days"] is not None:
-        since = given["within_days"].converted("day", sa.Date(), lambda days, moment: moment.today - timedelta(days=min(max(days, 0), 100_000)))
+        since = given["within_days"].converted(
+            "day", sa.Date(), lambda days, moment: moment.today - timedelta(days=min(max(days, 0), 100_000))
+        )
         conditions.append(log.c.business_date > since)
     if given["since"] is not None:
         conditions.append(log.c.occurred_at >= given["since"])
@@ -44,5 +47,7 @@ def on_channels(event: Any, keys: Any) -> sa.ColumnElement[bool]:
     """Came over one of these channels or a child of one."""
     of_key = sa.select(channels.c.id).where(member(channels.c.key, keys))
     parents = channels.alias("parents")
-    of_parent = sa.select(channels.c.id).where(channels.c.parent_id.in_(sa.select(parents.c.id).where(member(parents.c.key, keys))))
+    of_parent = sa.select(channels.c.id).where(
+        channels.c.parent_id.in_(sa.select(parents.c.id).where(member(parents.c.key, keys)))
+    )
     return sa.or_(event.c.channel_id.in_(of_key), event.c.channel_id.in_(of_parent))

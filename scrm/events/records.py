@@ -61,7 +61,8 @@ class RecordResult:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event as a handler sees it. `user_id` is its owner as of its position; `position` is 0 while it has none (a decision's)."""
+    """An event as a handler sees it. `user_id` is its owner as of its position; `position` is 0 while it has none (a
+    decision's)."""
 
     id: uuid.UUID
     position: int
@@ -83,7 +84,8 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """An event that a handler records as an effect: `cause` is the event being handled, `key` tells several of one cause apart."""
+    """An event that a handler records as an effect: `cause` is the event being handled, `key` tells several of one cause
+    apart."""
 
     type: str
     cause: Event

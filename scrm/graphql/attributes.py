@@ -13,13 +13,17 @@ from scrm.graphql.scalars import DateFilter, IntFilter, StringFilter
 from scrm.sql import Value, day_text, json_kind, json_text
 
 
-@strawberry.input(description="Compares the value at one key; every operator that is given must hold. An absent key is a missing value.")
+@strawberry.input(
+    description="Compares the value at one key; every operator that is given must hold. An absent key is a missing value."
+)
 class AttributeFilter:
     key: str = strawberry.field(description="The key.")
     string: StringFilter | None = strawberry.field(description="If the value is text.", default=strawberry.UNSET)
     number: IntFilter | None = strawberry.field(description="If the value is a number.", default=strawberry.UNSET)
     boolean: bool | None = strawberry.field(description="If the value is true or false.", default=strawberry.UNSET)
-    date: DateFilter | None = strawberry.field(description="If the value is text that starts with a day, as 2026-01-02.", default=strawberry.UNSET)
+    date: DateFilter | None = strawberry.field(
+        description="If the value is text that starts with a day, as 2026-01-02.", default=strawberry.UNSET
+    )
 
 
 def matches(document: sa.ColumnElement[Any], given: list[Any]) -> sa.ColumnElement[bool]:

@@ -1,6 +1,7 @@
 """Selection → one SQL statement whose result is the answer's JSON.
 
-A type's rows come from an alias; everything below a row refers to it by plain column names (`Row`), so a nested list cannot lose its
+A type's rows come from an alias; everything below a row refers to it by plain column names (`Row`), so a nested list cannot
+lose its
 correlation. A page is a derived table of its own: what is selected is computed for its rows only.
 """
 
@@ -20,7 +21,17 @@ from scrm.graphql.encoding import Encoding, PostgresEncoding, SqliteEncoding, de
 from scrm.graphql.filters import Filters, OrderKey, beyond, order_by, order_keys, read_cursor
 from scrm.graphql.model import BoundField, Model
 from scrm.graphql.selection import Selection
-from scrm.graphql.sources import MASK, BatchSource, ColumnSource, ExpressionSource, ManySource, NodeIdSource, OneSource, RowType, SameRowSource
+from scrm.graphql.sources import (
+    MASK,
+    BatchSource,
+    ColumnSource,
+    ExpressionSource,
+    ManySource,
+    NodeIdSource,
+    OneSource,
+    RowType,
+    SameRowSource,
+)
 from scrm.sql import NOW, SELF, AnyRow, ListOf, Row, Values, json_masked, member, smaller
 
 PAGE_SIZE = 20
@@ -69,7 +80,9 @@ class Compiled:
 class Compiler:
     """Compiles one selection for one caller on one dialect."""
 
-    def __init__(self, model: Model, dialect: str, selection: Selection, grants: Grants, excluded: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, model: Model, dialect: str, selection: Selection, grants: Grants, excluded: frozenset[str] = frozenset()
+    ) -> None:
         self.model = model
         self.selection = selection
         self.grants = grants
@@ -103,7 +116,9 @@ class Compiler:
         if not self.grants.has(scope):
             raise ScrmError("FORBIDDEN", f"{what} needs the scope {scope}", params={"scope": scope})
         if personal and not self.grants.pii:
-            raise ScrmError("FORBIDDEN", f"{what} is about personal values and needs the scope pii:read", params={"scope": "pii:read"})
+            raise ScrmError(
+                "FORBIDDEN", f"{what} is about personal values and needs the scope pii:read", params={"scope": "pii:read"}
+            )
 
     def _enter(self, bound: BoundField) -> None:
         self.compiled.owners.add(bound.owner)
@@ -140,7 +155,9 @@ class Compiler:
                 pairs.append((key, self._field(bound, row, nodes, (*path, key))))
         return pairs
 
-    def _field(self, bound: BoundField, row: AnyRow | None, nodes: list[FieldDetails], path: tuple[str, ...]) -> ColumnElement[Any]:
+    def _field(
+        self, bound: BoundField, row: AnyRow | None, nodes: list[FieldDetails], path: tuple[str, ...]
+    ) -> ColumnElement[Any]:
         source = bound.source
         arguments = self._arguments(bound, nodes)
         if isinstance(source, ColumnSource):
@@ -172,7 +189,9 @@ class Compiler:
             return expression
         if getattr(bound.source, "personal", False):
             if bound.kind == "text":
-                return sa.case((expression.is_not(None), sa.func.substr(expression, 1, 1).concat(raw(f"'{MASK}'"))), else_=sa.null())
+                return sa.case(
+                    (expression.is_not(None), sa.func.substr(expression, 1, 1).concat(raw(f"'{MASK}'"))), else_=sa.null()
+                )
             return sa.null()
         keys = self.model.personal_keys.get(getattr(bound.source, "personal_keys", None) or "")
         if keys:
@@ -186,19 +205,35 @@ class Compiler:
         reserved = tuple(f"#{number}.{need}" for need in source.needs)
         decoders = tuple(decoder(row.c[need].type) for need in source.needs)
         self.compiled.batches.append(BatchCall(path, key, reserved, decoders, bound, self._arguments(bound, nodes)))
-        needed: Pairs = [(name, self.encoding.leaf(leaf_kind(row.c[need]), row.c[need])) for name, need in zip(reserved, source.needs, strict=True)]
+        needed: Pairs = [
+            (name, self.encoding.leaf(leaf_kind(row.c[need]), row.c[need]))
+            for name, need in zip(reserved, source.needs, strict=True)
+        ]
         return [(key, self.encoding.null()), *needed]
 
     def _same_row(
-        self, bound: BoundField, source: SameRowSource, row: AnyRow | None, arguments: Any, nodes: list[FieldDetails], path: tuple[str, ...]
+        self,
+        bound: BoundField,
+        source: SameRowSource,
+        row: AnyRow | None,
+        arguments: Any,
+        nodes: list[FieldDetails],
+        path: tuple[str, ...],
     ) -> ColumnElement[Any]:
-        assert bound.target is not None and row is not None
+        assert bound.target is not None
+        assert row is not None
         inner: AnyRow = Values(source.values(row, **arguments)) if source.values else row
         value = self.encoding.object(self.object(bound.target, inner, nodes, path))
         return self.encoding.unless_null(inner.c[source.null_without], value) if source.null_without else value
 
     def _one(
-        self, bound: BoundField, source: OneSource, row: AnyRow | None, arguments: Any, nodes: list[FieldDetails], path: tuple[str, ...]
+        self,
+        bound: BoundField,
+        source: OneSource,
+        row: AnyRow | None,
+        arguments: Any,
+        nodes: list[FieldDetails],
+        path: tuple[str, ...],
     ) -> ColumnElement[Any]:
         assert bound.target is not None
         rows = self.model.rows[bound.target]
@@ -206,11 +241,23 @@ class Compiler:
         conditions = self._conditions(source.on, row, child, arguments)
         pairs = self.object(bound.target, child, nodes, path)
         order = order_by(order_keys(self.model, self._permit, child, None, source.order, None), backward=False)
-        select = sa.select().select_from(alias).where(*conditions, *self._restrictions(rows, child, visible=row is None)).order_by(*order).limit(raw("1"))
+        select = (
+            sa.select()
+            .select_from(alias)
+            .where(*conditions, *self._restrictions(rows, child, visible=row is None))
+            .order_by(*order)
+            .limit(raw("1"))
+        )
         return self.encoding.object_from(pairs, select)
 
     def _list(
-        self, bound: BoundField, source: ManySource, row: AnyRow | None, arguments: dict[str, Any], nodes: list[FieldDetails], path: tuple[str, ...]
+        self,
+        bound: BoundField,
+        source: ManySource,
+        row: AnyRow | None,
+        arguments: dict[str, Any],
+        nodes: list[FieldDetails],
+        path: tuple[str, ...],
     ) -> ColumnElement[Any]:
         assert bound.target is not None
         first = arguments.get("first")
@@ -221,7 +268,9 @@ class Compiler:
 
     # ---- rows
 
-    def _conditions(self, on: Callable[..., Any] | None, row: AnyRow | None, child: Row, arguments: Mapping[str, Any]) -> list[Any]:
+    def _conditions(
+        self, on: Callable[..., Any] | None, row: AnyRow | None, child: Row, arguments: Mapping[str, Any]
+    ) -> list[Any]:
         if on is None:
             return []
         own = {name: value for name, value in arguments.items() if name not in PAGING}
@@ -235,7 +284,9 @@ class Compiler:
             conditions.append(rows.visible(row))
         return conditions
 
-    def page_rows(self, bound: BoundField, source: ManySource, row: AnyRow | None, arguments: dict[str, Any], target: str | None = None) -> PageRows:
+    def page_rows(
+        self, bound: BoundField, source: ManySource, row: AnyRow | None, arguments: dict[str, Any], target: str | None = None
+    ) -> PageRows:
         """The rows of a list: its table or query, its conditions, its order."""
         rows = self.model.rows[target or bound.target or ""]
         if source.select is not None:
@@ -252,7 +303,9 @@ class Compiler:
         given = arguments.get("filter")
         if given is not None:
             conditions.append(self.filters.condition(inner, given))
-        keys = order_keys(self.model, self._permit, inner, alias if source.select else rows.table, source.order, arguments.get("order_by"))
+        keys = order_keys(
+            self.model, self._permit, inner, alias if source.select else rows.table, source.order, arguments.get("order_by")
+        )
         return PageRows(alias, inner, Row(columns, self._alias_name()), conditions, keys)
 
 
@@ -279,7 +332,9 @@ class PageRows:
 class _Page:
     """A connection: edges, nodes, pageInfo and totalCount, each only if it is selected."""
 
-    def __init__(self, compiler: Compiler, bound: BoundField, source: ManySource, row: AnyRow | None, arguments: dict[str, Any]) -> None:
+    def __init__(
+        self, compiler: Compiler, bound: BoundField, source: ManySource, row: AnyRow | None, arguments: dict[str, Any]
+    ) -> None:
         self.compiler = compiler
         self.encoding = compiler.encoding
         self.bound = bound
@@ -316,7 +371,9 @@ class _Page:
         pairs = self._edge(details, (*path, "*")) if name == "edges" else self._node(details, (*path, "*"))
         label = f"#i{len(self.items)}"
         self.items.append((label, self.encoding.object(pairs)))
-        return lambda: self.encoding.gather(raw(f'q."{label}"'), raw(f'q."#r" <= {self.size}', sa.Boolean()) if self.more else None)
+        return lambda: self.encoding.gather(
+            raw(f'q."{label}"'), raw(f'q."#r" <= {self.size}', sa.Boolean()) if self.more else None
+        )
 
     def _node(self, details: list[FieldDetails], path: tuple[str, ...]) -> Pairs:
         return self.compiler.object(self.node_type, self.rows.outer, details, path)
@@ -334,7 +391,10 @@ class _Page:
 
     def _cursor(self) -> ColumnElement[Any]:
         self.rows.with_keys = True
-        keys = [sa.literal_column(f'{self.rows.outer.alias}."#k{index}"', key.expression.type) for index, key in enumerate(self.rows.keys)]
+        keys = [
+            sa.literal_column(f'{self.rows.outer.alias}."#k{index}"', key.expression.type)
+            for index, key in enumerate(self.rows.keys)
+        ]
         return self.encoding.cursor([*keys, sa.type_coerce(NOW, Instant())])
 
     def _page_info(self, details: list[FieldDetails]) -> Pairs:
@@ -351,7 +411,10 @@ class _Page:
             "startCursor": self.encoding.leaf("text", at_end if self.backward else at_start),
             "endCursor": self.encoding.leaf("text", at_start if self.backward else at_end),
         }
-        known = {"hasNextPage": before or self.backward, "hasPreviousPage": after or not self.backward}  # without looking at a row
+        known = {
+            "hasNextPage": before or self.backward,
+            "hasPreviousPage": after or not self.backward,
+        }  # without looking at a row
         for key, name, _ in self.compiler.selection.fields("PageInfo", details):
             _check_key(key)
             pairs.append((key, self.encoding.text("PageInfo") if name == "__typename" else values[name]))
@@ -365,7 +428,9 @@ class _Page:
             if cursor is None:
                 continue
             if self.row is None:
-                self.compiler.compiled.first_now = cursor.converted("now", Instant(), lambda text, _: read_cursor(text, count)[-1])
+                self.compiler.compiled.first_now = cursor.converted(
+                    "now", Instant(), lambda text, _: read_cursor(text, count)[-1]
+                )
             found.append(beyond(self.rows.keys, cursor, backward=name == "before"))
         return found
 
@@ -390,7 +455,9 @@ class _Page:
 
 def _check_key(key: str) -> None:
     if len(key) > KEY_BYTES:
-        raise ScrmError("RESPONSE_KEY_TOO_LONG", f"the response key {key[:20]}… is longer than {KEY_BYTES} characters; use a shorter alias")
+        raise ScrmError(
+            "RESPONSE_KEY_TOO_LONG", f"the response key {key[:20]}… is longer than {KEY_BYTES} characters; use a shorter alias"
+        )
 
 
 def _page_size(arguments: Mapping[str, Any]) -> tuple[bool, int]:

@@ -175,7 +175,9 @@ def _joined(parts: Sequence[ColumnElement[Any]]) -> ColumnElement[Any]:
 def _key_text(key: ColumnElement[Any], encoding: PostgresEncoding | SqliteEncoding) -> ColumnElement[Any]:
     kind = key_kind(key)
     if kind == "instant":
-        return PostgresEncoding().leaf("datetime", key) if isinstance(encoding, PostgresEncoding) else sa.type_coerce(key, sa.Text())
+        return (
+            PostgresEncoding().leaf("datetime", key) if isinstance(encoding, PostgresEncoding) else sa.type_coerce(key, sa.Text())
+        )
     if kind == "id" and isinstance(encoding, PostgresEncoding):
         return sa.func.replace(sa.cast(key, sa.Text), raw("'-'"), raw("''"))
     if kind == "float" and isinstance(encoding, SqliteEncoding):
@@ -195,7 +197,8 @@ class shortest(FunctionElement[str]):
 @compiles(shortest, "sqlite")
 def _shortest_sqlite(element: shortest, compiler: Any, **kw: Any) -> str:
     tries = " ".join(f"when cast(printf('%.{n}g', n.x) as real) = n.x then printf('%.{n}g', n.x)" for n in (15, 16))
-    return f"(select case when n.x is null then null {tries} else printf('%!.17g', n.x) end from (select {compiler.process(element.clauses, **kw)} as x) n)"
+    number = compiler.process(element.clauses, **kw)
+    return f"(select case when n.x is null then null {tries} else printf('%!.17g', n.x) end from (select {number} as x) n)"
 
 
 def key_kind(key: ColumnElement[Any]) -> str:

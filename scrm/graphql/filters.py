@@ -1,4 +1,5 @@
-"""Filters and orders of a list, as SQL. A comparison with a missing value is false, never unknown, so `not` means what it says."""
+"""Filters and orders of a list, as SQL. A comparison with a missing value is false, never unknown, so `not` means what it
+says."""
 
 from __future__ import annotations
 
@@ -119,7 +120,9 @@ class OrderKey:
     nullable: bool
 
 
-def order_keys(model: Model, permit: Permit, row: Row, table: Any, default: Sequence[Any], given: Sequence[Any] | None) -> list[OrderKey]:
+def order_keys(
+    model: Model, permit: Permit, row: Row, table: Any, default: Sequence[Any], given: Sequence[Any] | None
+) -> list[OrderKey]:
     """The keys a list is sorted by: the caller's or the default's, then the primary key so that no two rows tie."""
     keys = [_given_key(model, permit, row, item) for item in given or ()] or [_default_key(row, item) for item in default]
     descending = keys[-1].descending if keys else True

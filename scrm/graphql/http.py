@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -117,9 +118,13 @@ class GraphQLEndpoint(GraphQL[Context, None]):
                 raise ScrmError("METHOD_NOT_ALLOWED", f"{request.method} is not answered here; send a POST")
             if request.method != "POST" and self._ide_html is None:
                 raise ScrmError("METHOD_NOT_ALLOWED", "there is no GraphiQL here; send a POST")
-            return await self.run(request)
+            async with asyncio.timeout(self.services.settings.server.timeout_seconds):
+                return await self.run(request)
         except ScrmError as error:
             return refusal(error)
+        except TimeoutError:
+            seconds = self.services.settings.server.timeout_seconds
+            return refusal(ScrmError("TIMEOUT", f"the answer took longer than {seconds:g} s; ask for less, or ask again"), 503)
         except HTTPException as error:
             return refusal(ScrmError("BAD_REQUEST", error.reason), error.status_code)
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from strawberry.http.ides import get_graphql_ide_html
 
-
 STATIC = Path(__file__).parent / "static"
 REMOTE = "https://unpkg.com/"
 

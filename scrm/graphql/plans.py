@@ -91,7 +91,13 @@ class Plans:
         return found
 
     def root(
-        self, operation: Operation, bound: BoundField, details: list[FieldDetails], key: str, variables: Mapping[str, Any], grants: Grants,
+        self,
+        operation: Operation,
+        bound: BoundField,
+        details: list[FieldDetails],
+        key: str,
+        variables: Mapping[str, Any],
+        grants: Grants,
         excluded: frozenset[str] = frozenset(),
     ) -> Plan:
         """The plan of a root field."""
@@ -100,16 +106,32 @@ class Plans:
         )
 
     def held(
-        self, operation: Operation, bound: BoundField, details: list[FieldDetails], held: object, variables: Mapping[str, Any], grants: Grants,
+        self,
+        operation: Operation,
+        bound: BoundField,
+        details: list[FieldDetails],
+        held: object,
+        variables: Mapping[str, Any],
+        grants: Grants,
     ) -> Plan:
         """The plan of a compiled field on an object that Python holds."""
         nodes = tuple(id(detail.node) for detail in details)
         return self._get(
-            operation, (bound.parent, nodes), variables, grants, frozenset(), lambda compiler: compiler.root(bound, details, Held(held))
+            operation,
+            (bound.parent, nodes),
+            variables,
+            grants,
+            frozenset(),
+            lambda compiler: compiler.root(bound, details, Held(held)),
         )
 
     def refs(
-        self, operation: Operation, type_name: str, details: list[FieldDetails], variables: Mapping[str, Any], grants: Grants,
+        self,
+        operation: Operation,
+        type_name: str,
+        details: list[FieldDetails],
+        variables: Mapping[str, Any],
+        grants: Grants,
         excluded: frozenset[str] = frozenset(),
     ) -> Plan:
         """The plan for rows named by Python, by key."""
@@ -120,7 +142,12 @@ class Plans:
         )
 
     def _get(
-        self, operation: Operation, place: Any, variables: Mapping[str, Any], grants: Grants, excluded: frozenset[str],
+        self,
+        operation: Operation,
+        place: Any,
+        variables: Mapping[str, Any],
+        grants: Grants,
+        excluded: frozenset[str],
         compile_: Callable[[Compiler], Compiled],
     ) -> Plan:
         key = (id(operation), place, grants, excluded, shape(operation, variables))
@@ -215,7 +242,9 @@ async def run(plan: Plan, snapshot: Snapshot, facts: Facts, info: BatchInfo) -> 
     return Answer(orjson.dumps(tree), (*failures, *failed))
 
 
-async def run_refs(plan: Plan, snapshot: Snapshot, facts: Facts, info: BatchInfo) -> tuple[dict[Any, bytes | str], tuple[FieldFailure, ...]]:
+async def run_refs(
+    plan: Plan, snapshot: Snapshot, facts: Facts, info: BatchInfo
+) -> tuple[dict[Any, bytes | str], tuple[FieldFailure, ...]]:
     """Run a plan for named rows: JSON by key."""
     found = {_key(row[0]): row[1] for row in await snapshot.fetch(plan.sql, plan.parameters(facts))}
     failures = tuple(FieldFailure(path, owner) for path, owner in plan.compiled.failed)
@@ -254,7 +283,9 @@ async def _fill_one(
         keyed.append((target, values[0] if len(values) == 1 else values, path))
     if not keyed:
         return None
-    arguments = {name: value.slot.read(facts.variables) if isinstance(value, Value) else value for name, value in call.arguments.items()}
+    arguments = {
+        name: value.slot.read(facts.variables) if isinstance(value, Value) else value for name, value in call.arguments.items()
+    }
     failure = None
     try:
         found = await source.load(list(dict.fromkeys(key for _, key, _ in keyed)), info, **arguments)
@@ -300,5 +331,3 @@ def _places(tree: Any, path: Sequence[str], at: tuple[Any, ...], places: list[tu
             _places(item, rest, (*at, index), places)
     else:
         _places(tree[step], rest, (*at, step), places)
-
-

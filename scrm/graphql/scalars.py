@@ -89,7 +89,12 @@ def _scalar(name: str, description: str, out: Any, into: Any) -> ScalarDefinitio
 
 
 SCALARS: dict[object, ScalarDefinition] = {
-    BigInt: _scalar("BigInt", "A 64-bit whole number: a JSON number within ±(2⁵³−1), else a string; both are accepted.", _bigint_out, _bigint_in),
+    BigInt: _scalar(
+        "BigInt",
+        "A 64-bit whole number: a JSON number within ±(2⁵³−1), else a string; both are accepted.",
+        _bigint_out,
+        _bigint_in,
+    ),
     JSON: _scalar("JSON", "Any JSON value.", lambda value: value, _json_in),
     dt.datetime: _scalar("DateTime", "An instant, RFC 3339; answered in UTC with microseconds.", instant_text, _instant_in),
     dt.date: _scalar("Date", "A day in the business zone, as in 2026-01-02.", lambda value: value.isoformat(), _date_in),

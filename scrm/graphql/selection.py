@@ -81,7 +81,8 @@ def read_operation(schema: GraphQLSchema, node: OperationDefinitionNode, fragmen
 
 
 def shape(operation: Operation, variables: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What of the variables' values decides the statement: enums, booleans, nulls, keys present, page sizes, lengths of input lists."""
+    """What of the variables' values decides the statement: enums, booleans, nulls, keys present, page sizes, lengths of
+    input lists."""
     parts = []
     for name, type_ in operation.types.items():
         if name not in variables:
@@ -113,7 +114,9 @@ def _shape(type_: Any, value: Any) -> Any:
 def slots(operation: Operation, variables: Mapping[str, Any]) -> dict[str, Any]:
     """The variables with every leaf that may differ replaced by its slot."""
     return {
-        name: value if name in operation.by_value or name not in operation.types else _slots(operation.types[name], value, (name,))
+        name: value
+        if name in operation.by_value or name not in operation.types
+        else _slots(operation.types[name], value, (name,))
         for name, value in variables.items()
     }
 

@@ -30,7 +30,13 @@ IndicatorUnit = enum(
 )(Unit)
 
 
-@enum("How long a period is.", DAY="A business day.", WEEK="Monday to Sunday.", MONTH="A calendar month.", QUARTER="A calendar quarter.")
+@enum(
+    "How long a period is.",
+    DAY="A business day.",
+    WEEK="Monday to Sunday.",
+    MONTH="A calendar month.",
+    QUARTER="A calendar quarter.",
+)
 class Period(Enum):
     DAY = "DAY"
     WEEK = "WEEK"
@@ -53,8 +59,12 @@ class IndicatorPoint:
 class IndicatorChange:
     current: IndicatorPoint = strawberry.field(description="The last complete period.")
     previous: IndicatorPoint = strawberry.field(description="The one before.")
-    change_pct: float | None = strawberry.field(description="Relative change in per cent; null where the previous value is 0 or missing.")
-    change_pp: float | None = strawberry.field(description="Difference of two rates in percentage points; null for what is no rate.")
+    change_pct: float | None = strawberry.field(
+        description="Relative change in per cent; null where the previous value is 0 or missing."
+    )
+    change_pp: float | None = strawberry.field(
+        description="Difference of two rates in percentage points; null for what is no rate."
+    )
 
 
 @strawberry.type(description="A named series.")
@@ -136,10 +146,16 @@ class IndicatorQuery:
 
     @query("Series that the core and plugins offer, by key.", scope="indicators:read")
     async def indicators(
-        self, info: Info, keys: Annotated[list[str] | None, strawberry.argument(description="Only these; all unless said.")] = None
+        self,
+        info: Info,
+        keys: Annotated[list[str] | None, strawberry.argument(description="Only these; all unless said.")] = None,
     ) -> list[Indicator] | None:
         known = info.context.services.indicators
         missing = [key for key in keys or () if key not in known]
         if missing:
-            raise ScrmError("UNKNOWN_INDICATOR", f"no indicator is called {missing[0]!r}; known are {', '.join(sorted(known))}", path=("keys",))
+            raise ScrmError(
+                "UNKNOWN_INDICATOR",
+                f"no indicator is called {missing[0]!r}; known are {', '.join(sorted(known))}",
+                path=("keys",),
+            )
         return [_shown(*known[key]) for key in (keys if keys is not None else sorted(known))]

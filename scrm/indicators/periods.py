@@ -39,12 +39,16 @@ def spans(start: date, end: date, period: str) -> list[Span]:
         ScrmError: INVALID_RANGE where there is none, or more than 800.
     """
     if start >= end:
-        raise ScrmError("INVALID_RANGE", f"the range from {start} to {end} is empty; `to` is the day after the last one", path=("to",))
+        raise ScrmError(
+            "INVALID_RANGE", f"the range from {start} to {end} is empty; `to` is the day after the last one", path=("to",)
+        )
     found: list[Span] = []
     at = start_of(start, period)
     while at < end:
         if len(found) == MOST:
-            raise ScrmError("INVALID_RANGE", f"the range from {start} to {end} has more than {MOST} periods; choose longer ones", path=("to",))
+            raise ScrmError(
+                "INVALID_RANGE", f"the range from {start} to {end} has more than {MOST} periods; choose longer ones", path=("to",)
+            )
         following = next_start(at, period)
         found.append(Span(at, following))
         at = following

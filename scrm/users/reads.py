@@ -51,7 +51,9 @@ def coming_days(days: int, moment: Moment) -> list[str]:
 
 def acquired_through(user: Any, keys: Value) -> sa.ColumnElement[bool]:
     """Came through one of these channels."""
-    found: sa.ColumnElement[bool] = user.c.acquisition_channel_id.in_(sa.select(channels.c.id).where(member(channels.c.key, keys)))
+    found: sa.ColumnElement[bool] = user.c.acquisition_channel_id.in_(
+        sa.select(channels.c.id).where(member(channels.c.key, keys))
+    )
     return found
 
 
@@ -64,7 +66,9 @@ def on_channel(user: Any, keys: Value) -> sa.ColumnElement[bool]:
 def survivor_of(key: Any) -> sa.ColumnElement[Any]:
     """The id itself, or of the user that it was merged into."""
     old = users.alias("old")
-    return sa.func.coalesce(sa.select(old.c.merged_into).where(old.c.id == key).scalar_subquery(), sa.type_coerce(key, users.c.id.type))
+    return sa.func.coalesce(
+        sa.select(old.c.merged_into).where(old.c.id == key).scalar_subquery(), sa.type_coerce(key, users.c.id.type)
+    )
 
 
 def owner_of_identity(channel: Any, external_id: Any) -> sa.ColumnElement[Any]:

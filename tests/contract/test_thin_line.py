@@ -6,7 +6,8 @@ from scrm.testing.client import serving
 async def test_an_event_that_is_sent_is_in_the_answer(migrated_url: str) -> None:
     async with serving(migrated_url) as client:
         made = await client.data(
-            """mutation { createChannel(input: {key: "oa", name: "公众号", kind: WECHAT_OA}) { channel { id key kind } errors { code message } } }"""
+            """mutation { createChannel(input: {key: "oa", name: "公众号", kind: WECHAT_OA}) { channel { id key kind } errors {
+            code message } } }"""
         )
         assert made["createChannel"]["errors"] == []
         answer = await client.events(
@@ -32,7 +33,8 @@ async def test_an_event_that_is_sent_is_in_the_answer(migrated_url: str) -> None
                 nodes { id displayName identities { channel { key } externalId }
                   acquisitionChannel { name kind userCount }
                   tags { tag { key } }
-                  events(first: 2) { totalCount nodes { type occurredAt amount { amountMinor currency formatted(locale: "en") } properties user { id } } } } } }""",
+                  events(first: 2) { totalCount nodes {
+                    type occurredAt amount { amountMinor currency formatted(locale: "en") } properties user { id } } } } } }""",
             first=2,
             city="上海",
         )
@@ -47,7 +49,8 @@ async def test_an_event_that_is_sent_is_in_the_answer(migrated_url: str) -> None
         assert event["occurredAt"] == "2026-01-01T03:04:05.000006Z"
         assert event["user"]["id"] == users["nodes"][0]["id"]
         again = await client.data(
-            "query($c: String) { users(first: 2, after: $c, orderBy: [{createdAt: ASC}]) { nodes { identities { externalId } } pageInfo { hasNextPage hasPreviousPage } } }",
+            """query($c: String) { users(first: 2, after: $c, orderBy: [{createdAt: ASC}]) {
+              nodes { identities { externalId } } pageInfo { hasNextPage hasPreviousPage } } }""",
             c=users["pageInfo"]["endCursor"],
         )
         assert again["users"] == {

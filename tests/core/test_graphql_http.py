@@ -261,3 +261,10 @@ async def test_introspection_answers(client: Client) -> None:
 def test_an_app_that_cannot_be_says_why(tmp_path: Any) -> None:
     with pytest.raises((StartupError, ValueError)):
         create_app(Settings(database_url="mysql://x"), plugins=PluginSet())
+
+
+async def test_an_answer_that_takes_too_long_is_given_up_with_a_code(migrated_url: str) -> None:
+    async with serving(migrated_url, server=ServerSettings(timeout_seconds=1e-9)) as client:
+        response = await client.http.post("/graphql", json={"query": "{ users { nodes { id } } }"})
+        assert response.status_code == 503
+        assert orjson.loads(response.content)["errors"][0]["extensions"]["code"] == "TIMEOUT"

@@ -38,7 +38,19 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         file = source / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
-    command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--no-index", "--target", str(target), str(source)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "--target",
+        str(target),
+        str(source),
+    ]
     subprocess.run(command, check=True, capture_output=True)
     return target
 
@@ -86,11 +98,15 @@ async def test_the_plugin_works(stamps: Path, database_url: str) -> None:
         refused = await client.data(REDEEM, user=ann["id"], stamps=2, key="k2")
         assert refused["redeemStamps"]["errors"] == [{"code": "NOT_ENOUGH_STAMPS", "path": ["stamps"], "params": {"have": 1}}]
         merged = await client.data(
-            "mutation($a: ID!, $b: ID!) { mergeUsers(input: {keptId: $a, absorbedId: $b}) { mergeId errors { code } } }", a=ann["id"], b=bob["id"]
+            "mutation($a: ID!, $b: ID!) { mergeUsers(input: {keptId: $a, absorbedId: $b}) { mergeId errors { code } } }",
+            a=ann["id"],
+            b=bob["id"],
         )
         await drain(client)
         assert (await client.data("query($id: ID!) { user(id: $id) { stamps } }", id=ann["id"]))["user"]["stamps"] == 3
-        await client.data("mutation($m: ID!) { unmergeUsers(input: {mergeId: $m}) { errors { code } } }", m=merged["mergeUsers"]["mergeId"])
+        await client.data(
+            "mutation($m: ID!) { unmergeUsers(input: {mergeId: $m}) { errors { code } } }", m=merged["mergeUsers"]["mergeId"]
+        )
         await drain(client)
         assert [each["stamps"] for each in (await client.data(PEOPLE))["users"]["nodes"]] == [1, 2]
 
@@ -103,10 +119,22 @@ def test_the_commands_of_the_page_work(stamps: Path, tmp_path: Path) -> None:
         words = line.split()
         if words[0] != "scrm" or words[1] == "serve":
             continue
-        done = subprocess.run([sys.executable, "-m", "scrm.cli", *words[1:]], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "scrm.cli", *words[1:]],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode == 0, (line, done.stdout, done.stderr)
     listed = subprocess.run(
-        [sys.executable, "-m", "scrm.cli", "plugins", "list", "--json"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-m", "scrm.cli", "plugins", "list", "--json"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert '"stamps"' in listed.stdout
 
