@@ -106,14 +106,14 @@ def create_app(settings: Settings, *, plugins: PluginSet | None = None, clock: C
     ]
     if STATIC.is_dir():
         routes.append(Mount("/static", StaticFiles(directory=STATIC)))
-    contexts = {plugin.name: Context(plugin, db, services.ingest) for plugin in plugins}
+    contexts = {plugin.name: Context(plugin, db, services.ingest, settings) for plugin in plugins}
     routes += plugin_routes(plugins, contexts.__getitem__, authorize, settings.server.max_body_bytes)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         await db.write(keep_event_types, plugins)
         try:
-            async with plugins.lifespan(db, services.ingest), forgetting(db, keys):
+            async with plugins.lifespan(db, services.ingest, settings), forgetting(db, keys):
                 yield
         finally:
             await db.close()

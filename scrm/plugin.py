@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from scrm.events.decide import Decided
+
 PROJECT = "scrm"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
@@ -117,6 +119,7 @@ class Fact:
     properties: Mapping[str, Any]
     amount_minor: int | None = None
     currency: str | None = None
+    channel_id: uuid.UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +303,12 @@ class PluginContext(Protocol):
 
     async def record(self, events: Sequence[NewEvent]) -> list[RecordResult]:
         """Record what happened, as `POST /events` does; each event once, an answer for each."""
+
+    async def rules(self) -> Any:
+        """The plugin's rules that are in force now."""
+
+    async def decide(self, decision: Decision, input: Mapping[str, Any], *, key: str, actor: str) -> Decided:
+        """Ask one of the plugin's decisions, once for `key`; a refusal is raised as `ScrmError`."""
 
 
 Lifespan = Callable[[PluginContext], AbstractAsyncContextManager[None]]

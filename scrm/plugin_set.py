@@ -16,10 +16,12 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from scrm import hookspecs
 from scrm.conformance import core_hooks, has_hook
 from scrm.db import Database, Tx
-from scrm.errors import PluginFailedError
+from scrm.errors import PluginFailedError, ScrmError, UserError
+from scrm.events.consumers import Consumer, ConsumerSettings, consumer_of
+from scrm.events.decide import Decided, decide
 from scrm.events.ingest import Ingest
 from scrm.events.records import Event, NewEvent, RecordResult
-from scrm.plugin import Contribution, HandlerTx, Health, Rules, Wiring
+from scrm.plugin import Contribution, Decision, HandlerTx, Health, Rules, Wiring
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -72,9 +74,13 @@ class Plugin:
 class Context:
     """What a plugin may use while the server runs: its wiring, the clock, reads, and the door for events."""
 
-    def __init__(self, plugin: Plugin, db: Database, ingest: Ingest | None = None) -> None:
+    def __init__(
+        self, plugin: Plugin, db: Database, ingest: Ingest | None = None, settings: ConsumerSettings | None = None
+    ) -> None:
+        self._plugin = plugin
         self._name = plugin.name
         self._wiring = plugin.wiring
+        self._settings = settings
         self._db = db
         self._ingest = ingest
 
@@ -97,6 +103,27 @@ class Context:
         if self._ingest is None:
             raise RuntimeError(f"plugin {self._name} cannot record events here")
         return await self._ingest.record(events, actor=f"plugin:{self._name}")
+
+    async def rules(self) -> Rules:
+        """The plugin's rules that are in force now."""
+        consumer = self._consumer()
+        return await self._db.read(lambda tx: consumer.timeline(tx).latest)
+
+    async def decide(self, decision: Decision, input: Mapping[str, Any], *, key: str, actor: str) -> Decided:
+        """Ask one of the plugin's decisions, once for `key`.
+
+        Raises:
+            ScrmError: what it is refused for.
+        """
+        answer = await decide(self._db, self._consumer(), decision, input, key=key, at=self._db.clock(), actor=actor)
+        if isinstance(answer, UserError):
+            raise ScrmError(answer.code, answer.message, path=answer.path, params=answer.params)
+        return answer
+
+    def _consumer(self) -> Consumer:
+        if self._settings is None:
+            raise RuntimeError(f"plugin {self._name} has no rules to see here")
+        return consumer_of(self._plugin, self._settings)
 
 
 def bind_hooks(module: object) -> SimpleNamespace:
@@ -189,14 +216,16 @@ class PluginSet:
         return {plugin.name: self._call(plugin, "export", tx, user) for plugin in self._with("export")}
 
     @asynccontextmanager
-    async def lifespan(self, db: Database, ingest: Ingest | None = None) -> AsyncIterator[None]:
+    async def lifespan(
+        self, db: Database, ingest: Ingest | None = None, settings: ConsumerSettings | None = None
+    ) -> AsyncIterator[None]:
         """Every plugin's lifespan, entered in order and left in reverse.
 
         Raises: PluginFailedError when one cannot start.
         """
         async with AsyncExitStack() as stack:
             for plugin in self._with("lifespan"):
-                manager = self._call(plugin, "lifespan", Context(plugin, db, ingest))
+                manager = self._call(plugin, "lifespan", Context(plugin, db, ingest, settings))
                 try:
                     await stack.enter_async_context(manager)
                 except Exception as error:

@@ -61,7 +61,7 @@ async def _call(opened: Session, plugin: Plugin, run: Callable[..., Any], wanted
     db = Database(settings.database_url)
     ingest = Ingest(db, settings, all_event_types(opened.plugins(settings, "skip")))
     try:
-        result = run(**values, **dict.fromkeys(wanted, Context(plugin, db, ingest)))
+        result = run(**values, **dict.fromkeys(wanted, Context(plugin, db, ingest, settings)))
         if inspect.isawaitable(result):
             await result
     finally:

@@ -130,7 +130,7 @@ def _entry(
         id=new_id(),
         type=decision.event_type,
         user_id=owner,
-        channel_id=None,
+        channel_id=fact.channel_id,
         occurred_at=at,
         received_at=at,
         business_date=at.astimezone(consumer.zone).date(),

@@ -310,6 +310,17 @@ async def test_scoped_routes(read: Client) -> None:
     assert (await read.http.post(path)).status_code == 405
 
 
+async def test_a_route_decides(read: Client) -> None:
+    path, bob = "/plugins/everything/till", (await people(read))["bob"]["id"].removeprefix("User_")
+    said = {"user": bob, "weight": 4, "receipt": "r-1"}
+    assert (await read.http.post(path, json=said)).json() == {"again": False, "perOrder": 2}
+    assert (await read.http.post(path, json=said)).json() == {"again": True, "perOrder": 2}
+    assert await weights(read) == {"ann": 6, "bob": 10}
+    refused = await read.http.post(path, json={**said, "weight": 99, "receipt": "r-2"})
+    assert (refused.status_code, refused.json()["errors"][0]["code"]) == (400, "NOT_ENOUGH_MARKS")
+    assert await weights(read) == {"ann": 6, "bob": 10}
+
+
 async def test_rules_count_from_their_change_on_and_secrets_are_not_shown(read: Client, migrated_url: str, book: Path) -> None:
     sections = {"everything": {**told(book)["everything"], "per_order": 5}}
     async with serving(migrated_url, modules={}, sections=sections) as changed:

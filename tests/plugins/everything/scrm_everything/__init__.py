@@ -42,12 +42,12 @@ def contribute() -> Contribution:
             Handler((events.PAID, events.MARKED, events.SPENT), handlers.mark),
             Handler((events.REVIEWED,), handlers.review),
         ],
-        decisions=[graphql.SPEND],
+        decisions=[handlers.SPEND],
         jobs=[handlers.NIGHTLY],
         scopes=[Scope("marks:read", "See marks."), Scope("marks:write", "Spend marks.")],
         indicators=[handlers.WEIGHT],
         commands=[outside.TELL, outside.ADD],
-        routes=[outside.HOOK, outside.COUNT, outside.HELLO],
+        routes=[outside.HOOK, outside.COUNT, outside.HELLO, outside.TILL],
         deliverers=[outside.GREETING],
     )
 

@@ -13,7 +13,6 @@ from scrm.api import (
     BatchInfo,
     BigInt,
     Connection,
-    Decision,
     Direction,
     Info,
     IntFilter,
@@ -48,12 +47,11 @@ from scrm.api import (
 )
 
 from .events import MARKED, PAID, SPENT
-from .handlers import spend
+from .handlers import SPEND
 from .models import marks, reviews
 from .settings import EverythingRules
 
 READ, WRITE = "marks:read", "marks:write"
-SPEND = Decision("spendMarks", SPENT, spend)
 
 
 def weight(user: Row, since: Any = None) -> sa.ColumnElement[int]:

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from scrm.api import (
     Announcement,
+    Decision,
     Fact,
     HandlerTx,
     Indicator,
@@ -96,3 +97,6 @@ NIGHTLY = Job("nightly", "5 0 * * *", close_day)
 WEIGHT = Indicator(
     "everything_weight", "Weight of marks", IndicatorUnit.POINTS, "Sum of the weights of marks, by their day.", weight_made, True
 )
+
+
+SPEND = Decision("spendMarks", SPENT, spend)

@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from scrm.api import Command, Deliverer, IdentityRef, NewEvent, PluginContext, Route, ScrmError
 
 from .events import MARKED
+from .handlers import SPEND
 from .models import marks
 from .settings import EverythingWiring
 
@@ -74,8 +75,16 @@ async def say_hello(request: Request) -> Response:
     return JSONResponse({"hello": request.query_params.get("to", "you")})
 
 
+async def till(request: Request, context: PluginContext) -> Response:
+    """A till spends a person's marks and is answered at once."""
+    said = await request.json()
+    done = await context.decide(SPEND, {"user": said["user"], "weight": said["weight"]}, key=said["receipt"], actor="till")
+    return JSONResponse({"again": done.repeated, "perOrder": (await context.rules()).per_order})
+
+
 HOOK = Route("/hook", ("POST",), hook, public=True)
 COUNT = Route("/count", ("GET",), how_many, scope="marks:read")
+TILL = Route("/till", ("POST",), till, scope="marks:write")
 HELLO = Route("/hello", ("GET",), say_hello, public=True)
 TELL = Command("tell", tell)
 ADD = Command("add", add)
