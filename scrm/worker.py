@@ -35,7 +35,8 @@ T = TypeVar("T")
 log = logging.getLogger("scrm.worker")
 
 POLL = 0.05
-"""Seconds between two looks for work."""
+IDLE_POLL = 0.2
+"""Seconds between two looks for work: after some was found, and after there has been none for a while."""
 
 HANGS_AFTER = 60.0
 """Seconds that one call of a consumer may take."""
@@ -130,8 +131,9 @@ def all_deliveries(plugins: WorkingPlugins) -> list[Delivery]:
 
 async def follow(db: Database, consumer: Consumer, stop: asyncio.Event, watch: Watch) -> None:
     """Move one consumer along the log, and try its parked events, until `stop` is set."""
-    pace = Pace(db.dialect == "sqlite")
+    pace, idle = Pace(db.dialect == "sqlite"), 0
     while not stop.is_set():
+        idle += 1
         try:
             ready = await db.read(_work, consumer.name, db.clock())
             if ready.parked:
@@ -139,13 +141,14 @@ async def follow(db: Database, consumer: Consumer, stop: asyncio.Event, watch: W
             if ready.events:
                 with pace.measured():
                     taken = await db.write(watch.call, consumer.name, step, consumer, at=db.clock(), limit=pace.limit)
+                idle = 0
                 if not taken.idle:
                     await asyncio.sleep(0)
                     continue
         except (Exception, HangingError) as error:
             log.warning("consumer %s: %s; it goes on", consumer.name, describe(error))
             await _rest(stop, 1.0)
-        await _rest(stop, POLL)
+        await _rest(stop, min(POLL * (1 + idle / 4), IDLE_POLL))
 
 
 @dataclass(frozen=True, slots=True)
