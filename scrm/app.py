@@ -28,7 +28,7 @@ from scrm.indicators.service import core_indicators
 from scrm.loader import PluginSet, load_plugins
 from scrm.plugin import Contribution
 from scrm.plugin_set import Context
-from scrm.provision import keep_event_types
+from scrm.provision import all_event_types, keep_event_types
 from scrm.revocation import forgetting
 from scrm.routes import alive, authorizer, plugin_routes, readiness
 from scrm.system.graphql import Import, SystemMutation, SystemQuery
@@ -76,7 +76,7 @@ def package_of(contribution: Contribution) -> str:
 def build_services(settings: Settings, plugins: PluginSet, db: Database) -> Services:
     """What resolvers and the bulk door use."""
     contributions = (CORE, *(plugin.contribution for plugin in plugins))
-    types = {kind.name: kind for brought in contributions for kind in brought.event_types}
+    types = all_event_types(plugins)
     indicators = {each.key: (CORE.name, each) for each in core_indicators(settings.currency, settings.zone)}
     indicators |= {each.key: (brought.name, each) for brought in contributions for each in brought.indicators}
     return Services(settings, db, plugins, Ingest(db, settings, types), types, indicators)

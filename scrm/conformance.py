@@ -156,9 +156,9 @@ def _check_tables(report: _Report, module: object) -> None:
     if it.migrations is not None and not it.migrations.is_dir():
         report.error(f"migrations directory {it.migrations} of {it.name} does not exist")
     elif tables and it.migrations is not None and not any(it.migrations.glob("*.py")):
-        report.error(
+        report.warn(
             f"{it.name} has tables, and {it.migrations} has no migration for them; "
-            f"write one with scrm db revision {it.name} MESSAGE"
+            f"write one with scrm db revision {it.name} --message TEXT"
         )
     for hook in WITH_TABLES if tables else ():
         if not has_hook(module, hook):

@@ -141,6 +141,9 @@ def with_migrations(plugins: PluginSet, statuses: Sequence[OwnerStatus], at: dat
             out[plugin.name] = (LoadState.MIGRATION_ERROR, status.problem)
         elif status is not None and status.pending:
             out[plugin.name] = (LoadState.MIGRATION_REQUIRED, f"{status.pending} migrations are pending; run scrm db upgrade")
+        elif status is not None and status.head is None and plugin.contribution.tables:
+            written = f"it has tables and no migration; write one with scrm db revision {plugin.name} --message TEXT"
+            out[plugin.name] = (LoadState.MIGRATION_REQUIRED, written)
         for other in plugin.contribution.requires:
             if other in out and plugin.name not in out:
                 out[plugin.name] = (LoadState.INCOMPATIBLE, f"{plugin.name} requires {other}, which is {out[other][0]}")

@@ -199,7 +199,8 @@ async def revision(
     """
     chosen = next((candidate for candidate in owners(plugins) if candidate.name == owner), None)
     if chosen is None:
-        raise StartupError(f"{owner} has no migrations; enable the plugin and give its Contribution a migrations directory")
+        known = ", ".join(candidate.name for candidate in owners(plugins))
+        raise StartupError(f"{owner} is no owner of migrations here; known are {known}, and a plugin is once it is enabled")
 
     def write(connection: Connection) -> list[Path]:
         number = len(list(_script(chosen).walk_revisions())) + 1
@@ -253,7 +254,7 @@ def _status(connection: Connection, known: Sequence[Owner]) -> list[OwnerStatus]
     for table in sorted(sa.inspect(connection).get_table_names()):
         name = table.removeprefix(f"{VERSION_TABLE}_")
         if name != table and name not in names:
-            problem = f"plugin {name} is not enabled; its tables stay until scrm plugins purge {name} --yes"
+            problem = f"plugin {name} is not loaded (see scrm plugins list); its tables stay as they are"
             found.append(OwnerStatus(name, _current(connection, table), None, 0, problem))
     return found
 

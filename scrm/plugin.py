@@ -147,6 +147,7 @@ class EventType:
     payload: Mapping[str, Any] = field(default_factory=lambda: {"type": "object"})
     personal: tuple[str, ...] = ()
     without_user: bool = False
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import sqlalchemy as sa
 
@@ -95,7 +95,10 @@ def keep_event_types(tx: Tx, plugins: PluginSet) -> None:
 
 def _owned_types(plugins: PluginSet) -> Iterable[tuple[str, EventType]]:
     yield from (("core", kind) for kind in core_event_types)
-    yield from ((plugin.name, kind) for plugin in plugins for kind in plugin.contribution.event_types)
+    for plugin in plugins:
+        decided = {decision.event_type for decision in plugin.contribution.decisions}
+        for kind in plugin.contribution.event_types:
+            yield plugin.name, replace(kind, own=kind.own or kind.name in decided)
 
 
 def _enable(tx: Tx, db: Database, plugins: PluginSet, settings: Settings) -> None:

@@ -27,12 +27,14 @@ TYPES = (
         EARNED,
         "Points were credited for an order; `debtRepaid` of them paid a debt, the rest are lots. The amount is the order's.",
         _payload(orderId=TEXT, rule=TEXT, debtRepaid=WHOLE),
+        own=True,
     ),
-    EventType(REDEEMED, "Points were spent from these lots.", _payload(reason=TEXT, reference=TEXT)),
+    EventType(REDEEMED, "Points were spent from these lots.", _payload(reason=TEXT, reference=TEXT), own=True),
     EventType(
         REVERSED,
         "A refund took back points: from these lots, and `debt` that the next credit pays. `cancelled`: how many earned points "
         "the refund cancels, those that had expired included. The amount is the refund's, or the order's if it came later.",
         _payload(orderId=TEXT, cancelled=WHOLE, debt=WHOLE),
+        own=True,
     ),
 )

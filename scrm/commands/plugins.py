@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import re
 import tempfile
 import uuid
 from collections.abc import Sequence
@@ -122,7 +123,14 @@ def check(
     sources = {name: load for offered in unpacked.values() for name, load in offered.items()}
     loaded = load_plugins(settings, unpacked=sources, on_error="skip", core=opened.core())
     chosen = [_find(loaded.statuses, name) for name in wanted] or list(loaded.statuses)
-    problems = [f"{one.name}: {one.reason}" for one in chosen if one.state not in (LoadState.ACTIVE, LoadState.DISABLED)]
+    fine = (LoadState.ACTIVE, LoadState.DISABLED, LoadState.DISCOVERED)
+    names_chosen = {one.name for one in chosen}
+    problems = [f"{one.name}: {one.reason}" for one in chosen if one.state not in fine]
+    problems += [  # a collision may have been laid at the other plugin's door
+        f"{one.name}: {one.reason}"
+        for one in loaded.statuses
+        if one.name not in names_chosen and one.state not in fine and names_chosen & set(re.findall(r"\w+", one.reason or ""))
+    ]
     try:
         late(FREEZE)(settings, loaded)
     except StartupError as error:
@@ -174,6 +182,8 @@ def purge(
     if not yes:
         raise StartupError(f"the tables of plugin {name} would be dropped and cannot be had again; add --yes to do it")
     dropped = asyncio.run(migrate.purge(settings.database_url, name))
+    if not dropped and name not in settings.plugins and load_plugins(settings, on_error="skip").status(name) is None:
+        raise StartupError(f"plugin {name} is not known here and left no table; see scrm plugins list")
     note(f"plugin {name} is purged; dropped {', '.join(sorted(dropped)) or 'no table'}")
 
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
 import msgspec
+from babel.numbers import is_currency
 
 from scrm.errors import ScrmError, UserError
 from scrm.events.log import CORE, change_event_types, digest_of
@@ -74,6 +75,7 @@ class Checker:
         self._ahead = timedelta(hours=settings.max_ahead_hours)
         self._ahead_hours = settings.max_ahead_hours
         self._payloads = {name: Payload(known.payload) for name, known in types.items()}
+        self._own = frozenset(name for name, known in types.items() if known.own)
         self._without_user = frozenset(name for name, known in types.items() if known.without_user)
 
     def check(self, index: int, event: NewEvent, at: datetime) -> Checked | tuple[UserError, ...]:
@@ -116,6 +118,9 @@ class Checker:
     def _check_type(self, event: NewEvent, errors: list[UserError]) -> None:
         if event.type in _CHANGES:
             said = f"events of type {event.type} are recorded by the core itself; use the mutation that makes the change"
+            errors.append(UserError("RESERVED_TYPE", said, ("type",), {"type": event.type}))
+        elif event.type in self._own:
+            said = f"events of type {event.type} are recorded by the plugin that defines it; nobody else can say that it happened"
             errors.append(UserError("RESERVED_TYPE", said, ("type",), {"type": event.type}))
         elif event.type not in self._payloads and (len(event.type) > MAX_TYPE or not _TYPE.fullmatch(event.type)):
             said = f'the type "{event.type[:MAX_TYPE]}" is not noun.verb in small letters, such as order.paid'
@@ -223,6 +228,6 @@ def _check_amount(event: NewEvent, errors: list[UserError]) -> None:
     if isinstance(amount, bool) or not isinstance(amount, int) or not 0 <= amount <= MAX_AMOUNT:
         said = f"the amount is {str(amount)[:40]}; expected a whole number of minor units from 0 to {MAX_AMOUNT}"
         errors.append(UserError("INVALID_AMOUNT", said, ("amount", "amountMinor")))
-    if currency is None or not _CURRENCY.fullmatch(currency):
+    if currency is None or not _CURRENCY.fullmatch(currency) or not is_currency(currency):
         said = f"the currency is {'missing' if currency is None else f'{currency[:40]!r}'}; expected an ISO 4217 code such as CNY"
         errors.append(UserError("INVALID_CURRENCY", said, ("amount", "currency")))

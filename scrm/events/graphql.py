@@ -196,7 +196,7 @@ class RecordEventsPayload:
     accepted: int = strawberry.field(description="How many were recorded.", default=0)
     duplicates: int = strawberry.field(description="How many had been already.", default=0)
     rejected: int = strawberry.field(description="How many were refused.", default=0)
-    caught_up: bool = strawberry.field(description="Whether the plugins waited for have seen them.", default=True)
+    caught_up: bool = strawberry.field(description="Whether the plugins waited for have seen them.", default=False)
     errors: list[UserErrorType] = errors_field()
 
 

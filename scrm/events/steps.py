@@ -146,7 +146,7 @@ class _Step:
                 continue
             self.failed += 1
             if not self.applied and self.failed >= EVENTS_TO_DEGRADE:
-                raise _BrokenError(f"{self.failed} events failed in a row; the last: {error}")
+                raise _BrokenError(f"{self.failed} events failed in a row; the last, {event.id.hex} at {event.position}: {error}")
             park(self._tx, self._consumer, blocked, event, error, self._at)
             self.parked += 1
         if self.failed and not self.applied and self._place.failures + 1 >= BATCHES_TO_DEGRADE:

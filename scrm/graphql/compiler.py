@@ -357,7 +357,7 @@ class _Page:
         pairs = [(key, part()) for key, part in parts]
         if not self.items and not self.more:
             return self.encoding.object(pairs)
-        return self.encoding.object_from(pairs, sa.select().select_from(self._rows()))
+        return self.encoding.page_from(pairs, self._rows())
 
     def _part(self, name: str, details: list[FieldDetails], path: tuple[str, ...]) -> Callable[[], ColumnElement[Any]]:
         if name == "__typename":
@@ -371,9 +371,8 @@ class _Page:
         pairs = self._edge(details, (*path, "*")) if name == "edges" else self._node(details, (*path, "*"))
         label = f"#i{len(self.items)}"
         self.items.append((label, self.encoding.object(pairs)))
-        return lambda: self.encoding.gather(
-            raw(f'q."{label}"'), raw(f'q."#r" <= {self.size}', sa.Boolean()) if self.more else None
-        )
+        kept = raw(f'q."#r" <= {self.size}', sa.Boolean())
+        return lambda: self.encoding.gather(raw(f'q."{label}"'), kept if self.more else None)
 
     def _node(self, details: list[FieldDetails], path: tuple[str, ...]) -> Pairs:
         return self.compiler.object(self.node_type, self.rows.outer, details, path)

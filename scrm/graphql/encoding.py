@@ -34,6 +34,7 @@ class Encoding(Protocol):
     def cursor(self, keys: Sequence[ColumnElement[Any]]) -> ColumnElement[Any]: ...
     def quoted(self, text: ColumnElement[Any]) -> ColumnElement[Any]: ...
     def unless_null(self, test: ColumnElement[Any], value: ColumnElement[Any]) -> ColumnElement[Any]: ...
+    def page_from(self, pairs: Pairs, source: FromClause) -> ColumnElement[Any]: ...
 
 
 def raw(text: str, type_: Any = None) -> ColumnElement[Any]:
@@ -86,6 +87,9 @@ class PostgresEncoding:
     def quoted(self, text: ColumnElement[Any]) -> ColumnElement[Any]:
         return text
 
+    def page_from(self, pairs: Pairs, source: FromClause) -> ColumnElement[Any]:
+        return self.object_from(pairs, sa.select().select_from(source))
+
     def unless_null(self, test: ColumnElement[Any], value: ColumnElement[Any]) -> ColumnElement[Any]:
         return sa.case((test.is_not(None), value), else_=sa.null())
 
@@ -97,7 +101,10 @@ class PostgresEncoding:
 
 
 class SqliteEncoding:
-    """JSON is built as text: no limit on keys, and no part is parsed twice."""
+    """JSON is built as text: no limit on keys, and no part is parsed twice.
+
+    SQLite's parser has a stack of a hundred places until 3.46, so what is nested is written with as few brackets as can be.
+    """
 
     def leaf(self, kind: str, expression: ColumnElement[Any]) -> ColumnElement[Any]:
         if kind == "text":
@@ -141,12 +148,12 @@ class SqliteEncoding:
 
     def list_from(self, pairs: Pairs, source: FromClause) -> ColumnElement[Any]:
         inner = sa.select(self.object(pairs).label("j")).select_from(source).alias("#")
-        return sa.select(raw(f"""'[' || coalesce(group_concat({ROW}.j, ','), '') || ']'""")).select_from(inner).scalar_subquery()
+        return _Whole(sa.select(self.gather(raw(f"{ROW}.j"), None)).select_from(inner))
 
     def gather(self, item: ColumnElement[Any], keep: ColumnElement[bool] | None) -> ColumnElement[Any]:
         joined: Any = sa.func.group_concat(item, raw("','"))
         joined = joined if keep is None else joined.filter(keep)
-        return raw("'['", sa.Text()).concat(sa.func.coalesce(joined, raw("''"))).concat(raw("']'"))
+        return sa.func.printf(raw("'[%s]'"), joined, type_=sa.Text())
 
     def cursor(self, keys: Sequence[ColumnElement[Any]]) -> ColumnElement[Any]:
         return _joined([sa.func.json_quote(_key_text(key, self)) for key in keys])
@@ -154,13 +161,22 @@ class SqliteEncoding:
     def quoted(self, text: ColumnElement[Any]) -> ColumnElement[Any]:
         return sa.func.json_quote(text)
 
+    def page_from(self, pairs: Pairs, source: FromClause) -> ColumnElement[Any]:
+        return _Whole(sa.select(self.object(pairs)).select_from(source))
+
     def unless_null(self, test: ColumnElement[Any], value: ColumnElement[Any]) -> ColumnElement[Any]:
         return sa.case((test.is_not(None), value), else_=raw("'null'"))
 
 
+class _Whole(sa.ScalarSelect[Any]):
+    """A scalar subquery that always has a row."""
+
+    inherit_cache = True
+
+
 def _json(expression: ColumnElement[Any]) -> ColumnElement[Any]:
     """A part of an object; a scalar subquery without a row is null."""
-    if isinstance(expression, sa.ScalarSelect):
+    if isinstance(expression, sa.ScalarSelect) and not isinstance(expression, _Whole):
         return sa.func.coalesce(expression, raw("'null'"))
     return expression
 

@@ -26,6 +26,7 @@ from scrm.graphql.sources import (
     ROWS,
     SCOPE,
     BatchSource,
+    ColumnSource,
     CombineSource,
     Connection,
     Edge,
@@ -225,7 +226,10 @@ class _Builder:
         target = get_named_type(definition.type)
         inner = get_nullable_type(definition.type)
         target_origin = origin_of(target.extensions.get("strawberry-definition"))
-        scope = source.scope or getattr(strawberry_field.origin, SCOPE, None) or getattr(origin, SCOPE, None)
+        scope = source.scope or getattr(strawberry_field.origin, SCOPE, None)
+        if scope is None and self._owner(named.name, name) == self._owner(named.name, "*"):
+            scope = getattr(origin, SCOPE, None)  # a type's own fields take its scope; what others add to it says its own
+        self._check_column(named.name, name, strawberry_field, source)
         node = _connection_node(target) if target_origin is Connection else target_origin
         opens = None if is_leaf_type(target) else getattr(node, SCOPE, None)
         scope = scope or opens
@@ -248,6 +252,14 @@ class _Builder:
             nullable=not is_non_null_type(definition.type),
             opens=opens if opens != scope else None,
         )
+
+    def _check_column(self, type_name: str, name: str, strawberry_field: Any, source: Source) -> None:
+        rows = self.rows.get(type_name)
+        if not isinstance(source, ColumnSource) or rows is None or rows.table is None:
+            return
+        column = source.name or strawberry_field.python_name
+        if column not in rows.table.c:
+            self.problems.append(f"field {type_name}.{name} shows the column {column}, which {rows.table} has not")
 
     def _kind(self, where: str, definition: GraphQLField, source: Source) -> str:
         target = get_named_type(definition.type)

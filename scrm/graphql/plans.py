@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -228,9 +229,22 @@ def _first_instant(value: Value, facts: Facts) -> datetime:
         raise ScrmError("INVALID_CURSOR", "the cursor is not one of this list; use the endCursor of its last page") from None
 
 
+async def _fetch(snapshot: Snapshot, plan: Plan, facts: Facts) -> list[tuple[Any, ...]]:
+    try:
+        return await snapshot.fetch(plan.sql, plan.parameters(facts))
+    except sqlite3.OperationalError as error:
+        if any(said in str(error) for said in _TOO_DEEP):
+            words = "the selection is nested deeper than this SQLite's parser goes; ask for less at once, or use PostgreSQL"
+            raise ScrmError("QUERY_TOO_DEEP", words) from error
+        raise
+
+
+_TOO_DEEP = ("parser stack overflow", "Expression tree is too large")
+
+
 async def run(plan: Plan, snapshot: Snapshot, facts: Facts, info: BatchInfo) -> Answer:
     """Run a root's plan."""
-    found = await snapshot.fetch(plan.sql, plan.parameters(facts))
+    found = await _fetch(snapshot, plan, facts)
     value = found[0][0]
     failures = tuple(FieldFailure(path, owner) for path, owner in plan.compiled.failed)
     if value is None or value == "null":
@@ -246,7 +260,7 @@ async def run_refs(
     plan: Plan, snapshot: Snapshot, facts: Facts, info: BatchInfo
 ) -> tuple[dict[Any, bytes | str], tuple[FieldFailure, ...]]:
     """Run a plan for named rows: JSON by key."""
-    found = {_key(row[0]): row[1] for row in await snapshot.fetch(plan.sql, plan.parameters(facts))}
+    found = {_key(row[0]): row[1] for row in await _fetch(snapshot, plan, facts)}
     failures = tuple(FieldFailure(path, owner) for path, owner in plan.compiled.failed)
     if not plan.compiled.batches:
         return found, failures

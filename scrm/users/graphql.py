@@ -69,7 +69,9 @@ class UserFilter:
     and_: list[UserFilter] | None = combine("All of these hold.", "and")
     or_: list[UserFilter] | None = combine("At least one of these holds.", "or")
     not_: list[UserFilter] | None = combine("None of these holds.", "not")
-    ids: list[strawberry.ID] | None = where("These users.", lambda user, ids: member(user.c.id, as_node_ids(ids, "User")))
+    ids: list[strawberry.ID] | None = where(
+        "These users; a merged one's id means its survivor.", lambda user, ids: reads.among(user, as_node_ids(ids, "User"))
+    )
     display_name: StringFilter | None = filter("By name.", lambda user: user.c.display_name, personal=True)
     phone: StringFilter | None = filter("By phone.", lambda user: user.c.phone, personal=True)
     email: StringFilter | None = filter("By e-mail.", lambda user: user.c.email, personal=True)

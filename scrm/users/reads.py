@@ -78,3 +78,10 @@ def owner_of_identity(channel: Any, external_id: Any) -> sa.ColumnElement[Any]:
     up = up.union_all(sa.select(above.c.id, above.c.parent_id).where(above.c.id == up.c.parent_id))
     known = sa.and_(identities.c.channel_id.in_(sa.select(up.c.id)), identities.c.external_id == external_id)
     return sa.select(identities.c.user_id).where(known).limit(1).scalar_subquery()
+
+
+def among(user: Any, ids: Any) -> sa.ColumnElement[bool]:
+    """One of these users, or who one of them was merged into."""
+    old = users.alias("old")
+    survivors = sa.select(old.c.merged_into).where(member(old.c.id, ids), old.c.merged_into.is_not(None))
+    return sa.or_(member(user.c.id, ids), user.c.id.in_(survivors))

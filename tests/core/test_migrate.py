@@ -194,7 +194,7 @@ async def test_a_written_migration_makes_the_tables_as_the_models_say(migrated_u
     assert "0001" in path.name
     assert [one.error for one in await upgrade(migrated_url, [plugin])] == [None, None]
     assert await check(migrated_url, [plugin]) == []
-    with pytest.raises(StartupError, match="nobody has no migrations"):
+    with pytest.raises(StartupError, match="nobody is no owner of migrations here; known are core"):
         await revision(migrated_url, [plugin], "nobody", "x")
 
 
@@ -202,7 +202,7 @@ async def test_a_plugin_whose_package_is_gone_stands_in_nobodys_way(migrated_url
     await upgrade(migrated_url, [acme(tmp_path / "m", FIRST)])
     [core, gone] = await status(migrated_url)
     assert (core.pending, gone.owner, gone.current, gone.head, gone.pending) == (0, "acme", "0001", None, 0)
-    assert gone.problem == "plugin acme is not enabled; its tables stay until scrm plugins purge acme --yes"
+    assert gone.problem == "plugin acme is not loaded (see scrm plugins list); its tables stay as they are"
     assert await check(migrated_url) == []
     assert [one.owner for one in await upgrade(migrated_url)] == ["core"]
     assert "acme_notes" in await tables(migrated_url)

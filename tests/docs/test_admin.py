@@ -2,8 +2,8 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
-import click
 from pydantic import BaseModel
 from typer.main import get_command
 
@@ -23,7 +23,7 @@ def names(model: type[BaseModel], prefix: str = "") -> set[str]:
     return {prefix + name for name in model.model_fields}
 
 
-def commands(command: click.Command, prefix: str) -> set[str]:
+def commands(command: Any, prefix: str) -> set[str]:
     below = getattr(command, "commands", None)
     if below is None:
         return {prefix}
