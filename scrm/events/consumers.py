@@ -16,7 +16,7 @@ from sqlalchemy.engine import Row
 
 from scrm.db import Database, Tx
 from scrm.errors import ScrmError
-from scrm.events.models import consumers
+from scrm.events.models import consumers, events
 from scrm.events.rules import Timeline, configure, current_rules, read_timeline
 from scrm.events.sequencer import head
 from scrm.plugin import Contribution, Handler, NoRules, Rules
@@ -176,11 +176,14 @@ class Progress:
     lag: int
     backfill: float | None
     moved_at: datetime | None
+    waiting_since: datetime | None = None
 
 
 def progress(tx: Tx) -> list[Progress]:
     """How far everybody has come, by name."""
     top = head(tx)
+    unread = sa.select(events.c.received_at).where(events.c.position > consumers.c.cursor).order_by(events.c.position).limit(1)
+    waiting = unread.correlate(consumers).scalar_subquery().label("waiting_since")
     return [
         Progress(
             plugin=row.plugin,
@@ -191,8 +194,9 @@ def progress(tx: Tx) -> list[Progress]:
             lag=max(top - row.cursor, 0),
             backfill=min(row.cursor / row.backfill_to, 1.0) if row.backfill_to else None,
             moved_at=row.moved_at,
+            waiting_since=row.waiting_since,
         )
-        for row in tx.rows(sa.select(consumers).order_by(consumers.c.plugin))
+        for row in tx.rows(sa.select(consumers, waiting).order_by(consumers.c.plugin))
     ]
 
 

@@ -155,7 +155,7 @@ class Consumer:
     state: PluginState = strawberry.field(description="Whether it reads.")
     cursor: BigInt = strawberry.field(description="The position up to which it has read.")
     lag: BigInt = strawberry.field(description="How many events it has not read yet.")
-    lag_seconds: int | None = strawberry.field(description="For how long it has been behind; null if it is not.")
+    lag_seconds: int | None = strawberry.field(description="How long the first unread event has waited; null if there is none.")
     backfill: float | None = strawberry.field(description="Share of the history read, 0 to 1; null if there was none.")
 
 
@@ -316,7 +316,7 @@ def _event_type(kind: RegisteredType, owners: Mapping[str, str]) -> EventType:
 
 
 def _consumer(progress: consumers.Progress, now: dt.datetime) -> Consumer:
-    behind = int((now - progress.moved_at).total_seconds()) if progress.lag and progress.moved_at else None
+    behind = int((now - progress.waiting_since).total_seconds()) if progress.waiting_since else None
     return Consumer(
         plugin=progress.plugin,
         state=PluginState(progress.state),

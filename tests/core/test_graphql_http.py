@@ -279,6 +279,7 @@ async def test_a_selection_deeper_than_the_database_can_read_is_refused_with_a_c
             assert [error["extensions"]["code"] for error in answer["errors"]] == ["QUERY_TOO_DEEP"]
         else:
             assert answer == {"data": {"users": {"nodes": []}}}
-        shallow = """{ users(first: 1) { nodes { tags { tag { group { tags { key } } } } events(first: 1) { nodes { user { id } } }
+        shallow = """{ users(first: 1) { nodes { tags { tag { group { tags { key } } } }
+          events(first: 1) { nodes { user { id } } }
           identities { channel { children { nodes { parent { key } } } } } } } }"""
         assert await client.data(shallow) == {"users": {"nodes": []}}
