@@ -293,7 +293,9 @@ async def test_nobody_outside_can_spend_by_an_event(migrated_url: str) -> None:
         user = await shop.member()
         await shop.pay(user, "o1", 10_000)
         forged = shop.event("points.redeemed", user, None, None, None)
-        await shop.send({**forged, "properties": {"points": 10, "lots": [{"lot": "0" * 32, "points": 10}]}})
+        said = {**forged, "properties": {"points": 10, "lots": [{"lot": "0" * 32, "points": 10}]}}
+        [answer] = (await shop.client.events([said]))["results"]
+        assert (answer["status"], [error["code"] for error in answer["errors"]]) == ("REJECTED", ["RESERVED_TYPE"])
         assert await shop.balance(user) == 100
         await shop.check()
 
