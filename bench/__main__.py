@@ -107,7 +107,7 @@ def floor_app(app: Starlette, plan: Plan, facts: Facts) -> Starlette:
     db = app.state.services.db
 
     async def endpoint(_request: Request) -> Response:
-        [[value]] = await db.fetch(plan.sql, plan.parameters(facts))
+        [[value]] = await plan.statement.rows(db, facts)
         return Response(value, media_type="application/json")
 
     return Starlette(routes=[Route("/floor", endpoint, methods=["POST"])])

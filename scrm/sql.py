@@ -277,6 +277,10 @@ class Row:
         """Whether the column may be null."""
         return bool(getattr(self._columns[name], "nullable", True))
 
+    def renamed(self, alias: str) -> Row:
+        """A row of the same columns under another alias."""
+        return Row(self._columns, alias)
+
     def adapt(self, expression: Any) -> Any:
         """The same expression with the table's own columns replaced by this row's."""
 
@@ -292,6 +296,10 @@ class Values:
     def __init__(self, expressions: Mapping[str, ColumnElement[Any]]) -> None:
         self._expressions = expressions
         self.c = Columns(self._expressions.__getitem__)
+
+    def renamed(self, alias: str) -> Row:
+        """A row whose columns have these expressions' values."""
+        return Row(self._expressions, alias)
 
 
 class Held:

@@ -7,19 +7,19 @@ correlation. A page is a derived table of its own: what is selected is computed 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
 from graphql.execution.collect_fields import FieldDetails
 from sqlalchemy.sql.elements import ColumnElement
 
-from scrm.db import Instant
 from scrm.errors import ScrmError
-from scrm.graphql.encoding import Encoding, PostgresEncoding, SqliteEncoding, decoder, leaf_kind, raw
-from scrm.graphql.filters import Filters, OrderKey, beyond, order_by, order_keys, read_cursor
+from scrm.graphql.encoding import Encoding, Pairs, PostgresEncoding, SqliteEncoding, decoder, leaf_kind, parents_from, raw, stored
+from scrm.graphql.filters import Filters, order_by, order_keys
 from scrm.graphql.model import BoundField, Model
+from scrm.graphql.pages import Page, PageRows, checked_size
 from scrm.graphql.selection import Selection
 from scrm.graphql.sources import (
     MASK,
@@ -32,14 +32,9 @@ from scrm.graphql.sources import (
     RowType,
     SameRowSource,
 )
-from scrm.sql import NOW, SELF, AnyRow, ListOf, Row, Values, json_masked, member, smaller
+from scrm.sql import SELF, AnyRow, Held, ListOf, Row, Values, json_masked, member
 
-PAGE_SIZE = 20
-PAGE_LIMIT = 100
-KEY_BYTES = 60
 PAGING = ("first", "last", "after", "before", "filter", "order_by")
-
-Pairs = list[tuple[str, ColumnElement[Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,22 +61,43 @@ class BatchCall:
     arguments: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A field that a statement of its own reads, for all its parents at once: where they are, and under which reserved key they
+    say who they are."""
+
+    path: tuple[str, ...]
+    key: str
+    reserved: str
+    statement: sa.Select[Any]
+
+
 @dataclass
 class Compiled:
     """A statement and what is left to do with its result."""
 
     statement: sa.Select[Any]
     batches: list[BatchCall] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
     failed: list[tuple[tuple[str, ...], str]] = field(default_factory=list)
     owners: set[str] = field(default_factory=set)
     first_now: Any = None
 
 
 class Compiler:
-    """Compiles one selection for one caller on one dialect."""
+    """Compiles one selection for one caller on one dialect.
+
+    What is nested deeper than `levels` objects and lists is left to statements of its own, one for each such place.
+    """
 
     def __init__(
-        self, model: Model, dialect: str, selection: Selection, grants: Grants, excluded: frozenset[str] = frozenset()
+        self,
+        model: Model,
+        dialect: str,
+        selection: Selection,
+        grants: Grants,
+        excluded: frozenset[str] = frozenset(),
+        levels: int | None = None,
     ) -> None:
         self.model = model
         self.selection = selection
@@ -90,6 +106,8 @@ class Compiler:
         self.encoding: Encoding = PostgresEncoding() if dialect == "postgresql" else SqliteEncoding()
         self.filters = Filters(model, self._permit, grants.pii)
         self.compiled = Compiled(sa.select())
+        self.levels = levels
+        self._level = 0
         self._aliases = 0
 
     def root(self, bound: BoundField, details: list[FieldDetails], row: AnyRow | None = None) -> Compiled:
@@ -140,7 +158,6 @@ class Compiler:
         pairs: Pairs = []
         fields = self.model.fields[type_name]
         for key, name, nodes in self.selection.fields(type_name, details):
-            _check_key(key)
             if name == "__typename":
                 pairs.append((key, self.encoding.text(type_name)))
                 continue
@@ -151,6 +168,8 @@ class Compiler:
                 pairs.append((key, self.encoding.null()))
             elif isinstance(bound.source, BatchSource):
                 pairs.extend(self._batch(bound, row, key, nodes, path))
+            elif self._level == self.levels and isinstance(bound.source, OneSource | ManySource):
+                pairs.extend(self._apart(bound, row, key, nodes, path))
             else:
                 pairs.append((key, self._field(bound, row, nodes, (*path, key))))
         return pairs
@@ -172,12 +191,33 @@ class Compiler:
             return self.encoding.node_id(bound.parent, row.c.id)
         if isinstance(source, SameRowSource):
             return self._same_row(bound, source, row, arguments, nodes, path)
+        self._level += 1
+        value = self._rows(bound, row, arguments, nodes, path)
+        self._level -= 1
+        return value
+
+    def _rows(
+        self, bound: BoundField, row: AnyRow | None, arguments: dict[str, Any], nodes: list[FieldDetails], path: tuple[str, ...]
+    ) -> ColumnElement[Any]:
+        source = bound.source
         if isinstance(source, OneSource):
             return self._one(bound, source, row, arguments, nodes, path)
         assert isinstance(source, ManySource)
         if bound.is_connection:
-            return _Page(self, bound, source, row, arguments).compile(nodes, path)
+            return Page(self, bound, source, row, arguments).compile(nodes, path)
         return self._list(bound, source, row, arguments, nodes, path)
+
+    def _apart(self, bound: BoundField, row: AnyRow, key: str, nodes: list[FieldDetails], path: tuple[str, ...]) -> Pairs:
+        assert not isinstance(row, Held)
+        number = len(self.compiled.parts)
+        part = Part(path, key, f"#p{number}", sa.select())
+        self.compiled.parts.append(part)  # before those that are found within it
+        parent, level = row.renamed(self._alias_name()), self._level
+        self._level = 0
+        value = self._field(bound, parent, nodes, (*path, key))
+        self._level = level
+        self.compiled.parts[number] = replace(part, statement=parents_from(parent, value))
+        return [(key, self.encoding.null()), (part.reserved, stored([row.c[name] for name in parent.used]))]
 
     def _arguments(self, bound: BoundField, nodes: list[FieldDetails]) -> dict[str, Any]:
         given = {_snake(name): value for name, value in self.selection.arguments(bound.definition, nodes[0].node).items()}
@@ -307,178 +347,6 @@ class Compiler:
             self.model, self._permit, inner, alias if source.select else rows.table, source.order, arguments.get("order_by")
         )
         return PageRows(alias, inner, Row(columns, self._alias_name()), conditions, keys)
-
-
-@dataclass
-class PageRows:
-    """Rows of a list before they are cut to a page: `inner` is read by conditions and order, `outer` by what is selected."""
-
-    alias: Any
-    inner: Row
-    outer: Row
-    conditions: list[Any]
-    keys: list[OrderKey]
-
-    def derived(self, keys: Sequence[OrderKey], limit: int, *, backward: bool, conditions: Sequence[Any]) -> Any:
-        """The page as a derived table with the columns that the selection uses, and the order keys as k0, k1…"""
-        used = [self.inner.c[name].label(name) for name in self.outer.used] or [raw("1").label("one")]
-        ordered = [key.expression.label(f"#k{index}") for index, key in enumerate(keys)] if self.with_keys else []
-        select = sa.select(*used, *ordered).select_from(self.alias).where(*self.conditions, *conditions)
-        return select.order_by(*order_by(keys, backward=backward)).limit(raw(str(limit))).alias(self.outer.alias)
-
-    with_keys: bool = False
-
-
-class _Page:
-    """A connection: edges, nodes, pageInfo and totalCount, each only if it is selected."""
-
-    def __init__(
-        self, compiler: Compiler, bound: BoundField, source: ManySource, row: AnyRow | None, arguments: dict[str, Any]
-    ) -> None:
-        self.compiler = compiler
-        self.encoding = compiler.encoding
-        self.bound = bound
-        self.source = source
-        self.row = row
-        self.arguments = arguments
-        connection = compiler.model.fields[bound.target or ""]
-        self.node_type = connection["nodes"].target or ""
-        self.edge_type = connection["edges"].target or ""
-        self.backward, self.size = _page_size(arguments)
-        self.rows = compiler.page_rows(bound, source, row, arguments, self.node_type)
-        self.items: list[tuple[str, ColumnElement[Any]]] = []
-        self.more = False
-
-    def compile(self, nodes: list[FieldDetails], path: tuple[str, ...]) -> ColumnElement[Any]:
-        parts: list[tuple[str, Callable[[], ColumnElement[Any]]]] = []
-        for key, name, details in self.compiler.selection.fields(self.bound.target or "", nodes):
-            _check_key(key)
-            parts.append((key, self._part(name, details, (*path, key))))
-        pairs = [(key, part()) for key, part in parts]
-        if not self.items and not self.more:
-            return self.encoding.object(pairs)
-        return self.encoding.page_from(pairs, self._rows())
-
-    def _part(self, name: str, details: list[FieldDetails], path: tuple[str, ...]) -> Callable[[], ColumnElement[Any]]:
-        if name == "__typename":
-            return lambda: self.encoding.text(self.bound.target or "")
-        if name == "totalCount":
-            total = self.encoding.leaf("int", self._total())
-            return lambda: total
-        if name == "pageInfo":
-            info = self.encoding.object(self._page_info(details))
-            return lambda: info
-        pairs = self._edge(details, (*path, "*")) if name == "edges" else self._node(details, (*path, "*"))
-        label = f"#i{len(self.items)}"
-        self.items.append((label, self.encoding.object(pairs)))
-        kept = raw(f'q."#r" <= {self.size}', sa.Boolean())
-        return lambda: self.encoding.gather(raw(f'q."{label}"'), kept if self.more else None)
-
-    def _node(self, details: list[FieldDetails], path: tuple[str, ...]) -> Pairs:
-        return self.compiler.object(self.node_type, self.rows.outer, details, path)
-
-    def _edge(self, details: list[FieldDetails], path: tuple[str, ...]) -> Pairs:
-        pairs: Pairs = []
-        for key, name, nodes in self.compiler.selection.fields(self.edge_type, details):
-            if name == "cursor":
-                pairs.append((key, self.encoding.quoted(self._cursor())))
-            elif name == "node":
-                pairs.append((key, self.encoding.object(self._node(nodes, (*path, key)))))
-            else:
-                pairs.append((key, self.encoding.text(self.edge_type)))
-        return pairs
-
-    def _cursor(self) -> ColumnElement[Any]:
-        self.rows.with_keys = True
-        keys = [
-            sa.literal_column(f'{self.rows.outer.alias}."#k{index}"', key.expression.type)
-            for index, key in enumerate(self.rows.keys)
-        ]
-        return self.encoding.cursor([*keys, sa.type_coerce(NOW, Instant())])
-
-    def _page_info(self, details: list[FieldDetails]) -> Pairs:
-        pairs: Pairs = []
-        last = smaller(raw('q."#t"'), raw(str(self.size)))
-        at_end = sa.func.max(sa.case((raw('q."#r"') == last, raw('q."#c"'))))
-        at_start = sa.func.max(sa.case((raw('q."#r"') == raw("1"), raw('q."#c"'))))
-        further = sa.func.count(raw('q."#r"')) > raw(str(self.size))  # of q's rows, also from within a nested select
-        yes, no = raw("true", sa.Boolean()), raw("false", sa.Boolean())
-        before, after = (self.arguments.get(name) is not None for name in ("before", "after"))
-        values = {
-            "hasNextPage": self.encoding.leaf("bool", yes if before else no if self.backward else further),
-            "hasPreviousPage": self.encoding.leaf("bool", yes if after else further if self.backward else no),
-            "startCursor": self.encoding.leaf("text", at_end if self.backward else at_start),
-            "endCursor": self.encoding.leaf("text", at_start if self.backward else at_end),
-        }
-        known = {
-            "hasNextPage": before or self.backward,
-            "hasPreviousPage": after or not self.backward,
-        }  # without looking at a row
-        for key, name, _ in self.compiler.selection.fields("PageInfo", details):
-            _check_key(key)
-            pairs.append((key, self.encoding.text("PageInfo") if name == "__typename" else values[name]))
-            self.more = self.more or (name != "__typename" and not known.get(name, False))
-        return pairs
-
-    def _beyond(self) -> list[ColumnElement[bool]]:
-        count, found = len(self.rows.keys), []
-        for name in ("after", "before"):
-            cursor = self.arguments.get(name)
-            if cursor is None:
-                continue
-            if self.row is None:
-                self.compiler.compiled.first_now = cursor.converted(
-                    "now", Instant(), lambda text, _: read_cursor(text, count)[-1]
-                )
-            found.append(beyond(self.rows.keys, cursor, backward=name == "before"))
-        return found
-
-    def _rows(self) -> Any:
-        """The page's objects as q: numbered where more than the page is read or its order is turned round."""
-        columns: list[Any] = [item.label(label) for label, item in self.items]
-        if self.more:
-            columns += [raw("count(*) over ()").label("#t"), self._cursor().label("#c")]
-        if self.more or self.backward:
-            columns.append(raw("row_number() over ()").label("#r"))
-        limit = self.size + 1 if self.more else self.size
-        page = self.rows.derived(self.rows.keys, limit, backward=self.backward, conditions=self._beyond())
-        listed = sa.select(*columns).select_from(page)
-        if not self.backward:
-            return listed.alias("q")
-        return sa.select(raw("p.*")).select_from(listed.alias("p")).order_by(raw('p."#r"').desc()).alias("q")
-
-    def _total(self) -> ColumnElement[Any]:
-        again = self.compiler.page_rows(self.bound, self.source, self.row, {**self.arguments, "order_by": None}, self.node_type)
-        return sa.select(sa.func.count()).select_from(again.alias).where(*again.conditions).scalar_subquery()
-
-
-def _check_key(key: str) -> None:
-    if len(key) > KEY_BYTES:
-        raise ScrmError(
-            "RESPONSE_KEY_TOO_LONG", f"the response key {key[:20]}… is longer than {KEY_BYTES} characters; use a shorter alias"
-        )
-
-
-def _page_size(arguments: Mapping[str, Any]) -> tuple[bool, int]:
-    first, last = arguments.get("first"), arguments.get("last")
-    if last is not None and first is not None:
-        raise ScrmError("INVALID_PAGE", "first and last were both given; give one of them", path=("first",))
-    if last is not None:
-        return True, checked_size(last, "last", PAGE_LIMIT)
-    if arguments.get("before") is not None and first is None:
-        return True, PAGE_SIZE
-    return False, PAGE_SIZE if first is None else checked_size(first, "first", PAGE_LIMIT)
-
-
-def checked_size(value: int, name: str, limit: int) -> int:
-    """A page's size.
-
-    Raises:
-        ScrmError: INVALID_PAGE outside 1 to the limit.
-    """
-    if not 1 <= value <= limit:
-        raise ScrmError("INVALID_PAGE", f"{name} is {value}; it goes from 1 to {limit}", path=(name,), params={"limit": limit})
-    return value
 
 
 def _snake(name: str) -> str:

@@ -28,7 +28,7 @@ from scrm.sql import Moment
 from scrm.users.service import find_user
 
 if TYPE_CHECKING:
-    from scrm.graphql.plans import Plans
+    from scrm.graphql.plans import Plan, Plans
 
 T = TypeVar("T")
 
@@ -115,6 +115,12 @@ class Context:
     async def read(self, function: Callable[..., T], *args: Any) -> T:
         """Run `function(tx, *args)` in one read-only snapshot."""
         return await self.services.db.read(function, *args)
+
+    def snapshot(self, plan: Plan, excluded: frozenset[str]) -> Snapshot:
+        """Where a plan is run: on the request's own connection, unless it is tried again without somebody's fields."""
+        if plan.parts:
+            self.reads.shared = True
+        return self.services.db if excluded else self.reads
 
     async def user(self, id: str, path: str = "userId") -> UUID:
         """The key of the user that a global id means; a merged one's survivor.

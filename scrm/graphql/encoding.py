@@ -15,8 +15,9 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from scrm.db import Instant
 from scrm.graphql.scalars import SAFE
+from scrm.sql import Row
 
-Pairs = Sequence[tuple[str, ColumnElement[Any]]]
+Pairs = list[tuple[str, ColumnElement[Any]]]
 ROW = '"#"'
 
 
@@ -179,6 +180,29 @@ def _json(expression: ColumnElement[Any]) -> ColumnElement[Any]:
     if isinstance(expression, sa.ScalarSelect) and not isinstance(expression, _Whole):
         return sa.func.coalesce(expression, raw("'null'"))
     return expression
+
+
+PARENTS = "parents"
+"""The parameter of a part's statement: its parents' columns, a JSON list of lists."""
+
+
+def stored(columns: Sequence[ColumnElement[Any]]) -> ColumnElement[Any]:
+    """Columns as SQLite keeps them, in a JSON list."""
+    return _joined([_stored(column) for column in columns])
+
+
+def _stored(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    if isinstance(column.type, sa.Float):
+        return sa.func.coalesce(shortest(column), raw("'null'"))
+    return sa.func.json_quote(sa.cast(column, sa.Text) if isinstance(column.type, sa.JSON) else column)
+
+
+def parents_from(parent: Row, value: ColumnElement[Any]) -> sa.Select[Any]:
+    """A value below rows whose columns come as a parameter: (place in the list, value) of each."""
+    given = sa.func.json_each(sa.bindparam(PARENTS, type_=sa.Text(), unique=False)).alias("#j")
+    columns = [sa.func.json_extract(raw('"#j".value'), raw(f"'$[{n}]'")).label(name) for n, name in enumerate(parent.used)]
+    rows = sa.select(raw('"#j".key').label("#"), *columns).select_from(given).alias(parent.alias)
+    return sa.select(raw(f"{parent.alias}.{ROW}"), value.label("#")).select_from(rows)
 
 
 def _joined(parts: Sequence[ColumnElement[Any]]) -> ColumnElement[Any]:

@@ -17,7 +17,7 @@ from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 from scrm.errors import ScrmError
 from scrm.graphql.context import Context
 from scrm.graphql.model import BoundField
-from scrm.graphql.plans import Answer, Facts, FieldFailure, run, run_refs
+from scrm.graphql.plans import Answer, Facts, FieldFailure, Plan, run, run_refs
 from scrm.graphql.selection import Operation
 from scrm.graphql.sources import Ref, ResolverSource
 
@@ -85,9 +85,12 @@ class CompiledExecutor(StrawberryGraphQLCoreExecutionContext):
             key = str(path.key)
 
             async def attempt(excluded: frozenset[str]) -> Answer:
-                plan = context.plans.root(self._read, bound, details, key, variables, grants, excluded)
-                snapshot = context.services.db if excluded else context.reads
-                return await run(plan, snapshot, facts, context.batch_info)
+                def plan_of() -> Plan:
+                    return context.plans.root(self._read, bound, details, key, variables, grants, excluded)
+
+                return await context.plans.answer(
+                    plan_of, lambda plan: run(plan, context.snapshot(plan, excluded), facts, context.batch_info)
+                )
 
             answer = await without_culprit(attempt, context.plans.model.plugins - {bound.owner})
             self._report(answer.failures, path)
@@ -100,12 +103,10 @@ class CompiledExecutor(StrawberryGraphQLCoreExecutionContext):
         context = self._context
         try:
             variables = self.variable_values.coerced
-            plan = context.plans.held(self._read, bound, details, held, variables, context.grants)
-            answer = await run(
-                plan,
-                context.services.db,
-                Facts(variables, context.moment, context.principal.user_id, held=held),
-                context.batch_info,
+            facts = Facts(variables, context.moment, context.principal.user_id, held=held)
+            answer = await context.plans.answer(
+                lambda: context.plans.held(self._read, bound, details, held, variables, context.grants),
+                lambda plan: run(plan, context.services.db, facts, context.batch_info),
             )
             self._report(answer.failures, path)
             return orjson.Fragment(answer.json)
@@ -188,8 +189,12 @@ class RefLoader:
         facts = Facts(variables, context.moment, context.principal.user_id, keys)
 
         async def attempt(excluded: frozenset[str]) -> Any:
-            plan = context.plans.refs(executor._read, self._type_name, self._details, variables, context.grants, excluded)
-            return await run_refs(plan, context.services.db if excluded else context.reads, facts, context.batch_info)
+            def plan_of() -> Plan:
+                return context.plans.refs(executor._read, self._type_name, self._details, variables, context.grants, excluded)
+
+            return await context.plans.answer(
+                plan_of, lambda plan: run_refs(plan, context.snapshot(plan, excluded), facts, context.batch_info)
+            )
 
         return await without_culprit(attempt, context.plans.model.plugins)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import orjson
@@ -16,13 +16,18 @@ from graphql.execution.collect_fields import FieldDetails
 
 from scrm.db import Snapshot
 from scrm.errors import ScrmError
-from scrm.graphql.compiler import BatchCall, Compiled, Compiler, Grants
+from scrm.graphql.compiler import BatchCall, Compiled, Compiler, Grants, Part
+from scrm.graphql.encoding import PARENTS
 from scrm.graphql.model import BoundField, Model
 from scrm.graphql.selection import Operation, Selection, read_operation, shape
 from scrm.graphql.sources import BatchInfo, BatchSource
 from scrm.sql import HELD, Convert, Held, ListOf, Moment, Value
 
+T = TypeVar("T")
+
 PLANS = 2_000
+LEVELS = (None, 4, 2, 1)
+"""How many objects and lists one statement nests: all of them, and, while SQLite's parser refuses it, fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,25 +39,54 @@ class Facts:
     self_id: UUID | None
     ids: Sequence[Any] = ()
     held: object = None
+    parents: str = ""
 
 
 Recipe = Callable[[Facts], Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Statement:
     """A statement's text and how to fill it in."""
 
     sql: str
     recipes: tuple[Recipe, ...]
-    compiled: Compiled
 
-    def parameters(self, facts: Facts) -> list[Any]:
-        """The driver's parameters for one request; a further page is answered as of its first page's instant."""
+    async def rows(self, snapshot: Snapshot, facts: Facts) -> list[tuple[Any, ...]]:
+        """What it answers.
+
+        Raises:
+            NestedTooDeepError: this SQLite cannot parse it.
+        """
+        parameters = [recipe(facts) for recipe in self.recipes]
+        try:
+            return await snapshot.fetch(self.sql, parameters)
+        except sqlite3.OperationalError as error:
+            if any(said in str(error) for said in _TOO_DEEP):
+                raise NestedTooDeepError from error
+            raise
+
+
+_TOO_DEEP = ("parser stack overflow", "Expression tree is too large")
+
+
+class NestedTooDeepError(Exception):
+    """SQLite's parser has a stack of a hundred places until 3.46."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What answers one place of an operation: its statement, and those for the parts that are read apart."""
+
+    statement: Statement
+    parts: tuple[tuple[Part, Statement], ...]
+    compiled: Compiled
+    key: Any = None
+
+    def as_of(self, facts: Facts) -> Facts:
+        """A further page is answered as of its first page's instant."""
         first = self.compiled.first_now
-        if first is not None:
-            facts = replace(facts, moment=facts.moment.at(_first_instant(first, facts)))
-        return [recipe(facts) for recipe in self.recipes]
+        return facts if first is None else replace(facts, moment=facts.moment.at(_first_instant(first, facts)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +105,15 @@ class Answer:
     failures: tuple[FieldFailure, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A plan, the operation that its key is made of, and which of the levels it is compiled with."""
+
+    operation: Operation
+    plan: Plan | None
+    tried: int
+
+
 class Plans:
     """The bounded cache of one schema's plans. Shared by all requests; nothing in it belongs to one."""
 
@@ -79,7 +122,8 @@ class Plans:
         self.dialect = dialect
         self.limit = limit
         self.hits = self.misses = 0
-        self._plans: OrderedDict[Any, tuple[Operation, Plan]] = OrderedDict()
+        self.levels: Sequence[int | None] = LEVELS
+        self._plans: OrderedDict[Any, _Kept] = OrderedDict()
         self._operations: OrderedDict[int, Operation] = OrderedDict()
 
     def operation(self, schema: Any, node: Any, fragments: Mapping[str, Any]) -> Operation:
@@ -152,34 +196,61 @@ class Plans:
         compile_: Callable[[Compiler], Compiled],
     ) -> Plan:
         key = (id(operation), place, grants, excluded, shape(operation, variables))
-        found = self._plans.get(key)
-        if found is not None:
+        kept = self._plans.get(key)
+        if kept is not None and kept.plan is not None:
             self.hits += 1
             self._plans.move_to_end(key)
-            return found[1]
+            return kept.plan
         self.misses += 1
+        tried = 0 if kept is None else kept.tried
         selection = Selection(self.model, operation, variables)
-        compiler = Compiler(self.model, self.dialect.name, selection, grants, excluded)
-        plan = finish(compile_(compiler), self.dialect)
-        self._plans[key] = (operation, plan)
+        compiler = Compiler(self.model, self.dialect.name, selection, grants, excluded, self.levels[tried])
+        plan = replace(finish(compile_(compiler), self.dialect), key=key)
+        self._plans[key] = _Kept(operation, plan, tried)
         if len(self._plans) > self.limit:
             self._plans.popitem(last=False)
         return plan
+
+    async def answer(self, plan_of: Callable[[], Plan], run_: Callable[[Plan], Awaitable[T]]) -> T:
+        """Run a plan; where SQLite's parser refuses it, in smaller parts, and so from then on.
+
+        Raises:
+            ScrmError: QUERY_TOO_DEEP where no parts are small enough.
+        """
+        while True:
+            plan = plan_of()
+            try:
+                return await run_(plan)
+            except NestedTooDeepError as error:
+                kept = self._plans.get(plan.key)
+                if kept is None or kept.plan is not plan:  # somebody else was as far
+                    continue
+                if kept.tried == len(self.levels) - 1:
+                    words = (
+                        "an expression is nested deeper than this SQLite's parser goes; nest the filter less, or use PostgreSQL"
+                    )
+                    raise ScrmError("QUERY_TOO_DEEP", words) from error
+                self._plans[plan.key] = _Kept(kept.operation, None, kept.tried + 1)
 
     def __len__(self) -> int:
         return len(self._plans)
 
 
 def finish(compiled: Compiled, dialect: Any) -> Plan:
-    """The statement's text, and for each of its parameters where its value comes from."""
-    text = compiled.statement.compile(dialect=dialect)
+    """The statements' texts, and for each of their parameters where its value comes from."""
+    parts = tuple((part, _statement(part.statement, dialect)) for part in compiled.parts)
+    return Plan(_statement(compiled.statement, dialect), parts, compiled)
+
+
+def _statement(select: sa.Select[Any], dialect: Any) -> Statement:
+    text: Any = select.compile(dialect=dialect)
     whole = text.construct_expanded_state({bind.key: None for bind in text.binds.values() if bind.required})
     names: Sequence[str] = whole.positiontup or ()
     recipes = (
         _recipe(text.binds[name], dialect) if name in text.binds else _member(text, name, whole.parameters[name], dialect)
         for name in names
     )
-    return Plan(whole.statement, tuple(recipes), compiled)
+    return Statement(whole.statement, tuple(recipes))
 
 
 def _member(text: Any, name: str, value: Any, dialect: Any) -> Recipe:
@@ -208,6 +279,8 @@ def _recipe(bind: Any, dialect: Any) -> Recipe:
     if bind.key.startswith(HELD):
         name = bind.key.removeprefix(HELD)
         return lambda facts: process(getattr(facts.held, name))
+    if bind.key == PARENTS:
+        return lambda facts: facts.parents
     if bind.key == "ids":
         return lambda facts: process(list(facts.ids))
     constant = process(bind.effective_value)
@@ -229,30 +302,17 @@ def _first_instant(value: Value, facts: Facts) -> datetime:
         raise ScrmError("INVALID_CURSOR", "the cursor is not one of this list; use the endCursor of its last page") from None
 
 
-async def _fetch(snapshot: Snapshot, plan: Plan, facts: Facts) -> list[tuple[Any, ...]]:
-    try:
-        return await snapshot.fetch(plan.sql, plan.parameters(facts))
-    except sqlite3.OperationalError as error:
-        if any(said in str(error) for said in _TOO_DEEP):
-            words = "the selection is nested deeper than this SQLite's parser goes; ask for less at once, or use PostgreSQL"
-            raise ScrmError("QUERY_TOO_DEEP", words) from error
-        raise
-
-
-_TOO_DEEP = ("parser stack overflow", "Expression tree is too large")
-
-
 async def run(plan: Plan, snapshot: Snapshot, facts: Facts, info: BatchInfo) -> Answer:
     """Run a root's plan."""
-    found = await _fetch(snapshot, plan, facts)
-    value = found[0][0]
+    facts = plan.as_of(facts)
+    value = (await plan.statement.rows(snapshot, facts))[0][0]
     failures = tuple(FieldFailure(path, owner) for path, owner in plan.compiled.failed)
     if value is None or value == "null":
         return Answer(b"null")
-    if not plan.compiled.batches:
+    if not (plan.compiled.batches or plan.parts):
         return Answer(value, failures)
     tree = orjson.loads(value)
-    failed = await fill([tree], plan.compiled.batches, facts, info)
+    failed = await _complete([tree], plan, snapshot, facts, info)
     return Answer(orjson.dumps(tree), (*failures, *failed))
 
 
@@ -260,13 +320,35 @@ async def run_refs(
     plan: Plan, snapshot: Snapshot, facts: Facts, info: BatchInfo
 ) -> tuple[dict[Any, bytes | str], tuple[FieldFailure, ...]]:
     """Run a plan for named rows: JSON by key."""
-    found = {_key(row[0]): row[1] for row in await _fetch(snapshot, plan, facts)}
+    facts = plan.as_of(facts)
+    found = {_key(row[0]): row[1] for row in await plan.statement.rows(snapshot, facts)}
     failures = tuple(FieldFailure(path, owner) for path, owner in plan.compiled.failed)
-    if not plan.compiled.batches:
+    if not (plan.compiled.batches or plan.parts):
         return found, failures
     trees = {key: orjson.loads(value) for key, value in found.items()}
-    failed = await fill(list(trees.values()), plan.compiled.batches, facts, info)
+    failed = await _complete(list(trees.values()), plan, snapshot, facts, info)
     return {key: orjson.dumps(tree) for key, tree in trees.items()}, (*failures, *failed)
+
+
+async def _complete(trees: Sequence[Any], plan: Plan, snapshot: Snapshot, facts: Facts, info: BatchInfo) -> list[FieldFailure]:
+    for part, statement in plan.parts:
+        await _read_part(trees, part, statement, snapshot, facts)
+    return await fill(trees, plan.compiled.batches, facts, info)
+
+
+async def _read_part(trees: Sequence[Any], part: Part, statement: Statement, snapshot: Snapshot, facts: Facts) -> None:
+    places: list[tuple[dict[str, Any], tuple[Any, ...]]] = []
+    for tree in trees:
+        _places(tree, part.path, (), places)
+    parents = [orjson.dumps(target.pop(part.reserved)) for target, _ in places]
+    distinct = {parent: index for index, parent in enumerate(dict.fromkeys(parents))}
+    if not distinct:
+        return
+    facts = replace(facts, parents=f"[{b','.join(distinct).decode()}]")
+    found = dict(await statement.rows(snapshot, facts))
+    for (target, _), parent in zip(places, parents, strict=True):
+        value = found[distinct[parent]]
+        target[part.key] = None if value is None else orjson.loads(value)
 
 
 def _key(value: Any) -> UUID:

@@ -31,6 +31,7 @@ from graphql.execution.collect_fields import FieldDetails, FragmentDetails, coll
 from graphql.execution.values import VariableValues, get_argument_values
 
 from scrm.db import Instant, Json, Text
+from scrm.errors import ScrmError
 from scrm.graphql.model import Model
 from scrm.sql import ListOf, Slot, Value
 
@@ -57,6 +58,10 @@ class _Variables(Visitor):
     def enter_argument(self, node: Any, *_: Any) -> None:
         if node.name.value in PAGE and isinstance(node.value, VariableNode):
             self.names.add(node.value.name.value)
+
+
+KEY_BYTES = 60
+"""Longest response key: PostgreSQL cuts the names of columns to 63 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +159,9 @@ class Selection:
         assert isinstance(type_, GraphQLObjectType)
         collected = collect_subfields(self.operation.schema, self._fragments, self._values, self.operation.node, type_, details)
         for key, nodes in collected.grouped_field_set.items():
+            if len(key) > KEY_BYTES:
+                said = f"the response key {key[:20]}… is longer than {KEY_BYTES} characters; use a shorter alias"
+                raise ScrmError("RESPONSE_KEY_TOO_LONG", said)
             yield key, nodes[0].node.name.value, nodes
 
     def arguments(self, definition: GraphQLField, node: FieldNode) -> dict[str, Any]:

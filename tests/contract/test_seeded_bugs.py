@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from scrm.graphql import compiler, filters, plans, selection
+from scrm.graphql import filters, pages, plans, selection
 from scrm.graphql.compiler import Compiler
 from scrm.sql import Row
 from tests.contract.differential import Difference, Differential
@@ -92,7 +92,7 @@ def backward_not_turned_round(monkeypatch: pytest.MonkeyPatch) -> None:
     def ordered(keys: Any, *, backward: bool) -> Any:
         return kept([replace(key, nullable=False) for key in keys], backward=backward)
 
-    monkeypatch.setattr(compiler, "order_by", ordered)
+    monkeypatch.setattr(pages, "order_by", ordered)
 
 
 BUGS: list[Callable[[pytest.MonkeyPatch], None]] = [

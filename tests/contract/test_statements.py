@@ -96,11 +96,11 @@ async def test_any_selection_of_users_is_one_statement(world: World, count: int,
         assert await world.client.graphql(query, n=count) == first
     finally:
         statements.stop()
-    plan = next(iter(reversed(world.client.app.state.endpoint.plans._plans.values())))[1]
+    plan = next(iter(reversed(world.client.app.state.endpoint.plans._plans.values()))).plan
     reading = [call for call in plan.compiled.batches if call.field.name == "sameRank"]
     assert len(plan.compiled.batches) > len(reading) > 2
     assert len(statements.sent) - 1 <= len(reading)
-    assert sum(sql == plan.sql for sql in statements.sent) == 1
+    assert sum(sql == plan.statement.sql for sql in statements.sent) == 1
 
 
 async def test_core_fields_of_users_are_one_statement(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -269,17 +268,3 @@ async def test_an_answer_that_takes_too_long_is_given_up_with_a_code(migrated_ur
         response = await client.http.post("/graphql", json={"query": "{ users { nodes { id } } }"})
         assert response.status_code == 503
         assert orjson.loads(response.content)["errors"][0]["extensions"]["code"] == "TIMEOUT"
-
-
-async def test_a_selection_deeper_than_the_database_can_read_is_refused_with_a_code(migrated_url: str) -> None:
-    async with serving(migrated_url) as client:
-        deep = "{ users(first: 1) { nodes { " + "events(first: 1) { nodes { user { " * 6 + "id" + " } } }" * 6 + " } } }"
-        answer = await client.graphql(deep)
-        if migrated_url.startswith("sqlite") and sqlite3.sqlite_version_info < (3, 46):
-            assert [error["extensions"]["code"] for error in answer["errors"]] == ["QUERY_TOO_DEEP"]
-        else:
-            assert answer == {"data": {"users": {"nodes": []}}}
-        shallow = """{ users(first: 1) { nodes { tags { tag { group { tags { key } } } }
-          events(first: 1) { nodes { user { id } } }
-          identities { channel { children { nodes { parent { key } } } } } } } }"""
-        assert await client.data(shallow) == {"users": {"nodes": []}}
