@@ -32,7 +32,7 @@ class Encoding(Protocol):
     def object_from(self, pairs: Pairs, source: sa.Select[Any]) -> ColumnElement[Any]: ...
     def list_from(self, pairs: Pairs, source: FromClause) -> ColumnElement[Any]: ...
     def gather(self, item: ColumnElement[Any], keep: ColumnElement[bool] | None) -> ColumnElement[Any]: ...
-    def cursor(self, keys: Sequence[ColumnElement[Any]]) -> ColumnElement[Any]: ...
+    def cursor(self, mark: str, keys: Sequence[ColumnElement[Any]]) -> ColumnElement[Any]: ...
     def quoted(self, text: ColumnElement[Any]) -> ColumnElement[Any]: ...
     def unless_null(self, test: ColumnElement[Any], value: ColumnElement[Any]) -> ColumnElement[Any]: ...
     def page_from(self, pairs: Pairs, source: FromClause) -> ColumnElement[Any]: ...
@@ -81,9 +81,9 @@ class PostgresEncoding:
         listed: ColumnElement[Any] = sa.func.json_agg(item)
         return sa.func.coalesce(listed if keep is None else sa.func.json_agg(item).filter(keep), raw("'[]'::json"))
 
-    def cursor(self, keys: Sequence[ColumnElement[Any]]) -> ColumnElement[Any]:
+    def cursor(self, mark: str, keys: Sequence[ColumnElement[Any]]) -> ColumnElement[Any]:
         parts = [sa.func.coalesce(sa.cast(sa.func.to_json(_key_text(key, self)), sa.Text), raw("'null'")) for key in keys]
-        return _joined(parts)
+        return _joined([_mark(mark), *parts])
 
     def quoted(self, text: ColumnElement[Any]) -> ColumnElement[Any]:
         return text
@@ -156,8 +156,8 @@ class SqliteEncoding:
         joined = joined if keep is None else joined.filter(keep)
         return sa.func.printf(raw("'[%s]'"), joined, type_=sa.Text())
 
-    def cursor(self, keys: Sequence[ColumnElement[Any]]) -> ColumnElement[Any]:
-        return _joined([sa.func.json_quote(_key_text(key, self)) for key in keys])
+    def cursor(self, mark: str, keys: Sequence[ColumnElement[Any]]) -> ColumnElement[Any]:
+        return _joined([_mark(mark), *[sa.func.json_quote(_key_text(key, self)) for key in keys]])
 
     def quoted(self, text: ColumnElement[Any]) -> ColumnElement[Any]:
         return sa.func.json_quote(text)
@@ -210,6 +210,10 @@ def _joined(parts: Sequence[ColumnElement[Any]]) -> ColumnElement[Any]:
     for number, part in enumerate(parts):
         text = (text.concat(raw("','")) if number else text).concat(part)
     return text.concat(raw("']'"))
+
+
+def _mark(mark: str) -> ColumnElement[Any]:
+    return raw(_string(f'"{mark}"'), sa.Text())
 
 
 def _key_text(key: ColumnElement[Any], encoding: PostgresEncoding | SqliteEncoding) -> ColumnElement[Any]:

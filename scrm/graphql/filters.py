@@ -3,6 +3,7 @@ says."""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -113,8 +114,9 @@ def _checked_key(key: str, personal: frozenset[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class OrderKey:
-    """One key of an order."""
+    """One key of an order. Its name and direction are what a cursor knows it by."""
 
+    name: str
     expression: ColumnElement[Any]
     descending: bool
     nullable: bool
@@ -130,7 +132,7 @@ def order_keys(
     for column in getattr(table, "primary_key", ()):
         expression = row.c[column.name]
         if str(expression) not in named:
-            keys.append(OrderKey(expression, descending, False))
+            keys.append(OrderKey(column.name, expression, descending, False))
     return keys
 
 
@@ -143,7 +145,7 @@ def _given_key(model: Model, permit: Permit, row: Row, item: Any) -> OrderKey:
     source = bound.source
     assert isinstance(source, OrderingSource)
     permit(bound.scope, f"orderBy {bound.name}", source.personal)
-    return OrderKey(source.build(row), direction is Direction.DESC, source.nullable)
+    return OrderKey(bound.name, source.build(row), direction is Direction.DESC, source.nullable)
 
 
 _MODIFIERS = (sql_operators.desc_op, sql_operators.asc_op, sql_operators.nulls_first_op, sql_operators.nulls_last_op)
@@ -156,7 +158,7 @@ def _default_key(row: Row, item: Any) -> OrderKey:
         descending = descending or column.modifier is sql_operators.desc_op
         column = column.element
     nullable = bool(getattr(column, "nullable", True))
-    return OrderKey(row.adapt(column), descending, nullable)
+    return OrderKey(getattr(column, "name", None) or str(column), row.adapt(column), descending, nullable)
 
 
 def order_by(keys: Sequence[OrderKey], *, backward: bool) -> list[Any]:
@@ -170,10 +172,18 @@ def order_by(keys: Sequence[OrderKey], *, backward: bool) -> list[Any]:
     return clauses
 
 
-def beyond(keys: Sequence[OrderKey], cursor: Value, *, backward: bool) -> ColumnElement[bool]:
+OTHER_CURSOR = "the cursor is not one of this list in this order; use the endCursor of its last page"
+
+
+def mark_of(place: str, keys: Sequence[OrderKey]) -> str:
+    """What the cursors of one list in one order begin with, so that another's are known to be another's."""
+    said = [place, *(f"{key.name}{'-' if key.descending else '+'}" for key in keys)]
+    return f"{zlib.crc32(' '.join(said).encode()):08x}"
+
+
+def beyond(keys: Sequence[OrderKey], cursor: Value, mark: str, *, backward: bool) -> ColumnElement[bool]:
     """The rows after a cursor in this order, or before it."""
-    count = len(keys)
-    values = [_cursor_value(cursor, index, count, key) for index, key in enumerate(keys)]
+    values = [_cursor_value(cursor, index, mark, len(keys), key) for index, key in enumerate(keys)]
     if not any(key.nullable for key in keys) and len({key.descending for key in keys}) == 1:
         left, right = sa.tuple_(*(key.expression for key in keys)), sa.tuple_(*values)
         return left < right if keys[0].descending != backward else left > right
@@ -198,11 +208,12 @@ def _past(key: OrderKey, value: Value, backward: bool) -> ColumnElement[bool]:
     return sa.or_(past, sa.and_(value.is_not(None), key.expression.is_(None)))
 
 
-def _cursor_value(cursor: Value, index: int, count: int, key: OrderKey) -> Value:
+def _cursor_value(cursor: Value, index: int, mark: str, count: int, key: OrderKey) -> Value:
     kind = key_kind(key.expression)
 
     def read(text: str) -> Any:
-        return read_cursor(text, count)[index] if kind == "text" else _READ[kind](read_cursor(text, count)[index])
+        said = read_cursor(text, mark, count)[index]
+        return said if kind == "text" else _READ[kind](said)
 
     return cursor.converted(f"k{index}", key.expression.type, _coded(read))
 
@@ -212,21 +223,23 @@ def _coded(read: Callable[[str], Any]) -> Callable[[str, Any], Any]:
         try:
             return read(text)
         except (ValueError, TypeError, OverflowError, ArithmeticError):
-            raise ScrmError("INVALID_CURSOR", "the cursor is not one of this list; use the endCursor of its last page") from None
+            raise ScrmError("INVALID_CURSOR", OTHER_CURSOR) from None
 
     return convert
 
 
-def read_cursor(text: str, count: int) -> list[Any]:
+def read_cursor(text: str, mark: str, count: int) -> list[Any]:
     """The order keys of a cursor and the instant of its first page, as text.
 
     Raises:
-        ValueError: it has another shape.
+        ValueError: it is of another list or another order, or has another shape.
     """
     parts = orjson.loads(text)
-    if not isinstance(parts, list) or len(parts) != count + 1 or not all(part is None or isinstance(part, str) for part in parts):
+    if not isinstance(parts, list) or len(parts) != count + 2 or not all(part is None or isinstance(part, str) for part in parts):
         raise ValueError(text)
-    return parts
+    if parts[0] != mark:
+        raise ValueError(text)
+    return parts[1:]
 
 
 def _read_int(text: str | None) -> int | None:

@@ -13,7 +13,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from scrm.db import Instant
 from scrm.errors import ScrmError
 from scrm.graphql.encoding import Pairs, raw
-from scrm.graphql.filters import OrderKey, beyond, order_by, read_cursor
+from scrm.graphql.filters import OrderKey, beyond, mark_of, order_by, read_cursor
 from scrm.graphql.model import BoundField
 from scrm.graphql.sources import ManySource
 from scrm.sql import NOW, AnyRow, Row, smaller
@@ -62,6 +62,7 @@ class Page:
         self.edge_type = connection["edges"].target or ""
         self.backward, self.size = page_size(arguments)
         self.rows = compiler.page_rows(bound, source, row, arguments, self.node_type)
+        self.mark = mark_of(f"{bound.parent}.{bound.name}", self.rows.keys)
         self.items: list[tuple[str, ColumnElement[Any]]] = []
         self.more = False
 
@@ -109,7 +110,7 @@ class Page:
             sa.literal_column(f'{self.rows.outer.alias}."#k{index}"', key.expression.type)
             for index, key in enumerate(self.rows.keys)
         ]
-        return self.encoding.cursor([*keys, sa.type_coerce(NOW, Instant())])
+        return self.encoding.cursor(self.mark, [*keys, sa.type_coerce(NOW, Instant())])
 
     def _page_info(self, details: list[FieldDetails]) -> Pairs:
         pairs: Pairs = []
@@ -135,16 +136,16 @@ class Page:
         return pairs
 
     def _beyond(self) -> list[ColumnElement[bool]]:
-        count, found = len(self.rows.keys), []
+        mark, count, found = self.mark, len(self.rows.keys), []
         for name in ("after", "before"):
             cursor = self.arguments.get(name)
             if cursor is None:
                 continue
             if self.row is None:
                 self.compiler.compiled.first_now = cursor.converted(
-                    "now", Instant(), lambda text, _: read_cursor(text, count)[-1]
+                    "now", Instant(), lambda text, _: read_cursor(text, mark, count)[-1]
                 )
-            found.append(beyond(self.rows.keys, cursor, backward=name == "before"))
+            found.append(beyond(self.rows.keys, cursor, mark, backward=name == "before"))
         return found
 
     def _rows(self) -> Any:

@@ -18,6 +18,7 @@ from scrm.db import Snapshot
 from scrm.errors import ScrmError
 from scrm.graphql.compiler import BatchCall, Compiled, Compiler, Grants, Part
 from scrm.graphql.encoding import PARENTS
+from scrm.graphql.filters import OTHER_CURSOR
 from scrm.graphql.model import BoundField, Model
 from scrm.graphql.selection import Operation, Selection, read_operation, shape
 from scrm.graphql.sources import BatchInfo, BatchSource
@@ -299,7 +300,7 @@ def _first_instant(value: Value, facts: Facts) -> datetime:
             raise ValueError(instant)
         return instant
     except (ValueError, TypeError):
-        raise ScrmError("INVALID_CURSOR", "the cursor is not one of this list; use the endCursor of its last page") from None
+        raise ScrmError("INVALID_CURSOR", OTHER_CURSOR) from None
 
 
 async def run(plan: Plan, snapshot: Snapshot, facts: Facts, info: BatchInfo) -> Answer:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -37,11 +38,19 @@ def key_text(value: Any) -> str | None:
     return value.isoformat() if isinstance(value, date) else None if value is None else str(value)
 
 
-def parts(cursor: str, count: int) -> list[str | None]:
+def mark(place: str, keys: Sequence[Key]) -> str:
+    """What the cursors of a list in this order have in common."""
+    words = [place]
+    for key in keys:
+        words.append(key.name.strip("<>") + "+-"[key.descending])
+    return hex(zlib.crc32(bytes(" ".join(words), "ascii")))[2:].rjust(8, "0")
+
+
+def parts(cursor: str, mark: str, count: int) -> list[str | None]:
     try:
-        parts = orjson.loads(cursor)
-        if len(parts) == count + 1 and all(part is None or isinstance(part, str) for part in parts):
-            return list(parts[:-1])
+        first, *parts, _ = orjson.loads(cursor)
+        if first == mark and len(parts) == count and all(part is None or isinstance(part, str) for part in parts):
+            return list(parts)
     except (ValueError, TypeError):
         pass
     raise ScrmError("INVALID_CURSOR", "not one of this list")

@@ -34,7 +34,7 @@ from scrm.db import Instant, Json, Text, Tx, instant_text
 from scrm.errors import ScrmError
 from scrm.graphql import sources
 from scrm.sql import ListOf, Moment, Row, Slot, Value
-from tests.contract.cursors import Key, first_instant, key_text, parts, read_key
+from tests.contract.cursors import Key, first_instant, key_text, mark, parts, read_key
 from tests.contract.predicates import Predicates
 
 TYPES: dict[str, Any] = {
@@ -214,6 +214,7 @@ class _Run:
             return self._same_row(source, parent, target, args)
         if isinstance(source, sources.OneSource):
             return self._one(source, parent, target, args)
+        self.place = f"{type_name}.{name}"
         return self._many(source, parent, target, args, given)
 
     def _node(self, given: Mapping[str, Any]) -> Any:
@@ -414,17 +415,17 @@ class _Run:
         size = (last if backward else first) or (20 if (last if backward else first) is None else 0)
         if not 1 <= size <= 100:
             raise ScrmError("INVALID_PAGE", "size")
-        left = found
+        left, own = found, mark(self.place, keys)
         for said, sign in ((after, 1), (before, -1)):
             if said is not None:
-                place = [read_key(text, key) for text, key in zip(parts(said, len(keys)), keys, strict=True)]
+                place = [read_key(text, key) for text, key in zip(parts(said, own, len(keys)), keys, strict=True)]
                 left = [each for each in left if self.compare([key.read(each) for key in keys], place, keys) * sign > 0]
         page = left[-size:] if backward else left[:size]
         cut = len(left) > len(page)
 
         def cursor(item: Item) -> str:
             texts = [key_text(key.read(item)) for key in keys]
-            return orjson.dumps([*texts, instant_text(self.moment.now)]).decode()
+            return orjson.dumps([own, *texts, instant_text(self.moment.now)]).decode()
 
         has_before, has_after = after is not None or (cut and backward), before is not None or (cut and not backward)
         return Page(target, node_type, page, cursor, len(found), has_before, has_after)
