@@ -34,6 +34,7 @@ from scrm.graphql.sources import (
     Node,
     Query,
     Subscription,
+    checked_by_itself,
     column,
     extend,
     filter,
@@ -143,6 +144,7 @@ class EventQuery:
     )
 
 
+@checked_by_itself
 @strawberry.input(description="Something that happened.")
 class EventInput:
     type: str = strawberry.field(description="What happened, as `noun.verb`.")

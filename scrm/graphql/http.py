@@ -133,7 +133,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         if kind.lower() != JSON or parameters.get("charset", "utf-8").lower() not in ("utf-8", "utf8"):
             raise ScrmError("UNSUPPORTED_MEDIA_TYPE", f"the Content-Type is {request.content_type!r}; send {JSON} in UTF-8")
         raw: Request = request.request
-        asked = read_request(await read_body(raw, self.services.settings.server.max_body_bytes))
+        asked = read_request(await read_body(raw, self.services.settings.server.max_body_bytes), self.plans.model.schema)
         transport = self._get_stream_transport_from_headers(request.headers)
         raw.state.accepts = transport is None and GRAPHQL_JSON in raw.headers.get("accept", "")
         return GraphQLRequestData(

@@ -8,10 +8,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from graphql import GraphQLError, StringValueNode, Visitor, parse, visit
+from graphql import (
+    GraphQLError,
+    GraphQLInputObjectType,
+    GraphQLSchema,
+    OperationDefinitionNode,
+    StringValueNode,
+    Visitor,
+    get_named_type,
+    parse,
+    type_from_ast,
+    visit,
+)
 from starlette.requests import Request
 
 from scrm.errors import ScrmError
+from scrm.graphql.sources import CHECKED, origin_of
 from scrm.text import text_problem
 
 MAX_DEPTH = 60
@@ -48,8 +60,8 @@ async def read_body(request: Request, limit: int) -> bytes:
     return b"".join(parts)
 
 
-def read_request(body: bytes) -> Asked:
-    """A JSON body as a request.
+def read_request(body: bytes, schema: GraphQLSchema) -> Asked:
+    """A JSON body as a request to a schema.
 
     Raises:
         ScrmError: BAD_REQUEST, INVALID_TEXT, TOO_DEEP.
@@ -58,11 +70,11 @@ def read_request(body: bytes) -> Asked:
         said = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise ScrmError("BAD_REQUEST", f"the body is not JSON in UTF-8: {error}") from None
-    return check_request(said, nul=b"\\u0000" in body)
+    return check_request(said, schema, nul=b"\\u0000" in body)
 
 
-def check_request(said: object, *, nul: bool = True) -> Asked:
-    """A decoded body as a request; `nul` is False where the text is known to hold no NUL.
+def check_request(said: object, schema: GraphQLSchema, *, nul: bool = True) -> Asked:
+    """A decoded body as a request to a schema; `nul` is False where the text is known to hold no NUL.
 
     Raises:
         ScrmError: BAD_REQUEST, INVALID_TEXT, TOO_DEEP.
@@ -77,7 +89,9 @@ def check_request(said: object, *, nul: bool = True) -> Asked:
         raise ScrmError("BAD_REQUEST", "operationName is not text", path=("operationName",))
     variables, extensions = _object(said, "variables"), _object(said, "extensions")
     _check_document(query, nul)
-    _check_variables(variables, nul)
+    _check_depth(variables)
+    if nul and variables:
+        _check_texts(query, variables, schema)
     return Asked(query, variables, name or None, extensions)
 
 
@@ -112,21 +126,51 @@ class _Literals(Visitor):
         _check_text(node.value, "query")
 
 
-def _check_variables(variables: Mapping[str, Any] | None, nul: bool) -> None:
+def _check_depth(variables: Mapping[str, Any] | None) -> None:
     """Iterative, because what is nested too deep is what it looks for."""
-    waiting: list[tuple[Any, int, str]] = [(variables or {}, 0, "variables")]
+    waiting: list[tuple[Any, int, str]] = [(value, 1, name) for name, value in (variables or {}).items()]
     while waiting:
         value, depth, name = waiting.pop()
-        if isinstance(value, str):
-            if nul:
-                _check_text(value, name)
-        elif isinstance(value, dict | list):
+        if isinstance(value, dict | list):
             if depth > MAX_DEPTH:
                 raise ScrmError("TOO_DEEP", f"the variable {name} is nested deeper than {MAX_DEPTH}; flatten it")
-            if isinstance(value, dict):
-                waiting.extend((key, depth, name) for key in value)
-                value = value.values()
-            waiting.extend((item, depth + 1, name) for item in value)
+            waiting.extend((item, depth + 1, name) for item in (value.values() if isinstance(value, dict) else value))
+
+
+def _check_texts(query: str, variables: Mapping[str, Any], schema: GraphQLSchema) -> None:
+    """Refuse text that cannot be kept, except in what a bulk mutation checks one by one."""
+    types = _types(query, schema)
+    for name, value in variables.items():
+        _check_text(name, "variables")
+        _check_value(value, types.get(name), name)
+
+
+def _types(query: str, schema: GraphQLSchema) -> dict[str, Any]:
+    try:
+        document = parse(query, no_location=True)
+    except GraphQLError:
+        return {}
+    operations = [each for each in document.definitions if isinstance(each, OperationDefinitionNode)]
+    named = [each for operation in operations for each in operation.variable_definitions or ()]
+    return {each.variable.name.value: type_from_ast(schema, each.type) for each in named}
+
+
+def _check_value(value: Any, type_: Any, name: str) -> None:
+    named = None if type_ is None else get_named_type(type_)
+    if isinstance(value, str):
+        _check_text(value, name)
+    elif isinstance(value, list):
+        for item in value:
+            _check_value(item, named, name)
+    elif isinstance(value, dict):
+        fields: Mapping[str, Any] = {}
+        if isinstance(named, GraphQLInputObjectType):
+            fields = named.fields
+            if getattr(origin_of(named.extensions.get("strawberry-definition")), CHECKED, False):
+                return
+        for key, item in value.items():
+            _check_text(key, name)
+            _check_value(item, fields[key].type if key in fields else None, name)
 
 
 def _check_text(value: str, name: str) -> None:

@@ -13,7 +13,6 @@ from strawberry.types.scalar import ScalarDefinition
 
 from scrm.db import instant_text
 from scrm.graphql.enums import enum
-from scrm.text import text_problem
 
 BigInt = NewType("BigInt", int)
 """A 64-bit whole number."""
@@ -55,35 +54,6 @@ def _date_in(value: Any) -> dt.date:
         raise GraphQLError("a Date is year, month and day, as in 2026-01-02") from None
 
 
-def _json_in(value: Any) -> Any:
-    check_json(value)
-    return value
-
-
-def check_json(value: Any, depth: int = 0) -> None:
-    """Refuse what one of the engines could not keep: text that is not text, and nesting beyond 50.
-
-    Raises:
-        GraphQLError: naming what is wrong.
-    """
-    if depth > 50:
-        raise GraphQLError("a JSON value is nested more than 50 deep; flatten it")
-    if isinstance(value, str):
-        _check(value)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            _check(key)
-            check_json(item, depth + 1)
-    elif isinstance(value, list):
-        for item in value:
-            check_json(item, depth + 1)
-
-
-def _check(value: str) -> None:
-    if problem := text_problem(value):
-        raise GraphQLError(f"the text {problem}")
-
-
 def _scalar(name: str, description: str, out: Any, into: Any) -> ScalarDefinition:
     return strawberry.scalar(name=name, description=description, serialize=out, parse_value=into)
 
@@ -95,7 +65,7 @@ SCALARS: dict[object, ScalarDefinition] = {
         _bigint_out,
         _bigint_in,
     ),
-    JSON: _scalar("JSON", "Any JSON value.", lambda value: value, _json_in),
+    JSON: _scalar("JSON", "Any JSON value.", lambda value: value, lambda value: value),
     dt.datetime: _scalar("DateTime", "An instant, RFC 3339; answered in UTC with microseconds.", instant_text, _instant_in),
     dt.date: _scalar("Date", "A day in the business zone, as in 2026-01-02.", lambda value: value.isoformat(), _date_in),
 }

@@ -348,6 +348,15 @@ def rows(
     return decorate
 
 
+CHECKED = "__scrm_checked__"
+
+
+def checked_by_itself(cls: type[T]) -> type[T]:
+    """An input of which a bulk mutation takes many: what is wrong with the text of one is that one's error, not the request's."""
+    setattr(cls, CHECKED, True)
+    return cls
+
+
 def filter_input(cls: type[T]) -> type[T]:
     """An input type whose fields are filters."""
     return strawberry.input(cls, description=inspect.getdoc(cls))

@@ -202,6 +202,36 @@ async def test_text_that_is_no_text_is_refused_everywhere(client: Client) -> Non
     assert [each["status"] for each in answer["results"]] == ["REJECTED", "ACCEPTED"]
 
 
+async def test_an_event_with_nul_is_refused_alone(client: Client) -> None:
+    await channel(client, "oa")
+    ask = """mutation($i: RecordEventsInput!) { recordEvents(input: $i) {
+      results { status errors { code path } } errors { code } } }"""
+    somebody = {"identity": {"channel": "oa", "externalId": "a"}}
+    one = {"type": "shop.visited", "source": "web", "occurredAt": "2026-01-01T00:00:00Z"}
+    bad: list[dict[str, Any]] = [
+        {"externalId": "1", "properties": {"a\x00": 1}, **somebody},
+        {"externalId": "\x00", **somebody},
+        {"externalId": "2", "userId": "User_\x00"},
+        {"externalId": "3", "identity": {"channel": "oa", "externalId": "a\x00"}},
+    ]
+    good: dict[str, Any] = {"externalId": "4", **somebody}
+    for query, values in (
+        (ask, {"i": {"events": [{**one, **each} for each in (*bad, good)]}}),
+        (
+            ask.replace("$i: RecordEventsInput!", "$e: [EventInput!]!").replace("input: $i", "input: {events: $e}"),
+            {"e": [{**one, **each} for each in (*bad, good)]},
+        ),
+    ):
+        answer = (await client.data(query, **values))["recordEvents"]
+        assert answer["errors"] == []
+        assert [each["status"] for each in answer["results"][:4]] == ["REJECTED"] * 4
+        assert answer["results"][4]["status"] in ("ACCEPTED", "DUPLICATE")
+        said = [each["errors"][0]["path"][0] for each in answer["results"][:4]]
+        assert said == ["properties", "externalId", "userId", "identity"]
+    status, refused = await post(client, orjson.dumps({"query": ask, "variables": {"i": {"waitFor": ["\x00"], "events": []}}}))
+    assert (status, code(refused)) == (400, "INVALID_TEXT")
+
+
 async def test_one_failing_field_leaves_the_others(client: Client) -> None:
     answer = await client.graphql("{ user { id } users { totalCount } viewer { kind } }")
     assert answer["data"] == {"user": None, "users": {"totalCount": 0}, "viewer": {"kind": "KEY"}}
