@@ -64,7 +64,8 @@ class WorkingPlugins(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Chore:
-    """Something the core does every so many seconds, in a transaction of its own: `do(tx, clock)`."""
+    """Something the core does every so many seconds, in a transaction of its own: `do(tx, clock)`; again at once where that
+    says True, because more is left than one transaction should hold."""
 
     name: str
     seconds: float
@@ -303,7 +304,8 @@ class _Thread:
 async def _repeat(stop: asyncio.Event, seconds: float, what: str, call: Callable[[], Awaitable[object]]) -> None:
     while not stop.is_set():
         try:
-            await call()
+            if await call() is True:
+                continue
         except Exception as error:
             log.warning("%s: %s; it goes on", what, describe(error))
         await _rest(stop, seconds)

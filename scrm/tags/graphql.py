@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
@@ -11,8 +11,7 @@ import strawberry
 
 from scrm.channels.graphql import given
 from scrm.db import Tx, instant_text
-from scrm.errors import ScrmError, UserError
-from scrm.events.once import once
+from scrm.errors import ScrmError
 from scrm.graphql.bulk import BulkErrorPolicy, DeletePayload
 from scrm.graphql.context import Info
 from scrm.graphql.enums import enum
@@ -38,6 +37,7 @@ from scrm.graphql.sources import (
     where,
 )
 from scrm.tags import reads, service, tagging
+from scrm.tags.bulk import change_many
 from scrm.tags.models import tag_groups, tags, user_tags
 from scrm.users.graphql import User, UserFilter
 from scrm.users.models import users
@@ -334,11 +334,11 @@ async def change_tags(info: Info, name: str, input: Any, change: Callable[..., t
         whom = [node_id("User", each, ("userIds", str(n))) for n, each in enumerate(input.user_ids)]
     strict = input.error_policy is BulkErrorPolicy.REJECT_EVERYTHING
 
-    def run(tx: Tx) -> Mapping[str, Any]:
-        outcome = change(
+    def run(tx: Tx, some: tagging.Users) -> tagging.Tagged:
+        return change(
             tx,
             input.tags,
-            whom,
+            some,
             source="MANUAL",
             reason=input.reason,
             strict=strict,
@@ -347,16 +347,19 @@ async def change_tags(info: Info, name: str, input: Any, change: Callable[..., t
             zone=services.settings.zone,
             **more,
         )
-        errors = [error.as_user_error() for error in outcome.errors()]
-        return {"matched": outcome.matched, "changed": outcome.changed, "errors": [vars_of(error) for error in errors]}
 
     said = {"tags": input.tags, "userIds": input.user_ids, "filter": as_said(info, "input", "filter"), "reason": input.reason}
     said |= {"strict": strict, **{name: value and instant_text(value) for name, value in more.items()}}
-    answer = await services.db.write(once, name, input.idempotency_key, said, run, at=context.now, zone=services.settings.zone)
+    answer = await change_many(
+        services.db,
+        name,
+        input.idempotency_key,
+        said,
+        run,
+        whom,
+        strict=strict,
+        at=context.now,
+        zone=services.settings.zone,
+    )
     errors = [UserErrorType(**error) for error in answer["errors"]]
     return TagUsersPayload(matched=answer["matched"], changed=answer["changed"], errors=errors)
-
-
-def vars_of(error: UserError) -> dict[str, Any]:
-    """An error as the log keeps it."""
-    return {"code": error.code, "message": error.message, "path": list(error.path), "params": dict(error.params)}

@@ -101,7 +101,7 @@ def tag_users(
         raise ScrmError("INVALID_EXPIRY", said, path=("expiresAt",))
     reason = check_text(reason, ("reason",)) or None if reason is not None else None
     share_owners(tx)
-    ids, unknown = _targets(tx, users, strict)
+    ids, unknown = targets(tx, users, strict)
     given = {"source": str(source), "actor": actor, "reason": reason, "tagged_at": at, "expires_at": expires_at}
     changed: set[uuid.UUID] = set()
     for chunk in _chunks(ids):
@@ -134,7 +134,7 @@ def untag_users(
     """
     wanted = find_tags(tx, keys)
     share_owners(tx)
-    ids, unknown = _targets(tx, users, strict)
+    ids, unknown = targets(tx, users, strict)
     names = {tag.id: tag.key for tag in wanted}
     changed = 0
     for chunk in _chunks(ids):
@@ -147,7 +147,7 @@ def untag_users(
     return Tagged(len(ids), changed, unknown)
 
 
-def sweep_expired(tx: Tx, *, at: datetime, zone: ZoneInfo, limit: int = 2_000) -> int:
+def sweep_expired(tx: Tx, *, at: datetime, zone: ZoneInfo, limit: int) -> int:
     """Take away what has expired and record it, at most `limit` rows; returns how many. Until then it is only not shown."""
     keys = [user_tags.c.user_id, user_tags.c.tag_id]
     old = sa.select(*keys).where(user_tags.c.expires_at <= at).limit(limit)
@@ -235,7 +235,12 @@ def _check_together(wanted: Sequence[Row[Any]]) -> None:
         seen[tag.group_id] = tag.key
 
 
-def _targets(tx: Tx, said: Users, strict: bool) -> tuple[list[uuid.UUID], tuple[uuid.UUID, ...]]:
+def targets(tx: Tx, said: Users, strict: bool) -> tuple[list[uuid.UUID], tuple[uuid.UUID, ...]]:
+    """The users that are meant, merged ones as their survivors, and the ids that nobody has.
+
+    Raises:
+        ScrmError: with `strict`, USER_NOT_FOUND for the first of these.
+    """
     if isinstance(said, sa.Select):
         inner = said.subquery()
         live = sa.select(users.c.id).where(users.c.merged_into.is_(None), users.c.erased_at.is_(None))

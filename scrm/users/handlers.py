@@ -30,11 +30,15 @@ def core_handlers(zone: ZoneInfo) -> tuple[Handler, ...]:
     return (Handler((EVERY,), follow),)
 
 
+SWEPT = 300
+"""Expired tags per transaction."""
+
+
 def core_chores(zone: ZoneInfo) -> tuple[Chore, ...]:
     """What the core does by the clock: tags that have expired are taken away and recorded."""
 
-    def sweep(tx: Tx, clock: Callable[[], datetime]) -> None:
-        sweep_expired(tx, at=clock(), zone=zone)
+    def sweep(tx: Tx, clock: Callable[[], datetime]) -> bool:
+        return sweep_expired(tx, at=clock(), zone=zone, limit=SWEPT) == SWEPT
 
     return (Chore("expired tags", 30.0, sweep),)
 

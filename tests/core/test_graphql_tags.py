@@ -326,3 +326,39 @@ async def test_a_plugins_filter_is_heeded(migrated_url: str) -> None:
             ["idempotencyKey"],
         )
         assert await tags_of(client, user["id"]) == ["a"]
+
+
+async def test_many_users_are_tagged_a_few_at_a_time(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    await channel(client, "oa")
+    await tag(client, "vip")
+    for start in (0, 300):
+        people = [{"channel": "oa", "externalId": f"p{n}"} for n in range(start, start + 300)]
+        await record(client, *(event(n, identity=who) for n, who in enumerate(people, start)))
+    db, kept = client.services.db, client.services.db.write
+    sizes: list[int] = []
+
+    async def cut_off(function: Any, *args: Any, **kwargs: Any) -> Any:
+        if args and isinstance(args[0], list):
+            sizes.append(len(args[0]))
+        if len(sizes) == 2:
+            raise RuntimeError("cut off")
+        return await kept(function, *args, **kwargs)
+
+    asked: dict[str, Any] = {"tags": ["vip"], "filter": {"createdAt": {"isNull": False}}, "idempotencyKey": "k"}
+    monkeypatch.setattr(db, "write", cut_off)
+    assert "errors" in await client.graphql("mutation($i: TagUsersInput!) { tagUsers(input: $i) { matched } }", i=asked)
+    assert sizes == [250, 250]
+    monkeypatch.undo()
+    holders = '{ users(filter: {tag: {keys: ["vip"]}}) { totalCount } }'
+    assert await client.data(holders) == {"users": {"totalCount": 250}}
+
+    first = await give(client, **asked)
+    assert (first["matched"], first["changed"]) == (600, 350)
+    assert await client.data(holders) == {"users": {"totalCount": 600}}
+    await create(client)
+    assert await give(client, **asked) == first
+    assert await client.data(holders) == {"users": {"totalCount": 600}}
+    other = await give(client, **{**asked, "filter": {}})
+    assert only(other)[0] == "IDEMPOTENCY_CONFLICT"
+    taken = await take(client, tags=["vip"], filter={"createdAt": {"isNull": False}}, errorPolicy="REJECT_EVERYTHING")
+    assert (taken["matched"], taken["changed"]) == (601, 600)

@@ -190,12 +190,12 @@ async def test_expiry_ends_at_its_instant(brand: Brand) -> None:
     assert await brand.do(tag_users, ["a"], [one], expires_at=end) == Tagged(1, 0)
     await brand.do(tag_users, ["a"], [two], expires_at=end + timedelta(hours=1))
     brand.at = end - timedelta(microseconds=1)
-    assert await brand.db.write(sweep_expired, at=brand.at, zone=ZONE) == 0
+    assert await brand.db.write(sweep_expired, at=brand.at, zone=ZONE, limit=9) == 0
     brand.at = end
     assert await brand.do(untag_users, ["a"], [one]) == Tagged(1, 0)
     await brand.do(tag_users, ["a"], [one], expires_at=end + timedelta(hours=1))
     brand.at = end + timedelta(hours=1)
-    assert await brand.db.write(sweep_expired, at=brand.at, zone=ZONE) == 2
+    assert await brand.db.write(sweep_expired, at=brand.at, zone=ZONE, limit=9) == 2
     gone = {user: properties for _, user, properties in await brand.changes("user.untagged")}
     assert gone == {user: {"tags": ["a"], "source": "EXPIRY"} for user in (one, two)}
 
