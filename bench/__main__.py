@@ -27,7 +27,7 @@ from bench.queries import QUERIES
 from scrm.app import create_app
 from scrm.auth import create_key
 from scrm.config import Settings
-from scrm.graphql import executor
+from scrm.graphql import shortcut
 from scrm.graphql.plans import Facts, Plan
 from scrm.loader import load_plugins
 from scrm.provision import provision
@@ -89,25 +89,26 @@ async def compare(app: Starlette, key: str, name: str, query: str, variables: An
 def watched() -> Iterator[list[tuple[Plan, Facts]]]:
     """What plans are run with which facts, meanwhile."""
     ran: list[tuple[Plan, Facts]] = []
-    original = executor.run
+    original = shortcut.run
 
     async def run(plan: Plan, snapshot: Any, facts: Facts, info: Any) -> Any:
         ran.append((plan, facts))
         return await original(plan, snapshot, facts, info)
 
-    executor.run = run
+    shortcut.run = run
     try:
         yield ran
     finally:
-        executor.run = original
+        shortcut.run = original
 
 
 def floor_app(app: Starlette, plan: Plan, facts: Facts) -> Starlette:
     """A route that runs the same SQL with the same parameters, and nothing else."""
     db = app.state.services.db
+    sql, parameters = plan.statement.sql, [recipe(facts) for recipe in plan.statement.recipes]
 
     async def endpoint(_request: Request) -> Response:
-        [[value]] = await plan.statement.rows(db, facts)
+        [[value]] = await db.fetch(sql, parameters)
         return Response(value, media_type="application/json")
 
     return Starlette(routes=[Route("/floor", endpoint, methods=["POST"])])

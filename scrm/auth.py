@@ -46,6 +46,7 @@ CORE_SCOPES: tuple[Scope, ...] = (
     Scope("imports:read", "See imports."),
     Scope("plugins:read", "See plugins' settings, failures and progress, and the system's state."),
     Scope("plugins:write", "Retry what plugins failed at."),
+    Scope("schema:read", "Ask about the schema itself."),
     Scope("pii:read", "See names, phones, e-mail addresses and external ids in clear."),
     Scope("pii:write", "Export and erase what is kept of a person."),
 )

@@ -48,6 +48,29 @@ _EXPECTED = {
 }
 
 
+class Limits(BaseModel):
+    """`[server.limits]`: what one GraphQL request may be at most."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tokens: int = Field(default=2_000, ge=10)
+    depth: int = Field(default=12, ge=1, le=100)
+    fields: int = Field(default=1_000, ge=1)
+    aliases: int = Field(default=30, ge=0)
+    directives: int = Field(default=50, ge=0)
+    list_items: int = Field(default=500, ge=1)
+    nodes: int = Field(default=10_000, ge=1)
+
+
+class CostSettings(BaseModel):
+    """`[server.cost]`: what a key may ask in a while, in points of cost. Each server process counts for itself."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    maximum: int = Field(default=2_000_000, ge=1)
+    restore_per_second: int = Field(default=1_000_000, ge=1)
+
+
 class ServerSettings(BaseModel):
     """`[server]`: how `scrm serve` answers."""
 
@@ -57,9 +80,11 @@ class ServerSettings(BaseModel):
     port: int = Field(default=8000, ge=0, le=65535)
     allow_anonymous: str | None = None
     ide: bool = True
-    max_body_bytes: int = Field(default=1_000_000, ge=1_000)
+    max_body_bytes: int = Field(default=1_048_576, ge=1_000)
     max_events_body_bytes: int = Field(default=10_000_000, ge=1_000)
     timeout_seconds: float = Field(default=30, gt=0)
+    limits: Limits = Limits()
+    cost: CostSettings = CostSettings()
 
     @field_validator("allow_anonymous")
     @classmethod

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
@@ -28,6 +29,8 @@ from scrm.sql import Moment
 from scrm.users.service import find_user
 
 if TYPE_CHECKING:
+    from scrm.graphql.cost import Charged
+    from scrm.graphql.gate import Gate
     from scrm.graphql.plans import Plan, Plans
 
 T = TypeVar("T")
@@ -52,9 +55,13 @@ class Services:
 class Context:
     """One request's context. `principal` is None until a caller is known."""
 
-    def __init__(self, services: Services, plans: Plans, now: datetime, language: str, principal: Principal | None) -> None:
+    def __init__(
+        self, services: Services, plans: Plans, gate: Gate, now: datetime, language: str, principal: Principal | None
+    ) -> None:
         self.services = services
         self.plans = plans
+        self.gate = gate
+        self.charged: Charged | None = None
         self.now = now
         self.language = language
         self.connection_params: dict[str, Any] | None = None
@@ -85,12 +92,12 @@ class Context:
         """What the caller may see, as plans need it."""
         if self._grants is None:
             principal = self.principal
-            self._grants = Grants(principal.scopes | {ANY_KEY}, principal.has(PII), principal.user_id is not None)
+            self._grants = _grants(principal.scopes, principal.has(PII), principal.user_id is not None)
         return self._grants
 
     def again(self) -> Context:
         """The same caller's next moment: a context of its own for each operation and each event of a connection."""
-        other = Context(self.services, self.plans, self.services.db.clock(), self.language, self._principal)
+        other = Context(self.services, self.plans, self.gate, self.services.db.clock(), self.language, self._principal)
         other.connection_params, other.who = self.connection_params, self.who
         return other
 
@@ -188,33 +195,41 @@ class Context:
         return BatchInfo(self.services.db.read, self.now, self.language)
 
 
+@lru_cache(maxsize=1_000)
+def _grants(scopes: frozenset[str], pii: bool, restricted: bool) -> Grants:
+    return Grants(scopes | {ANY_KEY}, pii, restricted)
+
+
 class Reads:
     """The request's way to the database: one connection per statement, or one snapshot where several roots must agree."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._stack = AsyncExitStack()
+        self._stack: AsyncExitStack | None = None
         self._snapshot: Snapshot | None = None
-        self._lock = asyncio.Lock()
+        self._lock: asyncio.Lock | None = None
         self.shared = False
 
     async def fetch(self, sql: str, parameters: Any) -> list[tuple[Any, ...]]:
         """Answer one compiled statement."""
         if not self.shared:
             return await self._db.fetch(sql, parameters)
+        self._lock = self._lock or asyncio.Lock()
         async with self._lock:
             if self._snapshot is None:
+                self._stack = AsyncExitStack()
                 self._snapshot = await self._stack.enter_async_context(self._db.snapshot())
             try:
                 return await self._snapshot.fetch(sql, parameters)
             except BaseException:  # PostgreSQL answers nothing more in it: what follows reads in a new one
-                self._snapshot = None
-                await self._stack.aclose()
+                await self.close()
                 raise
 
     async def close(self) -> None:
         """End the snapshot, if there was one."""
-        await self._stack.aclose()
+        stack, self._stack, self._snapshot = self._stack, None, None
+        if stack is not None:
+            await stack.aclose()
 
 
 Info = strawberry.Info[Context, None]

@@ -27,6 +27,12 @@ log = logging.getLogger("scrm.graphql")
 class CompiledExecutor(StrawberryGraphQLCoreExecutionContext):
     """Executes one operation."""
 
+    @classmethod
+    def build(cls, schema: Any, document: Any, root_value: Any = None, context_value: Any = None, *args: Any, **more: Any) -> Any:
+        """Names what is not there without guessing what was meant, unless the server is one to develop with."""
+        hints = isinstance(context_value, Context) and context_value.gate.settings.ide
+        return super().build(schema, document, root_value, context_value, *args, **{**more, "hide_suggestions": not hints})
+
     @property
     def _context(self) -> Context:
         context = self.context_value

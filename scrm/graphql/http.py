@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -22,14 +24,17 @@ from scrm.auth import Keys, Principal
 from scrm.errors import ScrmError
 from scrm.graphql.context import Context, Services
 from scrm.graphql.errors import INTERNAL, present
+from scrm.graphql.gate import Gate
 from scrm.graphql.plans import Plans
-from scrm.graphql.requests import read_body, read_request
+from scrm.graphql.requests import Asked, read_body, read_request
 from scrm.graphql.schema import Frozen
+from scrm.graphql.shortcut import Shortcut
 from scrm.graphql.sockets import SocketHandler, TextSocket
 
 LANGUAGES = ("zh-CN", "en")
 JSON = "application/json"
 GRAPHQL_JSON = "application/graphql-response+json"
+STREAM = "text/event-stream"
 STATUS = {"UNAUTHENTICATED": 401, "FORBIDDEN": 403, "METHOD_NOT_ALLOWED": 405, "TOO_LARGE": 413, "UNSUPPORTED_MEDIA_TYPE": 415}
 """What an error before execution is answered with; 400 for the others."""
 
@@ -60,11 +65,13 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         self.services = services
         self.keys = keys
         self.plans = Plans(frozen.model, services.db.sql_dialect)
+        self.gate = Gate(frozen.model, services.settings.server)
+        self.shortcut = Shortcut(self.plans, self.gate)
         self._ide_html = ide_html
 
     async def get_context(self, request: Request | WebSocket, response: Any) -> Context:
         language = negotiate(request.headers.get("accept-language", ""), self.services.settings.language)
-        context = Context(self.services, self.plans, self.services.db.clock(), language, None)
+        context = Context(self.services, self.plans, self.gate, self.services.db.clock(), language, None)
         if isinstance(request, Request) and request.method == "POST":
             request.state.context = context
             await self._admit(context, request.headers.get("authorization"))
@@ -119,7 +126,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
             if request.method != "POST" and self._ide_html is None:
                 raise ScrmError("METHOD_NOT_ALLOWED", "there is no GraphiQL here; send a POST")
             async with asyncio.timeout(self.services.settings.server.timeout_seconds):
-                return await self.run(request)
+                return await (self._post(request) if request.method == "POST" else self.run(request))
         except ScrmError as error:
             return refusal(error)
         except TimeoutError:
@@ -128,12 +135,20 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         except HTTPException as error:
             return refusal(ScrmError("BAD_REQUEST", error.reason), error.status_code)
 
+    async def _post(self, request: Request) -> Response:
+        context = await self.get_context(request, None)
+        _check_type(request.headers.get("content-type"))
+        settings = self.services.settings.server
+        body = await read_body(request, settings.max_body_bytes)
+        asked = request.state.asked = read_request(body, self.plans.model.schema, settings.limits.list_items)
+        accept = request.headers.get("accept", "")
+        if STREAM not in accept and (answer := await self.shortcut.answer(context, asked)) is not None:
+            return Response(self.encode_json(answer), media_type=GRAPHQL_JSON if GRAPHQL_JSON in accept else JSON)
+        return await self.run(request, context=context)
+
     async def parse_http_body(self, request: Any) -> GraphQLRequestData:
-        kind, parameters = parse_content_type(request.content_type or "application/octet-stream")
-        if kind.lower() != JSON or parameters.get("charset", "utf-8").lower() not in ("utf-8", "utf8"):
-            raise ScrmError("UNSUPPORTED_MEDIA_TYPE", f"the Content-Type is {request.content_type!r}; send {JSON} in UTF-8")
         raw: Request = request.request
-        asked = read_request(await read_body(raw, self.services.settings.server.max_body_bytes), self.plans.model.schema)
+        asked: Asked = raw.state.asked
         transport = self._get_stream_transport_from_headers(request.headers)
         raw.state.accepts = transport is None and GRAPHQL_JSON in raw.headers.get("accept", "")
         return GraphQLRequestData(
@@ -171,11 +186,20 @@ class GraphQLEndpoint(GraphQL[Context, None]):
     def create_response(self, response_data: Any, sub_response: Response) -> Response:
         request: Request = sub_response.request  # type: ignore[attr-defined]
         kind = GRAPHQL_JSON if request.state.accepts else JSON
-        status = 200
+        status, headers = 200, None
         if isinstance(response_data, Mapping) and "data" not in response_data:
-            codes = {error["extensions"]["code"] for error in response_data["errors"]}
-            status = 500 if INTERNAL in codes else 400
-        return Response(self.encode_json(response_data), status, media_type=kind)
+            said = {error["extensions"]["code"]: error["extensions"] for error in response_data["errors"]}
+            status = 500 if INTERNAL in said else 400
+            if throttled := said.get("THROTTLED"):
+                status, headers = 429, {"Retry-After": str(math.ceil(throttled["params"]["retryAfterSeconds"]))}
+        return Response(self.encode_json(response_data), status, headers, media_type=kind)
+
+
+@lru_cache(maxsize=100)
+def _check_type(given: str | None) -> None:
+    kind, parameters = parse_content_type(given or "application/octet-stream")
+    if kind.lower() != JSON or parameters.get("charset", "utf-8").lower() not in ("utf-8", "utf8"):
+        raise ScrmError("UNSUPPORTED_MEDIA_TYPE", f"the Content-Type is {given!r}; send {JSON} in UTF-8")
 
 
 def refused(result: ExecutionResult) -> bool:
@@ -193,6 +217,7 @@ def refusal(error: ScrmError, status: int | None = None) -> Response:
     return Response(orjson.dumps({"errors": [shown]}), status, media_type=JSON, headers=headers)
 
 
+@lru_cache(maxsize=1_000)
 def negotiate(header: str, default: str) -> str:
     """The caller's language among those the server has words in: the highest weight, then the first said."""
     wanted: list[tuple[float, str]] = []

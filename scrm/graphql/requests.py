@@ -60,24 +60,24 @@ async def read_body(request: Request, limit: int) -> bytes:
     return b"".join(parts)
 
 
-def read_request(body: bytes, schema: GraphQLSchema) -> Asked:
-    """A JSON body as a request to a schema.
+def read_request(body: bytes, schema: GraphQLSchema, longest: int) -> Asked:
+    """A JSON body as a request to a schema, with lists of at most `longest` items in its variables.
 
     Raises:
-        ScrmError: BAD_REQUEST, INVALID_TEXT, TOO_DEEP.
+        ScrmError: BAD_REQUEST, INVALID_TEXT, TOO_DEEP, LIST_TOO_LONG.
     """
     try:
         said = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise ScrmError("BAD_REQUEST", f"the body is not JSON in UTF-8: {error}") from None
-    return check_request(said, schema, nul=b"\\u0000" in body)
+    return check_request(said, schema, longest, nul=b"\\u0000" in body)
 
 
-def check_request(said: object, schema: GraphQLSchema, *, nul: bool = True) -> Asked:
+def check_request(said: object, schema: GraphQLSchema, longest: int, *, nul: bool = True) -> Asked:
     """A decoded body as a request to a schema; `nul` is False where the text is known to hold no NUL.
 
     Raises:
-        ScrmError: BAD_REQUEST, INVALID_TEXT, TOO_DEEP.
+        ScrmError: BAD_REQUEST, INVALID_TEXT, TOO_DEEP, LIST_TOO_LONG.
     """
     if not isinstance(said, dict):
         raise ScrmError("BAD_REQUEST", "the body is not a JSON object with a query; requests are sent one at a time")
@@ -88,10 +88,10 @@ def check_request(said: object, schema: GraphQLSchema, *, nul: bool = True) -> A
     if not isinstance(name, str | None):
         raise ScrmError("BAD_REQUEST", "operationName is not text", path=("operationName",))
     variables, extensions = _object(said, "variables"), _object(said, "extensions")
-    _check_document(query, nul)
-    _check_depth(variables)
-    if nul and variables:
-        _check_texts(query, variables, schema)
+    if variables:
+        _check_shape(variables, longest)
+        if nul:
+            _check_texts(query, variables, schema)
     return Asked(query, variables, name or None, extensions)
 
 
@@ -102,9 +102,13 @@ def _object(said: Mapping[str, Any], name: str) -> dict[str, Any] | None:
     return value
 
 
-def _check_document(query: str, nul: bool) -> None:
-    if nul:
-        _check_text(query, "query")
+def check_document(query: str) -> None:
+    """Refuse a document's text that no parser should see.
+
+    Raises:
+        ScrmError: INVALID_TEXT, TOO_DEEP.
+    """
+    _check_text(query, "query")
     depth = 0
     for bracket in _BRACKETS.finditer(_SKIPPED.sub("", query)):
         depth += 1 if bracket.group() in "{([" else -1
@@ -126,14 +130,17 @@ class _Literals(Visitor):
         _check_text(node.value, "query")
 
 
-def _check_depth(variables: Mapping[str, Any] | None) -> None:
+def _check_shape(variables: Mapping[str, Any], longest: int) -> None:
     """Iterative, because what is nested too deep is what it looks for."""
-    waiting: list[tuple[Any, int, str]] = [(value, 1, name) for name, value in (variables or {}).items()]
+    waiting: list[tuple[Any, int, str]] = [(value, 1, name) for name, value in variables.items()]
     while waiting:
         value, depth, name = waiting.pop()
         if isinstance(value, dict | list):
             if depth > MAX_DEPTH:
                 raise ScrmError("TOO_DEEP", f"the variable {name} is nested deeper than {MAX_DEPTH}; flatten it")
+            if isinstance(value, list) and len(value) > longest:
+                said = f"the variable {name} has a list of {len(value)} items; at most {longest} are taken"
+                raise ScrmError("LIST_TOO_LONG", said, path=(name,), params={"limit": longest})
             waiting.extend((item, depth + 1, name) for item in (value.values() if isinstance(value, dict) else value))
 
 

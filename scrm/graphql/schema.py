@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import strawberry
-from graphql import GraphQLError, OperationDefinitionNode
+from graphql import GraphQLError
 from strawberry.annotation import StrawberryAnnotation
 from strawberry.exceptions import StrawberryException
-from strawberry.extensions import ParserCache, SchemaExtension, ValidationCache
 from strawberry.printer import print_schema
 from strawberry.schema.config import StrawberryConfig
 from strawberry.schema_directive import Location
@@ -21,9 +20,10 @@ from strawberry.types.execution import ExecutionContext
 from strawberry.types.field import StrawberryField
 from strawberry.types.graphql import OperationType
 
-from scrm.errors import ScrmError, StartupError
+from scrm.errors import StartupError
 from scrm.graphql.context import Context
 from scrm.graphql.executor import CompiledExecutor
+from scrm.graphql.gate import Admission
 from scrm.graphql.model import CORE, Model, build_model
 from scrm.graphql.scalars import SCALARS
 from scrm.graphql.sources import EXTENDS, KEY, Connection, ManySource, Mutation, Query, Subscription, origin_of
@@ -114,7 +114,7 @@ class ScrmSchema(strawberry.Schema):
             mutation=Mutation if composition.added.get(Mutation) else None,
             subscription=Subscription if subscription else None,
             types=[type_ for type_ in types if hasattr(type_, "__strawberry_definition__")],
-            extensions=[lambda: ParserCache(maxsize=1_000), OneOperation, lambda: ValidationCache(maxsize=1_000)],
+            extensions=[Admission],
             execution_context_class=CompiledExecutor,
             config=StrawberryConfig(auto_camel_case=True, scalar_map=SCALARS),
         )
@@ -146,17 +146,6 @@ async def _closing(results: AsyncIterator[Any], context: Context) -> AsyncIterat
             yield result
     finally:
         await context.reads.close()
-
-
-class OneOperation(SchemaExtension):
-    """Refuses a document of several operations that does not say which is meant."""
-
-    def on_validate(self) -> Iterator[None]:
-        document = self.execution_context.graphql_document
-        count = sum(isinstance(each, OperationDefinitionNode) for each in document.definitions) if document else 0
-        if count > 1 and self.execution_context._provided_operation_name is None:
-            raise ScrmError("BAD_REQUEST", f"the document has {count} operations; say operationName")
-        yield
 
 
 PAGING = (

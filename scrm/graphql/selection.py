@@ -48,7 +48,7 @@ TYPES: dict[str, Any] = {
 PAGE = ("first", "last")
 
 
-class _Variables(Visitor):
+class SizeVariables(Visitor):
     """Finds the variables that size a page: their values, not their shape, belong to a plan."""
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ class Operation:
 
 def read_operation(schema: GraphQLSchema, node: OperationDefinitionNode, fragments: Mapping[str, FragmentDetails]) -> Operation:
     """What of an operation does not change from request to request."""
-    finder = _Variables()
+    finder = SizeVariables()
     visit(node, finder)
     for fragment in fragments.values():
         visit(fragment.definition, finder)

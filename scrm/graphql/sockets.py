@@ -35,7 +35,9 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
     async def handle_subscribe(self, message: SubscribeMessage) -> None:
         if self.connection_acknowledged and message["id"] not in self.operations:
             try:
-                asked = check_request(message["payload"], self.context.plans.model.schema)
+                asked = check_request(
+                    message["payload"], self.context.plans.model.schema, self.context.gate.settings.limits.list_items
+                )
             except ScrmError as error:
                 refused = GraphQLError(error.message, original_error=error)
                 await self.send_message({"id": message["id"], "type": "error", "payload": [presented(refused).formatted]})

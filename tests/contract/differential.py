@@ -74,6 +74,21 @@ class Differential:
         left, right = canonical(simple(compiled)), canonical(simple(answer))
         if left != right:
             raise Difference(seed, case, left + said(compiled), f"(the answer before) {right}")
+        short, long = await self._both_ways(case, pii)
+        if short != long:
+            raise Difference(seed, case, f"(the short way) {short!r}", f"(the long way) {long!r}")
+
+    async def _both_ways(self, case: Case, pii: bool) -> tuple[bytes, bytes]:
+        """What the short way and the long way write, but for what is left of the caller's means."""
+        shortcut = self.world.client.app.state.endpoint.shortcut
+        answers = []
+        for way in (True, False):
+            shortcut.open = way
+            try:
+                answers.append((await self.world.bytes(case.query, case.values, pii=pii)).rpartition(b',"extensions":{"cost"')[0])
+            finally:
+                shortcut.open = True
+        return answers[0], answers[1]
 
     def _ways(self, generator: Generator, case: Case, answer: Any) -> Iterator[dict[str, Any]]:
         yield case.values

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from scrm.app import build_services, create_app
 from scrm.channels.models import channels
 from scrm.channels.service import create_channel
-from scrm.config import Settings
+from scrm.config import Limits, ServerSettings, Settings
 from scrm.db import Database, Tx, new_id
 from scrm.events.models import events, log_head
 from scrm.events.records import IdentityRef, NewEvent
@@ -73,7 +73,9 @@ TYPES = ["order.paid", "order.refunded", "shop.visited", "user.unfollowed", "mes
 
 
 def settings(url: str) -> Settings:
-    return Settings(database_url=url, secret_key=SecretStr("for tests only " * 4), personal_attributes=PERSONAL)
+    server = ServerSettings(limits=Limits(depth=60, fields=10_000, aliases=500, directives=500, nodes=10**9, tokens=20_000))
+    secret = SecretStr("for tests only " * 4)
+    return Settings(database_url=url, secret_key=secret, personal_attributes=PERSONAL, server=server)
 
 
 def plugins(url: str) -> PluginSet:

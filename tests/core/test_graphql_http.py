@@ -166,7 +166,7 @@ async def test_a_request_that_cannot_be_read_is_refused_in_words(client: Client,
 async def test_the_right_operation_is_executed(client: Client) -> None:
     document = "query A { viewer { name } } query B { users { totalCount } }"
     status, answer = await post(client, orjson.dumps({"query": document, "operationName": "B"}))
-    assert (status, answer) == (200, {"data": {"users": {"totalCount": 0}}})
+    assert (status, answer["data"]) == (200, {"users": {"totalCount": 0}})
 
 
 async def test_a_body_has_a_limit(migrated_url: str) -> None:

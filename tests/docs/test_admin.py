@@ -9,7 +9,7 @@ from typer.main import get_command
 
 from scrm.auth import CORE_SCOPES
 from scrm.cli import app
-from scrm.config import ServerSettings, Settings
+from scrm.config import CostSettings, Limits, ServerSettings, Settings
 
 PAGE = Path(__file__).parents[2] / "docs" / "admin.md"
 
@@ -31,7 +31,9 @@ def commands(command: Any, prefix: str) -> set[str]:
 
 
 def test_every_setting_is_listed_and_no_other() -> None:
-    assert first_column("Settings") == (names(Settings) - {"server"}) | names(ServerSettings, "server.")
+    server = names(ServerSettings, "server.") - {"server.limits", "server.cost"}
+    below = names(Limits, "server.limits.") | names(CostSettings, "server.cost.")
+    assert first_column("Settings") == (names(Settings) - {"server"}) | server | below
 
 
 def test_every_scope_is_listed_and_no_other() -> None:
