@@ -7,13 +7,14 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 WORKERS ?= auto
 PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --maxprocesses 4 --dist worksteal
 
-.PHONY: help demo venv test check bench ide clean
+.PHONY: help demo venv test check bench audit ide clean
 
 help:
 	@echo "make demo   a server with data on http://127.0.0.1:8000"
 	@echo "make test   the tests, on SQLite and PostgreSQL"
 	@echo "make check  ruff, mypy, the tests"
 	@echo "make bench  the measurements"
+	@echo "make audit  GraphQL over HTTP, checked by graphql-http (npm)"
 	@echo "make ide    local files for GraphiQL (npm)"
 	@echo "make clean  removes the virtual environment, caches and builds; data stays"
 
@@ -33,6 +34,9 @@ check: .venv/.tests
 
 bench: .venv/.tests
 	@$(BIN)/python -m bench
+
+audit: .venv/.tests
+	@$(BIN)/python tools/audit_http.py
 
 ide: .venv/.runs
 	@$(BIN)/python tools/install_ide.py

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 from cross_web import HTTPException, StarletteRequestAdapter
+from graphql import GraphQLError, OperationType
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket
@@ -26,7 +27,7 @@ from scrm.graphql.context import Context, Services
 from scrm.graphql.errors import INTERNAL, present
 from scrm.graphql.gate import Gate
 from scrm.graphql.plans import Plans
-from scrm.graphql.requests import Asked, read_body, read_request
+from scrm.graphql.requests import Asked, check_request, read_body, read_parameters, read_request
 from scrm.graphql.schema import Frozen
 from scrm.graphql.shortcut import Shortcut
 from scrm.graphql.sockets import SocketHandler, TextSocket
@@ -37,6 +38,10 @@ GRAPHQL_JSON = "application/graphql-response+json"
 STREAM = "text/event-stream"
 STATUS = {"UNAUTHENTICATED": 401, "FORBIDDEN": 403, "METHOD_NOT_ALLOWED": 405, "TOO_LARGE": 413, "UNSUPPORTED_MEDIA_TYPE": 415}
 """What an error before execution is answered with; 400 for the others."""
+
+SPOKEN = frozenset({"GRAPHQL_PARSE_FAILED", "GRAPHQL_VALIDATION_FAILED"})
+"""Errors that a caller who asks for `application/json` by name gets with 200, as such callers expect since before there was a
+type of its own."""
 
 
 class Adapter(StarletteRequestAdapter):
@@ -49,7 +54,7 @@ class Adapter(StarletteRequestAdapter):
 
 
 class GraphQLEndpoint(GraphQL[Context, None]):
-    """`POST /graphql`, GraphiQL on `GET`, subscriptions over graphql-transport-ws and server-sent events."""
+    """`POST /graphql`, queries and GraphiQL on `GET`, subscriptions over graphql-transport-ws and server-sent events."""
 
     request_adapter_class = Adapter
     websocket_adapter_class = TextSocket
@@ -59,7 +64,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         super().__init__(
             frozen.schema,
             graphql_ide="graphiql" if ide_html else None,
-            allow_queries_via_get=False,
+            allow_queries_via_get=True,
             subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_SSE_PROTOCOL),
         )
         self.services = services
@@ -72,7 +77,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
     async def get_context(self, request: Request | WebSocket, response: Any) -> Context:
         language = negotiate(request.headers.get("accept-language", ""), self.services.settings.language)
         context = Context(self.services, self.plans, self.gate, self.services.db.clock(), language, None)
-        if isinstance(request, Request) and request.method == "POST":
+        if isinstance(request, Request):
             request.state.context = context
             await self._admit(context, request.headers.get("authorization"))
         return context
@@ -121,12 +126,14 @@ class GraphQLEndpoint(GraphQL[Context, None]):
 
     async def _answer(self, request: Request) -> Response:
         try:
-            if request.method != "POST" and not self.should_render_graphql_ide(Adapter(request)):
+            if request.method not in ("POST", "GET"):
                 raise ScrmError("METHOD_NOT_ALLOWED", f"{request.method} is not answered here; send a POST")
-            if request.method != "POST" and self._ide_html is None:
-                raise ScrmError("METHOD_NOT_ALLOWED", "there is no GraphiQL here; send a POST")
+            if request.method == "GET" and "query" not in request.query_params:
+                if self._ide_html is None or not self.should_render_graphql_ide(Adapter(request)):
+                    raise ScrmError("METHOD_NOT_ALLOWED", "a GET without a query is answered with GraphiQL only; send a POST")
+                return Response(self._ide_html, media_type="text/html")
             async with asyncio.timeout(self.services.settings.server.timeout_seconds):
-                return await (self._post(request) if request.method == "POST" else self.run(request))
+                return await self._asked(request)
         except ScrmError as error:
             return refusal(error)
         except TimeoutError:
@@ -135,22 +142,38 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         except HTTPException as error:
             return refusal(ScrmError("BAD_REQUEST", error.reason), error.status_code)
 
-    async def _post(self, request: Request) -> Response:
+    async def _asked(self, request: Request) -> Response:
         context = await self.get_context(request, None)
-        _check_type(request.headers.get("content-type"))
-        settings = self.services.settings.server
-        body = await read_body(request, settings.max_body_bytes)
-        asked = request.state.asked = read_request(body, self.plans.model.schema, settings.limits.list_items)
+        settings, schema = self.services.settings.server, self.plans.model.schema
+        if request.method == "POST":
+            _check_type(request.headers.get("content-type"))
+            body = await read_body(request, settings.max_body_bytes)
+            asked = read_request(body, schema, settings.limits.list_items)
+        else:
+            asked = check_request(read_parameters(request.query_params), schema, settings.limits.list_items)
+            self._check_reads(asked)
+        request.state.asked = asked
         accept = request.headers.get("accept", "")
         if STREAM not in accept and (answer := await self.shortcut.answer(context, asked)) is not None:
             return Response(self.encode_json(answer), media_type=GRAPHQL_JSON if GRAPHQL_JSON in accept else JSON)
         return await self.run(request, context=context)
 
+    def _check_reads(self, asked: Asked) -> None:
+        """A GET is repeated, cached and followed by anybody; it changes nothing and follows nothing."""
+        try:
+            operation = self.gate.documents.read(asked.query).operation(asked.operation_name)
+        except (ScrmError, GraphQLError):
+            return  # said better on the long way
+        if operation is not None and operation.operation is not OperationType.QUERY:
+            raise ScrmError("METHOD_NOT_ALLOWED", f"a {operation.operation.value} is not answered to a GET; send a POST")
+
     async def parse_http_body(self, request: Any) -> GraphQLRequestData:
         raw: Request = request.request
         asked: Asked = raw.state.asked
         transport = self._get_stream_transport_from_headers(request.headers)
-        raw.state.accepts = transport is None and GRAPHQL_JSON in raw.headers.get("accept", "")
+        accept = raw.headers.get("accept", "")
+        raw.state.accepts = transport is None and GRAPHQL_JSON in accept
+        raw.state.plain = not raw.state.accepts and JSON in accept
         return GraphQLRequestData(
             query=asked.query,
             variables=asked.variables,
@@ -158,9 +181,6 @@ class GraphQLEndpoint(GraphQL[Context, None]):
             extensions=asked.extensions,
             protocol=transport.protocol if transport is not None else "http",
         )
-
-    async def render_graphql_ide(self, request: Request) -> Response:
-        return Response(self._ide_html, media_type="text/html")
 
     async def process_result(self, request: Request, result: ExecutionResult, strict: bool = False) -> GraphQLHTTPResponse:
         body: dict[str, Any] = {}
@@ -176,7 +196,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         response = await super().get_sub_response(request)
         if isinstance(request, Request):
             response.background = None
-            request.state.accepts = False
+            request.state.accepts = request.state.plain = False
             response.request = request  # type: ignore[attr-defined]
         return response
 
@@ -189,7 +209,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         status, headers = 200, None
         if isinstance(response_data, Mapping) and "data" not in response_data:
             said = {error["extensions"]["code"]: error["extensions"] for error in response_data["errors"]}
-            status = 500 if INTERNAL in said else 400
+            status = 500 if INTERNAL in said else 200 if request.state.plain and SPOKEN.issuperset(said) else 400
             if throttled := said.get("THROTTLED"):
                 status, headers = 429, {"Retry-After": str(math.ceil(throttled["params"]["retryAfterSeconds"]))}
         return Response(self.encode_json(response_data), status, headers, media_type=kind)

@@ -73,6 +73,22 @@ def read_request(body: bytes, schema: GraphQLSchema, longest: int) -> Asked:
     return check_request(said, schema, longest, nul=b"\\u0000" in body)
 
 
+def read_parameters(given: Mapping[str, str]) -> dict[str, Any]:
+    """The parameters of a GET as a body would say them.
+
+    Raises:
+        ScrmError: BAD_REQUEST.
+    """
+    said: dict[str, Any] = {name: given[name] for name in ("query", "operationName") if name in given}
+    for name in ("variables", "extensions"):
+        if given.get(name):
+            try:
+                said[name] = orjson.loads(given[name])
+            except orjson.JSONDecodeError as error:
+                raise ScrmError("BAD_REQUEST", f"the parameter {name} is not JSON: {error}", path=(name,)) from None
+    return said
+
+
 def check_request(said: object, schema: GraphQLSchema, longest: int, *, nul: bool = True) -> Asked:
     """A decoded body as a request to a schema; `nul` is False where the text is known to hold no NUL.
 

@@ -127,9 +127,9 @@ class ScrmSchema(strawberry.Schema):
 
     async def execute(self, query: str | None, *args: Any, **more: Any) -> Any:
         """One answer: to a subscription there is none."""
-        return await super().execute(
-            query, *args, **{**more, "allowed_operation_types": {OperationType.QUERY, OperationType.MUTATION}}
-        )
+        asked = more.get("allowed_operation_types") or {OperationType.QUERY, OperationType.MUTATION}
+        allowed = {OperationType.QUERY, OperationType.MUTATION} & set(asked)
+        return await super().execute(query, *args, **{**more, "allowed_operation_types": allowed})
 
     async def stream(self, query: str | None, *, context_value: Any = None, **more: Any) -> Any:  # type: ignore[override]
         """Operations of one connection share nothing but the caller."""

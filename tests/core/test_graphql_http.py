@@ -84,17 +84,58 @@ async def test_only_frightening_words_open_the_server(migrated_url: str) -> None
         assert code(await wrong.graphql("{ viewer { name } }")) == "UNAUTHENTICATED"
 
 
-async def test_get_shows_the_page_and_executes_nothing(client: Client) -> None:
+async def test_get_shows_the_page_and_changes_nothing(client: Client) -> None:
     page = await client.http.get("/graphql", headers={"accept": "text/html"})
     assert (page.status_code, page.headers["content-type"].split(";")[0]) == (200, "text/html")
-    for query in ("{ viewer { name } }", 'mutation { createTag(input: {key: "x", name: "x"}) { tag { id } } }'):
-        response = await client.http.get("/graphql", params={"query": query})
-        assert (response.status_code, response.headers["allow"]) == (405, "POST")
-        assert code(orjson.loads(response.content)) == "METHOD_NOT_ALLOWED"
+    for query, name in (
+        ('mutation { createTag(input: {key: "x", name: "x"}) { tag { id } } }', None),
+        ("mutation B { nothing } query A { viewer { name } }", "B"),
+        ("subscription { eventRecorded { id } }", None),
+        ('fragment T on TagPayload { tag { id } } mutation { createTag(input: {key: "x", name: "x"}) { ...T } }', None),
+    ):
+        for accept in ("application/json", "text/event-stream", "*/*", "text/html"):
+            said = {"query": query} | ({"operationName": name} if name else {})
+            response = await client.http.get("/graphql", params=said, headers={"accept": accept})
+            assert (response.status_code, response.headers["allow"]) == (405, "POST")
+            assert code(orjson.loads(response.content)) == "METHOD_NOT_ALLOWED"
+    assert (await client.http.get("/graphql", headers={"accept": "application/json"})).status_code == 405
     for method in ("PUT", "DELETE", "PATCH"):
         response = await client.http.request(method, "/graphql", json={"query": "{ viewer { name } }"})
         assert (response.status_code, code(orjson.loads(response.content))) == (405, "METHOD_NOT_ALLOWED")
     assert (await client.data("{ tags { totalCount } }"))["tags"] == {"totalCount": 0}
+
+
+async def test_a_query_may_be_got(client: Client) -> None:
+    await channel(client, "oa")
+    query = "query A($n: Int) { channels(first: $n) { nodes { key } } } query B { viewer { kind } }"
+    answers = []
+    for said in ({"query": query, "operationName": "A", "variables": '{"n": 1}'}, {"query": query, "operationName": "B"}):
+        response = await client.http.get("/graphql", params=said)
+        assert response.status_code == 200
+        answers.append(orjson.loads(response.content)["data"])
+    assert answers == [{"channels": {"nodes": [{"key": "oa"}]}}, {"viewer": {"kind": "KEY"}}]
+    for wrong, expected in (
+        ({"query": query, "operationName": "A", "variables": "{"}, "BAD_REQUEST"),
+        ({"query": query, "operationName": "A", "variables": "[1]"}, "BAD_REQUEST"),
+        ({"query": query}, "BAD_REQUEST"),
+        ({"query": "{ a\x00 }"}, "INVALID_TEXT"),
+        ({"query": "{"}, "GRAPHQL_PARSE_FAILED"),
+    ):
+        response = await client.http.get("/graphql", params=wrong)
+        assert (response.status_code, code(orjson.loads(response.content))) == (400, expected)
+    stranger = await client.with_key(None).http.get("/graphql", params={"query": "{ viewer { name } }"})
+    assert stranger.status_code == 401
+
+
+async def test_an_error_of_the_document_has_the_status_that_its_reader_expects(client: Client) -> None:
+    for query, values in (("{", {}), ("{ nothing }", {}), ("query($n: Int) { users(first: $n) { totalCount } }", {"n": "x"})):
+        for accept, status in (("application/json", 200), ("application/graphql-response+json", 400), ("*/*", 400)):
+            body = {"query": query, "variables": values}
+            response = await client.http.post("/graphql", json=body, headers={"accept": accept})
+            assert response.status_code == status
+            assert "data" not in orjson.loads(response.content)
+    response = await client.http.post("/graphql", json={"query": "{a" * 70}, headers={"accept": "application/json"})
+    assert response.status_code == 400
 
 
 async def test_the_content_type_is_what_was_asked_for(client: Client) -> None:
