@@ -19,6 +19,7 @@ from scrm.events.graphql import Event, EventMutation, EventQuery, EventSubscript
 from scrm.events.http import events_endpoint
 from scrm.events.ingest import Ingest
 from scrm.events.log import core_event_types
+from scrm.events.tide import Tide
 from scrm.graphql.context import Services
 from scrm.graphql.http import GraphQLEndpoint
 from scrm.graphql.ide import STATIC, page
@@ -79,7 +80,7 @@ def build_services(settings: Settings, plugins: PluginSet, db: Database) -> Serv
     types = all_event_types(plugins)
     indicators = {each.key: (CORE.name, each) for each in core_indicators(settings.currency, settings.zone)}
     indicators |= {each.key: (brought.name, each) for brought in contributions for each in brought.indicators}
-    return Services(settings, db, plugins, Ingest(db, settings, types), types, indicators)
+    return Services(settings, db, plugins, Ingest(db, settings, types), types, indicators, Tide(db))
 
 
 def create_app(settings: Settings, *, plugins: PluginSet | None = None, clock: Callable[[], datetime] | None = None) -> Starlette:

@@ -83,6 +83,10 @@ class ServerSettings(BaseModel):
     max_body_bytes: int = Field(default=1_048_576, ge=1_000)
     max_events_body_bytes: int = Field(default=10_000_000, ge=1_000)
     timeout_seconds: float = Field(default=30, gt=0)
+    init_timeout_seconds: float = Field(default=10, gt=0)
+    send_timeout_seconds: float = Field(default=30, gt=0)
+    max_streams: int = Field(default=1_000, ge=0)
+    max_operations: int = Field(default=50, ge=1)
     limits: Limits = Limits()
     cost: CostSettings = CostSettings()
 

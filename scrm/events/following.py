@@ -12,11 +12,11 @@ import sqlalchemy as sa
 
 from scrm.db import Database, Tx
 from scrm.errors import ScrmError
-from scrm.events.models import consumers, events
+from scrm.events.models import events
 from scrm.events.sequencer import head
+from scrm.events.tide import POLL
 from scrm.graphql.context import Context
 
-POLL = 0.1
 BATCH = 100
 RENEW = timedelta(seconds=5)
 """How long a subscription goes on before its key is looked at again."""
@@ -44,20 +44,13 @@ async def follow(
         if db.clock() - asked >= RENEW:
             await context.renew()
             asked = db.clock()
-        upper = await db.read(_upper, plugin)
+        upper = await context.services.tide.upper(plugin)
         while cursor < upper:
             found = await db.read(_matching, condition, cursor, upper)
             for event_id, _ in found:
                 yield event_id
             cursor = found[-1][1] if len(found) == BATCH else upper
         await asyncio.sleep(POLL)
-
-
-def _upper(tx: Tx, plugin: str | None) -> int:
-    if plugin is None:
-        return head(tx)
-    read: int | None = tx.scalar(sa.select(consumers.c.cursor).where(consumers.c.plugin == plugin))
-    return read or 0
 
 
 def _matching(tx: Tx, condition: Any, cursor: int, upper: int) -> list[tuple[uuid.UUID, int]]:

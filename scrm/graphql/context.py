@@ -20,6 +20,7 @@ from scrm.errors import ScrmError, UserError
 from scrm.events.consumers import consumer_of
 from scrm.events.decide import Decided, decide_in
 from scrm.events.ingest import Ingest
+from scrm.events.tide import Tide
 from scrm.graphql.compiler import Grants
 from scrm.graphql.ids import node_id
 from scrm.graphql.sources import BatchInfo
@@ -50,6 +51,7 @@ class Services:
     ingest: Ingest
     event_types: Mapping[str, EventType]
     indicators: Mapping[str, tuple[str, Indicator]]
+    tide: Tide
 
 
 class Context:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping
+from datetime import timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -12,7 +13,7 @@ import orjson
 from cross_web import HTTPException, StarletteRequestAdapter
 from graphql import GraphQLError, OperationType
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.websockets import WebSocket
 from strawberry.asgi import GraphQL
 from strawberry.exceptions import ConnectionRejectionError
@@ -27,18 +28,16 @@ from scrm.graphql.context import Context, Services
 from scrm.graphql.errors import INTERNAL, present
 from scrm.graphql.gate import Gate
 from scrm.graphql.plans import Plans
+from scrm.graphql.refusals import refusal
 from scrm.graphql.requests import Asked, check_request, read_body, read_parameters, read_request
 from scrm.graphql.schema import Frozen
 from scrm.graphql.shortcut import Shortcut
-from scrm.graphql.sockets import SocketHandler, TextSocket
+from scrm.graphql.sockets import SocketHandler, Streams, TextSocket
 
 LANGUAGES = ("zh-CN", "en")
 JSON = "application/json"
 GRAPHQL_JSON = "application/graphql-response+json"
 STREAM = "text/event-stream"
-STATUS = {"UNAUTHENTICATED": 401, "FORBIDDEN": 403, "METHOD_NOT_ALLOWED": 405, "TOO_LARGE": 413, "UNSUPPORTED_MEDIA_TYPE": 415}
-"""What an error before execution is answered with; 400 for the others."""
-
 SPOKEN = frozenset({"GRAPHQL_PARSE_FAILED", "GRAPHQL_VALIDATION_FAILED"})
 """Errors that a caller who asks for `application/json` by name gets with 200, as such callers expect since before there was a
 type of its own."""
@@ -61,16 +60,20 @@ class GraphQLEndpoint(GraphQL[Context, None]):
     graphql_transport_ws_handler_class = SocketHandler
 
     def __init__(self, frozen: Frozen, services: Services, keys: Keys, ide_html: str | None) -> None:
+        server = services.settings.server
         super().__init__(
             frozen.schema,
             graphql_ide="graphiql" if ide_html else None,
             allow_queries_via_get=True,
             subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_SSE_PROTOCOL),
+            connection_init_wait_timeout=timedelta(seconds=server.init_timeout_seconds),
+            max_subscriptions_per_connection=server.max_operations,
         )
         self.services = services
         self.keys = keys
         self.plans = Plans(frozen.model, services.db.sql_dialect)
-        self.gate = Gate(frozen.model, services.settings.server)
+        self.gate = Gate(frozen.model, server)
+        self.streams = Streams(server.max_streams, server.send_timeout_seconds)
         self.shortcut = Shortcut(self.plans, self.gate)
         self._ide_html = ide_html
 
@@ -111,7 +114,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
-            await super().__call__(scope, receive, send)
+            await self.streams.socket(super().__call__, scope, receive, send)
             return
         request = Request(scope, receive)
         try:
@@ -122,7 +125,10 @@ class GraphQLEndpoint(GraphQL[Context, None]):
             context = getattr(request.state, "context", None)
             if context is not None:
                 await context.reads.close()
-        await response(scope, receive, send)
+        if isinstance(response, StreamingResponse):
+            await self.streams.response(response, scope, receive, send)
+        else:
+            await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
         try:
@@ -227,14 +233,6 @@ def refused(result: ExecutionResult) -> bool:
     if isinstance(result, PreExecutionError):
         return True
     return result.data is None and bool(result.errors) and not any(error.path for error in result.errors or ())
-
-
-def refusal(error: ScrmError, status: int | None = None) -> Response:
-    """A ScrmError as an answer before anything was executed."""
-    shown = {"message": error.message, "extensions": {"code": error.code, **({"params": error.params} if error.params else {})}}
-    status = status or STATUS.get(error.code, 400)
-    headers = {401: {"WWW-Authenticate": 'Bearer realm="scrm"'}, 405: {"Allow": "POST"}}.get(status)
-    return Response(orjson.dumps({"errors": [shown]}), status, media_type=JSON, headers=headers)
 
 
 @lru_cache(maxsize=1_000)

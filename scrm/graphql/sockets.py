@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from graphql import GraphQLError
-from starlette.websockets import WebSocketDisconnect
+from starlette.responses import Response, StreamingResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect
 from strawberry.asgi import ASGIWebSocketAdapter
 from strawberry.http.exceptions import WebSocketDisconnected
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler, Operation
@@ -16,7 +21,56 @@ from strawberry.types.execution import ExecutionResult, PreExecutionError
 from scrm.errors import ScrmError
 from scrm.graphql.context import Context
 from scrm.graphql.errors import presented
+from scrm.graphql.refusals import refusal
 from scrm.graphql.requests import check_request
+
+log = logging.getLogger("scrm.graphql")
+
+
+class Streams:
+    """The sockets and event streams that are open: so many at most, and none whose reader does not read."""
+
+    def __init__(self, most: int, seconds: float) -> None:
+        self.open = 0
+        self._most = most
+        self._seconds = seconds
+
+    async def socket(self, serve: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a WebSocket, or refuse it."""
+        if self.open >= self._most:
+            await WebSocket(scope, receive, send).send_denial_response(self._full())
+            return
+        with self._one():
+            await serve(scope, receive, self._timely(send))
+
+    async def response(self, response: StreamingResponse, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send an event stream, or refuse it."""
+        if self.open >= self._most:
+            await self._full()(scope, receive, send)
+            return
+        with self._one():
+            await response(scope, receive, self._timely(send))
+
+    @contextmanager
+    def _one(self) -> Iterator[None]:
+        self.open += 1
+        try:
+            yield
+        except TimeoutError:
+            log.warning("a subscriber left what it was sent unread for %g s and was cut off", self._seconds)
+        finally:
+            self.open -= 1
+
+    def _timely(self, send: Send) -> Send:
+        async def sent(message: Message) -> None:
+            async with asyncio.timeout(self._seconds):
+                await send(message)
+
+        return sent
+
+    def _full(self) -> Response:
+        said = f"the server follows {self._most} subscribers, which is as many as it may; try again later"
+        return refusal(ScrmError("TOO_MANY_STREAMS", said, params={"limit": self._most}))
 
 
 class TextSocket(ASGIWebSocketAdapter):
@@ -35,6 +89,10 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
     async def handle_subscribe(self, message: SubscribeMessage) -> None:
         if self.connection_acknowledged and message["id"] not in self.operations:
             try:
+                if len(self.operations) >= self.context.gate.settings.max_operations:
+                    raise ScrmError(
+                        "TOO_MANY_STREAMS", f"the connection follows {len(self.operations)} things; complete one first"
+                    )
                 asked = check_request(
                     message["payload"], self.context.plans.model.schema, self.context.gate.settings.limits.list_items
                 )

@@ -12,6 +12,7 @@ import orjson
 import pytest
 
 from scrm.auth import revoke_key
+from scrm.config import ServerSettings
 from scrm.events.sequencer import sequence
 from scrm.testing.client import Client, serving
 from tests.core.asking import NOBODY, Clock, channel, create, do, event, record, tag
@@ -353,3 +354,66 @@ async def test_a_subscription_by_post_says_where_to_go(client: Client) -> None:
     answer = await client.graphql("subscription { eventRecorded { id } }")
     assert answer["errors"][0]["extensions"]["code"] == "BAD_REQUEST"
     assert "data" not in answer
+
+
+async def test_a_socket_that_does_not_say_who_it_is_is_closed(migrated_url: str) -> None:
+    async with (
+        serving(migrated_url, server=ServerSettings(init_timeout_seconds=0.01)) as client,
+        socket(client, greet=False) as silent,
+    ):
+        assert await silent.hear() == {"close": 4408}
+
+
+async def test_a_socket_follows_so_many_things_at_most(migrated_url: str) -> None:
+    async with serving(migrated_url, server=ServerSettings(max_operations=2)) as client, socket(client) as made:
+        for id in ("1", "2", "3"):
+            await made.say({"id": id, "type": "subscribe", "payload": {"query": ONE}})
+        heard = await made.hear()
+        assert heard["id"] == "3", heard
+        assert heard["type"] == "error", heard
+        assert heard["payload"][0]["extensions"]["code"]
+
+
+async def test_a_server_follows_so_many_at_most(migrated_url: str) -> None:
+    async with serving(migrated_url, server=ServerSettings(max_streams=1)) as client:
+        async with socket(client):
+            async with stream(client, ONE) as hear:
+                assert await hear() == (503, "application/json")
+            refused = Connection(client, {"type": "websocket", "scheme": "ws", "headers": [], "subprotocols": [], **DENIAL})
+            await refused.send({"type": "websocket.connect"})
+            heard = await refused.hear()
+            assert (heard["type"], heard["status"]) == ("websocket.http.response.start", 503)
+            await refused.end({"type": "websocket.disconnect", "code": 1000})
+            assert "errors" not in await client.graphql("{ users { totalCount } }")
+        async with stream(client, ONE) as hear:
+            assert (await hear())[0] == 200
+
+
+DENIAL: dict[str, Any] = {"extensions": {"websocket.http.response": {}}}
+
+
+async def test_who_does_not_read_is_cut_off(migrated_url: str) -> None:
+    async with serving(migrated_url, server=ServerSettings(send_timeout_seconds=0.05)) as client:
+        streams = client.app.state.endpoint.streams
+        key = client.http.headers["authorization"].encode()
+        headers = [(b"host", b"test"), (b"authorization", key), (b"accept", b"text/event-stream")]
+        headers.append((b"content-type", b"application/json"))
+        body = orjson.dumps({"query": ONE})
+        scope = {
+            "type": "http", "method": "POST", "scheme": "http", "path": "/graphql", "raw_path": b"/graphql",
+            "query_string": b"", "headers": headers, "root_path": "", "asgi": {"version": "3.0"}, "state": {},
+        }  # fmt: skip
+        asked = iter([{"type": "http.request", "body": body, "more_body": False}])
+        forever = asyncio.Event()
+
+        async def receive() -> dict[str, Any]:
+            said = next(asked, None)
+            if said is None:
+                await forever.wait()
+            return said or {}
+
+        async def send(message: Any) -> None:
+            await forever.wait()
+
+        await asyncio.wait_for(client.app(scope, receive, send), PATIENCE)
+        assert streams.open == 0
