@@ -220,13 +220,13 @@ class _SqliteBackend:
                 return call(Tx(connection))
 
     async def fetch(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self._fetch, sql, parameters)
+        return await _Query(self._own, sql, parameters).run(self._readers)
 
-    def _fetch(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-        connection = getattr(self._local, "connection", None)
+    def _own(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = self._local.connection = self._open()
-        return connection.execute(sql, parameters).fetchall()
+        return connection
 
     def _open(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -262,10 +262,40 @@ class _SqliteSnapshot:
         self._executor = executor
 
     async def fetch(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-        def call() -> list[tuple[Any, ...]]:
-            return self._connection.execute(sql, parameters).fetchall()
+        return await _Query(lambda: self._connection, sql, parameters).run(self._executor)
 
-        return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+
+class _Query:
+    """One query in a thread of its own. Who stops waiting for it ends it, so that the thread is free for others."""
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection], sql: str, parameters: Sequence[Any]) -> None:
+        self._connect = connect
+        self._asked = sql, parameters
+        self._lock = threading.Lock()
+        self._running: sqlite3.Connection | None = None
+        self._given_up = False
+
+    async def run(self, executor: ThreadPoolExecutor) -> list[tuple[Any, ...]]:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(executor, self._run)
+        except asyncio.CancelledError:
+            with self._lock:
+                self._given_up = True
+                if self._running is not None:
+                    self._running.interrupt()
+            raise
+
+    def _run(self) -> list[tuple[Any, ...]]:
+        connection = self._connect()
+        with self._lock:
+            if self._given_up:
+                return []
+            self._running = connection
+        try:
+            return connection.execute(*self._asked).fetchall()
+        finally:
+            with self._lock:
+                self._running = None
 
 
 def _configure_sqlite(connection: Any, _record: object) -> None:

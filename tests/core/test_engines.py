@@ -1,9 +1,12 @@
 """Both engines of the tests are there and are what they say."""
 
+import asyncio
+
 import pytest
 from sqlalchemy import Connection, create_engine, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from scrm.db import Database
 from scrm.testing import PostgresServer, PostgresUnavailableError, postgres_server
 
 
@@ -65,3 +68,20 @@ def test_a_server_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("SCRM_TEST_POSTGRES", "postgresql://nobody:secret@127.0.0.1:1/postgres")
     with pytest.raises(PostgresUnavailableError, match=r"nobody:\*\*\*@127.0.0.1:1/postgres does not answer"), postgres_server():
         pass
+
+
+async def test_a_query_that_nobody_waits_for_ends(database_url: str) -> None:
+    """Else a few of them would hold every connection for as long as they take, which is hours."""
+    endless = "with recursive c(n) as (select 1 union all select n + 1 from c where n < 1000000000) select count(*) from c"
+    db = Database(database_url, pool_size=2)
+    try:
+        await db.write(lambda tx: tx.execute(text("create table probe (n integer)")))
+        for _ in range(3):
+            asked = [asyncio.create_task(db.fetch(endless, ())) for _ in range(4)]
+            done, _ = await asyncio.wait(asked, timeout=0.2)
+            assert not done
+            for each in asked:
+                each.cancel()
+            assert await asyncio.wait_for(db.fetch("select count(*) from probe", ()), 10) == [(0,)]
+    finally:
+        await db.close()
