@@ -6,6 +6,7 @@ import re
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
@@ -219,6 +220,11 @@ def _check_person(event: NewEvent, nobody: bool, errors: list[UserError]) -> tup
     return (said.channel, external_id.strip()), union_id.strip() if union_id is not None else None
 
 
+@lru_cache(maxsize=1_000)
+def _is_currency(code: str) -> bool:
+    return bool(is_currency(code))
+
+
 def _check_amount(event: NewEvent, errors: list[UserError]) -> None:
     amount, currency = event.amount_minor, event.currency
     if amount is None:
@@ -228,6 +234,6 @@ def _check_amount(event: NewEvent, errors: list[UserError]) -> None:
     if isinstance(amount, bool) or not isinstance(amount, int) or not 0 <= amount <= MAX_AMOUNT:
         said = f"the amount is {str(amount)[:40]}; expected a whole number of minor units from 0 to {MAX_AMOUNT}"
         errors.append(UserError("INVALID_AMOUNT", said, ("amount", "amountMinor")))
-    if currency is None or not _CURRENCY.fullmatch(currency) or not is_currency(currency):
+    if currency is None or not _CURRENCY.fullmatch(currency) or not _is_currency(currency):
         said = f"the currency is {'missing' if currency is None else f'{currency[:40]!r}'}; expected an ISO 4217 code such as CNY"
         errors.append(UserError("INVALID_CURRENCY", said, ("amount", "currency")))

@@ -6,6 +6,7 @@ import json
 import tempfile
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from typing import IO, Any
 
 import msgspec
@@ -60,11 +61,10 @@ def events_endpoint(ingest: Ingest, authorize: Authorize, *, max_body: int = MAX
         try:
             actor = getattr(await authorize(request, SCOPE), "name", None)
             create_users = _flag(request, "createUsers", True)
-            index = 0
-            async for items in _batches(request, max_body):
-                results = await ingest.record(items, create_users=create_users, first=index, actor=actor)
-                index += len(items)
-                answer.add(results)
+            parts = _batches(request, max_body)
+            async with aclosing(ingest.record_all(parts, create_users=create_users, actor=actor)) as recorded:
+                async for results in recorded:
+                    answer.add(results)
         except ScrmError as error:
             answer.close()
             return _failure(error, answer.counts)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -13,7 +14,7 @@ import sqlalchemy as sa
 
 from scrm.audit import audit
 from scrm.db import Database, Tx
-from scrm.errors import UserError
+from scrm.errors import ScrmError, UserError
 from scrm.events.checks import Checked, Checker, IngestSettings
 from scrm.events.log import Entry, append, find_events, lock_owners, new_ids, share_owners
 from scrm.events.owners import Claim, IdentityKey, MergeNeededError, Terms, find_channels, find_known, resolve
@@ -109,6 +110,48 @@ class Ingest:
             results.extend(await self._write(batch))
         if any(result.status is RecordStatus.ACCEPTED for result in results):
             await self._nudge()
+        return results
+
+    async def record_all(
+        self, parts: AsyncIterator[Sequence[Item]], *, create_users: bool = True, actor: str | None = None
+    ) -> AsyncGenerator[list[RecordResult]]:
+        """Record what comes in parts of at most `BATCH`, in its order, and answer part by part: while one is written, the next is
+        read and checked.
+
+        What was begun is ended and answered before an error of reading is raised.
+        """
+        writing: asyncio.Task[list[RecordResult]] | None = None
+        nudging: set[asyncio.Task[None]] = set()
+        index = 0
+        try:
+            try:
+                async for items in parts:
+                    batch = self._check(items, index, False, create_users, actor)
+                    index += len(items)
+                    if writing is not None:
+                        done, writing = writing, None
+                        yield await self._settled(done, nudging)
+                    writing = asyncio.create_task(self._write(batch))
+                    await asyncio.sleep(0)  # it begins before the next part is read
+            except ScrmError:
+                if writing is not None:
+                    done, writing = writing, None
+                    yield await self._settled(done, nudging)
+                raise
+            if writing is not None:
+                done, writing = writing, None
+                yield await self._settled(done, nudging)
+        finally:
+            left = {*nudging, *([writing] if writing is not None else [])}
+            if left:
+                await asyncio.wait(left)
+
+    async def _settled(self, writing: asyncio.Task[list[RecordResult]], nudging: set[asyncio.Task[None]]) -> list[RecordResult]:
+        results = await writing
+        if any(result.status is RecordStatus.ACCEPTED for result in results):
+            task = asyncio.create_task(self._nudge())
+            nudging.add(task)
+            task.add_done_callback(nudging.discard)
         return results
 
     def _check(self, items: Sequence[Item], first: int, all_or_nothing: bool, create_users: bool, actor: str | None) -> Batch:
