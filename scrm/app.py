@@ -63,7 +63,7 @@ def freeze_schema(settings: Settings, plugins: PluginSet) -> Frozen:
     kinds = [kind for brought in (CORE, *(plugin.contribution for plugin in plugins)) for kind in brought.event_types]
     personal = {
         "attributes": frozenset(settings.personal_attributes),
-        "properties": frozenset(name for kind in kinds for name in kind.personal),
+        "properties": frozenset(name for kind in kinds for name in kind.personal) | frozenset(settings.personal_properties),
     }
     return freeze(parts, personal)
 

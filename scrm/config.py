@@ -48,6 +48,10 @@ _EXPECTED = {
 }
 
 
+PERSONAL_PROPERTIES = ("phone", "mobile", "email", "address", "realName", "receiver", "idNumber")
+"""Keys of events' properties that are personal wherever they stand, unless the settings say others."""
+
+
 class Limits(BaseModel):
     """`[server.limits]`: what one GraphQL request may be at most."""
 
@@ -125,6 +129,7 @@ class Settings(BaseSettings):
     max_ahead_hours: int = Field(default=24, ge=0)
     announcement_depth: int = Field(default=8, ge=0, le=100)
     personal_attributes: list[str] = []
+    personal_properties: list[str] = list(PERSONAL_PROPERTIES)
     on_plugin_error: Literal["fail", "skip"] = "fail"
     secret_key: SecretStr | None = None
     server: ServerSettings = ServerSettings()

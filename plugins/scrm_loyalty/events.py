@@ -29,7 +29,13 @@ TYPES = (
         _payload(orderId=TEXT, rule=TEXT, debtRepaid=WHOLE),
         own=True,
     ),
-    EventType(REDEEMED, "Points were spent from these lots.", _payload(reason=TEXT, reference=TEXT), own=True),
+    EventType(
+        REDEEMED,
+        "Points were spent from these lots.",
+        _payload(reason=TEXT, reference=TEXT),
+        personal=("reason",),
+        own=True,
+    ),
     EventType(
         REVERSED,
         "A refund took back points: from these lots, and `debt` that the next credit pays. `cancelled`: how many earned points "

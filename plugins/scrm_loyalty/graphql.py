@@ -103,7 +103,7 @@ class PointsEntry(Node):
     points: BigInt = column("Positive credits, negative debits.")
     occurred_at: dt.datetime = column("When it happened.")
     recorded_at: dt.datetime = column("When it was recorded.")
-    reason: str | None = column("Why, in words.")
+    reason: str | None = expression("Why, in words.", service.reason, personal=True)
     reference: str | None = column("What it refers to, such as an order.")
     rule: str | None = column("The earn rule of a credit.")
     expires_at: dt.datetime | None = column("From when on the credit's points cannot be spent; null: never, or no credit.")

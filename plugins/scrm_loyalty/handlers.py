@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from scrm.api import Handler, HandlerTx, Id, ListOf, LogEvent, Text, Tx, insert_rows, member, row_set, update_rows
 
 from .ledger import REDEEMED, Account, Ledger, Lot, Order, fold, order_id_of
-from .models import accounts, allocations, entries, lots, orders
+from .models import accounts, allocations, entries, lots, notes, orders
 from .rules import LoyaltyRules
 
 ORDERS = ("order.paid", "order.refunded")
@@ -46,6 +46,7 @@ class Loaded:
         ledger = self.ledger
         insert_rows(tx, accounts, self._new(ledger.accounts.values(), accounts))
         insert_rows(tx, entries, ledger.entries)
+        insert_rows(tx, notes, ledger.notes)
         insert_rows(tx, orders, self._new(ledger.orders.values(), orders))
         insert_rows(tx, lots, self._new(ledger.lots.values(), lots))
         insert_rows(tx, allocations, ledger.allocations)

@@ -79,6 +79,7 @@ class Ledger:
     lots: dict[uuid.UUID, Lot] = field(default_factory=dict)
     of_order: dict[uuid.UUID, list[Lot]] = field(default_factory=dict)
     entries: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[dict[str, Any]] = field(default_factory=list)
     allocations: list[dict[str, Any]] = field(default_factory=list)
     announcements: list[Announcement] = field(default_factory=list)
 
@@ -246,7 +247,8 @@ def redeem(ledger: Ledger, event: LogEvent, user_id: uuid.UUID) -> None:
     """Spend from the lots that the decision chose."""
     fact = event.properties
     account = ledger.account(user_id, event)
-    said = {"reason": fact.get("reason"), "reference": fact.get("reference")}
-    entry_id = ledger.entry(event, account.id, "REDEEM", -fact["points"], **said)
+    entry_id = ledger.entry(event, account.id, "REDEEM", -fact["points"], reference=fact.get("reference"))
+    if fact.get("reason"):
+        ledger.notes.append({"entry_id": entry_id, "reason": fact["reason"]})
     for part in fact["lots"]:
         ledger.take(entry_id, ledger.lots[uuid.UUID(part["lot"])], part["points"])

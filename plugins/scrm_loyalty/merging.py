@@ -17,7 +17,7 @@ from scrm.api import HandlerTx, LogEvent, Tx, derive_id, insert_rows
 
 from .handlers import Loaded, load_lots, lock_accounts
 from .ledger import Account, Ledger, Lot
-from .models import accounts, lots, merges
+from .models import accounts, entries, lots, merges, notes
 
 
 def merge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID) -> int:
@@ -59,7 +59,9 @@ def unmerge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID
 
 
 def erase(tx: HandlerTx, event: LogEvent, user: uuid.UUID, pseudonym: uuid.UUID) -> None:
-    """Point the person's accounts to the pseudonym; entries stay as they are."""
+    """Point the person's accounts to the pseudonym and forget what was written; entries stay as they are."""
+    own = sa.select(entries.c.id).join(accounts, accounts.c.id == entries.c.account_id).where(accounts.c.holder_id == user)
+    tx.execute(sa.delete(notes).where(notes.c.entry_id.in_(own)))
     for row in tx.rows(sa.select(accounts.c.id, accounts.c.user_id).where(accounts.c.holder_id == user).order_by(accounts.c.id)):
         alias = pseudonym if row.user_id == user else derive_id(pseudonym, row.id.hex)
         tx.execute(sa.update(accounts).where(accounts.c.id == row.id).values(user_id=alias, holder_id=pseudonym))

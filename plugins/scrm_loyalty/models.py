@@ -51,6 +51,13 @@ entries = Table(
     Index("ix_loyalty_entries_event_id", "event_id"),
 )
 
+notes = Table(
+    "loyalty_notes",
+    metadata,
+    Column("entry_id", Id, ForeignKey("loyalty_entries.id"), primary_key=True),
+    Column("reason", Text, nullable=False, comment="why, in somebody's words; gone when the person is erased"),
+)
+
 orders = Table(
     "loyalty_orders",
     metadata,

@@ -12,11 +12,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from scrm.api import NOW, Fact, Tx, UserError, Value
+from scrm.api import NOW, Fact, Text, Tx, UserError, Value
 
 from .handlers import load_lots
 from .ledger import Lot
-from .models import accounts, allocations, entries, lots, orders
+from .models import accounts, allocations, entries, lots, notes, orders
 from .rules import LoyaltyRules
 
 LARGEST = 2**53 - 1
@@ -159,6 +159,12 @@ def entry_of(tx: Tx, event_id: uuid.UUID) -> uuid.UUID | None:
     return found
 
 
+def reason(entry: Any) -> sa.ColumnElement[str]:
+    """Why an entry was made: in somebody's words, or the ledger's."""
+    written = sa.select(notes.c.reason).where(notes.c.entry_id == entry.c.id).scalar_subquery()
+    return sa.func.coalesce(written, entry.c.reason, type_=Text)
+
+
 def count(tx: Tx, user: uuid.UUID) -> int:
     """How many entries, lots and orders hang on a person."""
     own = sa.select(accounts.c.id).where(accounts.c.holder_id == user)
@@ -172,7 +178,8 @@ def count(tx: Tx, user: uuid.UUID) -> int:
 def export(tx: Tx, user: uuid.UUID) -> dict[str, list[dict[str, Any]]]:
     """A person's entries and lots, oldest first."""
     own = sa.select(accounts.c.id).where(accounts.c.holder_id == user)
-    mine = sa.select(entries).where(entries.c.account_id.in_(own)).order_by(entries.c.occurred_at, entries.c.id)
+    columns = [reason(entries).label("reason") if column.name == "reason" else column for column in entries.c]
+    mine = sa.select(*columns).where(entries.c.account_id.in_(own)).order_by(entries.c.occurred_at, entries.c.id)
     kept = sa.select(lots).where(lots.c.account_id.in_(own)).order_by(lots.c.earned_at, lots.c.id)
     return {"entries": [_plain(row._mapping) for row in tx.rows(mine)], "lots": [_plain(row._mapping) for row in tx.rows(kept)]}
 

@@ -19,6 +19,7 @@ from scrm.events.log import Entry, append, digest_of, owners, share_owners
 from scrm.events.models import consumers, events, out_of_turn
 from scrm.events.records import Event
 from scrm.plugin import Decision, Fact, Rules
+from scrm.users.service import find_users, user_erased
 
 SOURCE = "mutation:"
 """A decision's event has the source `mutation:<name of the decision>`."""
@@ -44,7 +45,7 @@ async def decide(
     """Decide once per `key`: the first fact again for the same input, the plugin's refusal as it is.
 
     Raises:
-        ScrmError: the key was used for another input, or the plugin does not take decisions now.
+        ScrmError: the key was used for another input, the plugin does not take decisions now, or the person was erased.
         PluginFailedError: its code failed; nothing has happened.
     """
     return await db.write(decide_in, consumer, decision, input, key=key, at=at, actor=actor)
@@ -125,7 +126,10 @@ def _entry(
 ) -> Entry:
     owner = fact.user_id
     if owner is not None:
-        owner = owners(tx, [owner]).get(owner, owner)
+        known = owners(tx, [owner])
+        if owner in known and not find_users(tx, [owner]):
+            raise user_erased(owner, ("userId",))
+        owner = known.get(owner, owner)
     return Entry(
         id=new_id(),
         type=decision.event_type,

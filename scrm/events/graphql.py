@@ -17,6 +17,7 @@ from scrm.events.consumers import wait_for
 from scrm.events.following import follow
 from scrm.events.ingest import Item, Undecoded
 from scrm.events.models import events
+from scrm.events.parked import is_any_parked
 from scrm.events.records import IdentityRef, NewEvent, RecordResult
 from scrm.events.sequencer import head, sequence
 from scrm.graphql.attributes import AttributeFilter, matches
@@ -198,7 +199,7 @@ class RecordEventsPayload:
     accepted: int = strawberry.field(description="How many were recorded.", default=0)
     duplicates: int = strawberry.field(description="How many had been already.", default=0)
     rejected: int = strawberry.field(description="How many were refused.", default=0)
-    caught_up: bool = strawberry.field(description="Whether the plugins waited for have seen them.", default=False)
+    caught_up: bool = strawberry.field(description="Whether the plugins waited for have applied them.", default=False)
     errors: list[UserErrorType] = errors_field()
 
 
@@ -266,6 +267,8 @@ class EventMutation:
         if names:
             await sequence(services.db)
             caught_up = await wait_for(services.db, names, await services.db.read(head), seconds)
+            mine = [each.event_id for each in results if each.event_id is not None]
+            caught_up = caught_up and not await services.db.read(is_any_parked, names, mine)
         counts = {
             status: sum(each.status.value == status for each in results) for status in ("ACCEPTED", "DUPLICATE", "REJECTED")
         }
@@ -305,11 +308,11 @@ class EventSubscription:
     ) -> AsyncIterator[User]:
         context = info.context
         start = await context.read(head)
-        key = await context.user(id, "id")
+        key = await context.user(id, "id", erased=True)
         survivor = sa.select(users.c.merged_into).where(users.c.id == key).scalar_subquery()
         condition = (events.c.user_id == sa.func.coalesce(survivor, key)) & events.c.type.in_(USER_CHANGES)
         async for _ in follow(context, condition, start):
-            yield ref(User, await context.user(id, "id"))
+            yield ref(User, await context.user(id, "id", erased=True))
 
 
 USER_CHANGES = (

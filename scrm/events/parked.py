@@ -20,6 +20,7 @@ from scrm.events.log import share_owners
 from scrm.events.models import events, out_of_turn, parked_events
 from scrm.events.records import Event
 from scrm.events.rules import Timeline
+from scrm.rowset import id_set
 
 RETRYING, DEAD, BEHIND, SKIPPED = "RETRYING", "DEAD", "BEHIND", "SKIPPED"
 ATTEMPTS = 8
@@ -40,6 +41,15 @@ def people_of(event: Event) -> tuple[uuid.UUID, ...]:
     if event.type in _LINKS:
         return uuid.UUID(event.properties["kept"]), uuid.UUID(event.properties["absorbed"])
     return () if event.user_id is None else (event.user_id,)
+
+
+def is_any_parked(tx: Tx, plugins: Sequence[str], event_ids: Iterable[uuid.UUID]) -> bool:
+    """Whether one of these plugins has not applied one of these events, because it failed or waits behind one that did."""
+    mine = id_set(tx, "mine", list(event_ids))
+    aside = sa.exists().where(
+        parked_events.c.event_id == mine.c.id, parked_events.c.plugin.in_(plugins), parked_events.c.state != SKIPPED
+    )
+    return tx.scalar(sa.select(mine.c.id).where(aside).limit(1)) is not None
 
 
 class Blocked:

@@ -72,6 +72,15 @@ class Part:
     statement: sa.Select[Any]
 
 
+@dataclass(frozen=True, slots=True)
+class FieldFailure:
+    """A field that is null because a plugin could not compute it, or because of what the caller is refused."""
+
+    path: tuple[Any, ...]
+    owner: str
+    refusal: ScrmError | None = None
+
+
 @dataclass
 class Compiled:
     """A statement and what is left to do with its result."""
@@ -79,7 +88,7 @@ class Compiled:
     statement: sa.Select[Any]
     batches: list[BatchCall] = field(default_factory=list)
     parts: list[Part] = field(default_factory=list)
-    failed: list[tuple[tuple[str, ...], str]] = field(default_factory=list)
+    failed: list[FieldFailure] = field(default_factory=list)
     owners: set[str] = field(default_factory=set)
     first_now: Any = None
 
@@ -161,18 +170,34 @@ class Compiler:
             if name == "__typename":
                 pairs.append((key, self.encoding.text(type_name)))
                 continue
-            bound = fields[name]
-            self._enter(bound)
-            if bound.owner in self.excluded and bound.nullable:
-                self.compiled.failed.append(((*path, key), bound.owner))
-                pairs.append((key, self.encoding.null()))
-            elif isinstance(bound.source, BatchSource):
-                pairs.extend(self._batch(bound, row, key, nodes, path))
-            elif self._level == self.levels and isinstance(bound.source, OneSource | ManySource):
-                pairs.extend(self._apart(bound, row, key, nodes, path))
-            else:
-                pairs.append((key, self._field(bound, row, nodes, (*path, key))))
+            pairs.extend(self._allowed(fields[name], row, key, nodes, path))
         return pairs
+
+    def _allowed(self, bound: BoundField, row: AnyRow, key: str, nodes: list[FieldDetails], path: tuple[str, ...]) -> Pairs:
+        """A field of an object. What the caller may not see of it is null where the field may be, and the error is told."""
+        compiled, level = self.compiled, self._level
+        before = len(compiled.batches), len(compiled.parts), len(compiled.failed)
+        try:
+            return self._pairs(bound, row, key, nodes, path)
+        except ScrmError as error:
+            if error.code != "FORBIDDEN" or not bound.nullable:
+                raise
+            for kept, count in zip((compiled.batches, compiled.parts, compiled.failed), before, strict=True):
+                del kept[count:]  # type: ignore[attr-defined]
+            self._level = level
+            compiled.failed.append(FieldFailure((*path, key), bound.owner, error))
+            return [(key, self.encoding.null())]
+
+    def _pairs(self, bound: BoundField, row: AnyRow, key: str, nodes: list[FieldDetails], path: tuple[str, ...]) -> Pairs:
+        self._enter(bound)
+        if bound.owner in self.excluded and bound.nullable:
+            self.compiled.failed.append(FieldFailure((*path, key), bound.owner))
+            return [(key, self.encoding.null())]
+        if isinstance(bound.source, BatchSource):
+            return self._batch(bound, row, key, nodes, path)
+        if self._level == self.levels and isinstance(bound.source, OneSource | ManySource):
+            return self._apart(bound, row, key, nodes, path)
+        return [(key, self._field(bound, row, nodes, (*path, key)))]
 
     def _field(
         self, bound: BoundField, row: AnyRow | None, nodes: list[FieldDetails], path: tuple[str, ...]

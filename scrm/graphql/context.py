@@ -27,7 +27,7 @@ from scrm.graphql.sources import BatchInfo
 from scrm.plugin import Decision, EventType, Indicator, Rules
 from scrm.plugin_set import Plugin, PluginSet
 from scrm.sql import Moment
-from scrm.users.service import find_user
+from scrm.users.service import find_user, find_users, user_erased
 
 if TYPE_CHECKING:
     from scrm.graphql.cost import Charged
@@ -131,13 +131,21 @@ class Context:
             self.reads.shared = True
         return self.services.db if excluded else self.reads
 
-    async def user(self, id: str, path: str = "userId") -> UUID:
-        """The key of the user that a global id means; a merged one's survivor.
+    async def user(self, id: str, path: str = "userId", *, erased: bool = False) -> UUID:
+        """The key of the user that a global id means; a merged one's survivor. Whether also one who was erased.
 
         Raises:
-            ScrmError: INVALID_ID, USER_NOT_FOUND.
+            ScrmError: INVALID_ID, USER_NOT_FOUND, USER_ERASED.
         """
-        return await self.services.db.read(find_user, node_id("User", id, (path,)), (path,))
+        key = node_id("User", id, (path,))
+
+        def find(tx: Tx) -> UUID:
+            found = find_user(tx, key, (path,))
+            if not erased and not find_users(tx, [found]):
+                raise user_erased(key, (path,))
+            return found
+
+        return await self.services.db.read(find)
 
     async def decide(self, decision: Decision, input: Mapping[str, Any], *, key: str) -> Decided:
         """Ask a plugin's decision, once for the caller's idempotency key, and apply what it decided.

@@ -15,9 +15,10 @@ from graphql.pyutils import Path
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
 from scrm.errors import ScrmError
+from scrm.graphql.compiler import FieldFailure
 from scrm.graphql.context import Context
 from scrm.graphql.model import BoundField
-from scrm.graphql.plans import Answer, Facts, FieldFailure, Plan, run, run_refs
+from scrm.graphql.plans import Answer, Facts, Plan, run, run_refs
 from scrm.graphql.selection import Operation
 from scrm.graphql.sources import Ref, ResolverSource
 
@@ -122,12 +123,17 @@ class CompiledExecutor(StrawberryGraphQLCoreExecutionContext):
 
     def _report(self, failures: Sequence[FieldFailure], path: Path) -> None:
         for failure in failures:
-            said = f"the field of plugin {failure.owner} could not be computed"
             place = path
             for step in failure.path:
                 place = place if step == "*" else place.add_key(step, None)
-            extensions = {"code": "PLUGIN_FIELD_FAILED", "plugin": failure.owner}
-            self.collected_errors.add(GraphQLError(said, path=place.as_list(), extensions=extensions), place)
+            error = failure.refusal
+            if error is not None:
+                made = GraphQLError(error.message, path=place.as_list(), original_error=error)
+            else:
+                said = f"the field of plugin {failure.owner} could not be computed"
+                extensions = {"code": "PLUGIN_FIELD_FAILED", "plugin": failure.owner}
+                made = GraphQLError(said, path=place.as_list(), extensions=extensions)
+            self.collected_errors.add(made, place)
 
     def complete_value(
         self, return_type: Any, field_details_list: Any, info: Any, path: Path, result: Any, position_context: Any

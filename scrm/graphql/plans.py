@@ -6,7 +6,7 @@ import sqlite3
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -16,7 +16,7 @@ from graphql.execution.collect_fields import FieldDetails
 
 from scrm.db import Snapshot
 from scrm.errors import ScrmError
-from scrm.graphql.compiler import BatchCall, Compiled, Compiler, Grants, Part
+from scrm.graphql.compiler import BatchCall, Compiled, Compiler, FieldFailure, Grants, Part
 from scrm.graphql.encoding import PARENTS
 from scrm.graphql.filters import OTHER_CURSOR
 from scrm.graphql.model import BoundField, Model
@@ -88,14 +88,6 @@ class Plan:
         """A further page is answered as of its first page's instant."""
         first = self.compiled.first_now
         return facts if first is None else replace(facts, moment=facts.moment.at(_first_instant(first, facts)))
-
-
-@dataclass(frozen=True, slots=True)
-class FieldFailure:
-    """A plugin's field that could not be computed; it is null in the answer."""
-
-    path: tuple[Any, ...]
-    owner: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,14 +284,18 @@ def _converted(convert: Convert, value: Any, moment: Moment) -> Any:
     return None if value is None else convert(value, moment)
 
 
+_OLDEST, _AHEAD = timedelta(days=366), timedelta(minutes=5)
+"""How long ago a first page may have been, and how far servers' clocks may be apart."""
+
+
 def _first_instant(value: Value, facts: Facts) -> datetime:
     assert value.convert is not None
     try:
         instant = datetime.fromisoformat(value.convert(value.slot.read(facts.variables), facts.moment))
-        if instant.tzinfo is None:
+        if instant.tzinfo is None or not facts.moment.now - _OLDEST <= instant <= facts.moment.now + _AHEAD:
             raise ValueError(instant)
         return instant
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         raise ScrmError("INVALID_CURSOR", OTHER_CURSOR) from None
 
 
@@ -307,7 +303,7 @@ async def run(plan: Plan, snapshot: Snapshot, facts: Facts, info: BatchInfo) -> 
     """Run a root's plan."""
     facts = plan.as_of(facts)
     value = (await plan.statement.rows(snapshot, facts))[0][0]
-    failures = tuple(FieldFailure(path, owner) for path, owner in plan.compiled.failed)
+    failures = tuple(plan.compiled.failed)
     if value is None or value == "null":
         return Answer(b"null")
     if not (plan.compiled.batches or plan.parts):
@@ -323,7 +319,7 @@ async def run_refs(
     """Run a plan for named rows: JSON by key."""
     facts = plan.as_of(facts)
     found = {_key(row[0]): row[1] for row in await plan.statement.rows(snapshot, facts)}
-    failures = tuple(FieldFailure(path, owner) for path, owner in plan.compiled.failed)
+    failures = tuple(plan.compiled.failed)
     if not (plan.compiled.batches or plan.parts):
         return found, failures
     trees = {key: orjson.loads(value) for key, value in found.items()}

@@ -387,7 +387,14 @@ class UserMutation:
     async def erase_user(self, info: Info, input: EraseUserInput) -> EraseUserPayload | None:
         context, services = info.context, info.context.services
         key = node_id("User", input.id)
-        pseudonym = await services.db.write(privacy.erase, key, at=context.now, actor=context.actor, zone=services.settings.zone)
+        pseudonym = await services.db.write(
+            privacy.erase,
+            key,
+            at=context.now,
+            actor=context.actor,
+            zone=services.settings.zone,
+            personal=services.settings.personal_properties,
+        )
         return EraseUserPayload(erased_id=strawberry.ID(global_id("User", key)), pseudonym=pseudonym.hex)
 
     @mutation("Hand over everything that is kept of a user; noted in the audit log.", scope="pii:write")

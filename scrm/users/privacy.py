@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from scrm.audit import audit
 from scrm.changes import global_id, record_change
 from scrm.channels.models import channels
+from scrm.config import PERSONAL_PROPERTIES
 from scrm.db import Tx, instant_text
 from scrm.errors import ScrmError
 from scrm.events.log import lock_owners
@@ -28,12 +29,20 @@ PluginExports = Callable[[Tx, uuid.UUID], Mapping[str, Any]]
 
 
 def erase(
-    tx: Tx, user_id: uuid.UUID, *, at: datetime, actor: str, zone: ZoneInfo, pseudonym: uuid.UUID | None = None
+    tx: Tx,
+    user_id: uuid.UUID,
+    *,
+    at: datetime,
+    actor: str,
+    zone: ZoneInfo,
+    pseudonym: uuid.UUID | None = None,
+    personal: Collection[str] = PERSONAL_PROPERTIES,
 ) -> uuid.UUID:
     """Remove what is personal of a user and of all merged into it; ledgers go on under the pseudonym.
 
-    Names, contact data, attributes, tags and union ids go; external ids become random; properties that a registered event type
-    marks as personal leave this user's events. What remains is an empty shell. Plugins follow when they reach `user.erased`.
+    Names, contact data, attributes, tags and union ids go; external ids become random; `personal` properties, and those that a
+    registered event type marks so, leave this user's events. What remains is an empty shell. Plugins follow when they reach
+    `user.erased`.
 
     Raises:
         ScrmError: `USER_NOT_FOUND`, `USER_ERASED`.
@@ -55,7 +64,7 @@ def erase(
     tx.execute(
         merges.update().where(involved).values(reason="", moved={"identities": [], "tags": {}, "fields": [], "attributes": []})
     )
-    strip_events(tx, shells)
+    strip_events(tx, shells, personal)
     said = {"user": user_id.hex, "pseudonym": pseudonym.hex}
     record_change(tx, "user.erased", user_id, said, at=at, actor=actor, zone=zone)
     return pseudonym
@@ -66,15 +75,15 @@ def _empty_rows(tx: Tx, shells: Sequence[uuid.UUID], at: datetime) -> None:
     tx.execute(users.update().where(users.c.id.in_(shells)).values(**{**empty, "attributes": {}}, erased_at=at, updated_at=at))
 
 
-def strip_events(tx: Tx, owners: Sequence[uuid.UUID]) -> int:
+def strip_events(tx: Tx, owners: Sequence[uuid.UUID], personal: Collection[str]) -> int:
     """Remove personal properties of these users' events; digests stay, so a repeat is known. Returns how many changed."""
-    personal = {row.type: frozenset(row.personal) for row in tx.rows(sa.select(event_types)) if row.personal}
-    if not personal:
-        return 0
+    everywhere = frozenset(personal)
+    marked = {row.type: everywhere.union(row.personal) for row in tx.rows(sa.select(event_types)) if row.personal}
     mine = sa.select(events.c.id, events.c.type, events.c.properties).where(events.c.user_id.in_(owners))
     changed = []
-    for row in tx.rows(mine.where(events.c.type.in_(personal))):
-        left = {key: value for key, value in row.properties.items() if key not in personal[row.type]}
+    for row in tx.rows(mine):
+        gone = marked.get(row.type, everywhere)
+        left = {key: value for key, value in row.properties.items() if key not in gone}
         if len(left) < len(row.properties):
             changed.append({"event": row.id, "left": left})
     if changed:

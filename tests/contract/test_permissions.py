@@ -124,10 +124,33 @@ async def test_nothing_is_shown_without_its_scope(few: World, scope: str, root: 
     everything = ("users:read", "tags:read", "events:read", "channels:read", "reads:read", "imports:read", "pii:read")
     query = query.replace("%s", ANN)
     answer, text = await ask(few, query, tuple(each for each in everything if each != scope))
-    assert answer == {"data": {root: None}, "errors": [[[root], "FORBIDDEN"]]}, text
+    [[path, code]] = answer["errors"]
+    assert (path[0], code) == (root, "FORBIDDEN"), text
+    assert set(at(answer["data"], path)) == {None}
     assert scope in text
     allowed, _ = await ask(few, query, everything)
     assert allowed["errors"] == []
+
+
+def at(value: Any, path: list[str]) -> list[Any]:
+    """What stands at a path, in every item of the lists on the way."""
+    if isinstance(value, list):
+        return [found for each in value for found in at(each, path)]
+    return at(value[path[0]], path[1:]) if path else [value]
+
+
+async def test_a_forbidden_field_leaves_the_others(few: World) -> None:
+    query = """{ users(last: 1) { nodes { city noteScore
+        deep: events(first: 1) { nodes { type channel { key stats(from: "2026-01-01", to: "2026-02-01") { orders } } } } } } }"""
+    answer, _ = await ask(few, query, ("users:read", "events:read"))
+    [user] = answer["data"]["users"]["nodes"]
+    assert (user["city"], user["noteScore"]) == ("上海", None)
+    assert user["deep"]["nodes"][0]["type"]
+    assert user["deep"]["nodes"][0]["channel"] is None
+    assert answer["errors"] == [
+        [["users", "nodes", "deep", "nodes", "channel"], "FORBIDDEN"],
+        [["users", "nodes", "noteScore"], "FORBIDDEN"],
+    ]
 
 
 async def test_a_forbidden_root_leaves_the_others(few: World) -> None:

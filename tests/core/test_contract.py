@@ -227,13 +227,15 @@ async def test_types_behind_other_fields_keep_their_scope(client: Client) -> Non
     for query, field in (
         ("{ users { nodes { events { totalCount } } } }", "users"),
         ("{ users { nodes { tags { source } } } }", "users"),
-        ("{ users { nodes { acquisitionChannel { key } } } }", "users"),
         ('{ users(filter: {tag: {keys: ["a"]}}) { totalCount } }', "users"),
         ('{ users(filter: {event: {type: ["order.paid"]}}) { totalCount } }', "users"),
     ):
         answer = await only_users.graphql(query)
         assert answer["data"] == {field: None}, query
         assert answer["errors"][0]["extensions"]["code"] == "FORBIDDEN"
+    answer = await only_users.graphql("{ users { nodes { displayName acquisitionChannel { key } } } }")
+    assert answer["data"] == {"users": {"nodes": [{"displayName": None, "acquisitionChannel": None}]}}
+    assert [error["path"] for error in answer["errors"]] == [["users", "nodes", "acquisitionChannel"]]
     only_plugins = client.with_key(await client.key("plugins:read", name="p"))
     answer = await only_plugins.graphql("query($id: ID!) { node(id: $id) { id } nodes(ids: [$id]) { id } }", id=user)
     assert answer["data"] == {"node": None, "nodes": [None]}

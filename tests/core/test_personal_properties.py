@@ -14,7 +14,7 @@ from scrm.plugin_set import PluginSet
 from scrm.testing.client import Client, serving
 from tests.core.asking import Clock, channel, create, do, event, record
 
-FORM = EventType("form.sent", "Sent a form.", {"type": "object"}, personal=("address",))
+FORM = EventType("form.sent", "Sent a form.", {"type": "object"}, personal=("home",))
 
 
 @hookimpl
@@ -53,14 +53,14 @@ async def forms(client: Client) -> list[Any]:
 async def test_personal_properties_go_when_their_plugin_is_gone(migrated_url: str) -> None:
     async with serving(migrated_url, modules={"forms": PLUGIN}) as client:
         await channel(client, "oa")
-        sent = event(1, type="form.sent", amount=None, properties={"address": "南京路一号", "topic": "shoes"}, source="web")
+        sent = event(1, type="form.sent", amount=None, properties={"home": "南京路一号", "topic": "shoes"}, source="web")
         assert (await record(client, sent))["accepted"] == 1
         reader = client.with_key(await client.key("events:read"))
         assert (await forms(reader))[0]["topic"] == "shoes"
         assert "南京路" not in str(await forms(reader))
     async with serving(migrated_url) as client:
         user = (await client.data("{ users { nodes { id } } }"))["users"]["nodes"][0]["id"]
-        assert await forms(client) == [{"address": "南京路一号", "topic": "shoes"}]
+        assert await forms(client) == [{"home": "南京路一号", "topic": "shoes"}]
         assert (await do(client, "eraseUser", "EraseUserInput", {"id": user}, "erasedId"))["erasedId"] == user
         kept = await client.services.db.read(
             lambda tx: [row.properties for row in tx.rows(sa.select(events.c.properties).where(events.c.type == "form.sent"))]
@@ -77,13 +77,32 @@ async def test_the_server_writes_down_what_is_personal_when_it_starts(migrated_u
         assert (await known(client))["order.paid"] == ("core", [])
         assert "form.sent" not in await known(client)
     async with serving(migrated_url, modules={"forms": PLUGIN}) as client:
-        assert (await known(client))["form.sent"] == ("forms", ["address"])
+        assert (await known(client))["form.sent"] == ("forms", ["home"])
         await client.services.db.write(lambda tx: tx.execute(event_types.delete()))
         plugins: PluginSet = client.services.plugins
     async with serving(migrated_url, plugins) as client:
-        assert (await known(client))["form.sent"] == ("forms", ["address"])
+        assert (await known(client))["form.sent"] == ("forms", ["home"])
     async with serving(migrated_url) as client:
-        assert (await known(client))["form.sent"] == ("forms", ["address"])
+        assert (await known(client))["form.sent"] == ("forms", ["home"])
+
+
+async def test_some_properties_are_personal_whoever_sends_them(migrated_url: str) -> None:
+    cases: list[tuple[str, dict[str, Any]]] = [("phone", {}), ("openId", {"personal_properties": ["openId"]})]
+    for said, settings in cases:
+        async with serving(migrated_url, **settings) as client:
+            await channel(client, said.lower())
+            who = {"channel": said.lower(), "externalId": "a"}
+            sent = event(
+                1, type="any.thing", identity=who, amount=None, properties={said: "13800000000", "topic": "x"}, source=said
+            )
+            assert (await record(client, sent))["accepted"] == 1
+            find = f'{{ events(filter: {{source: ["{said}"]}}) {{ nodes {{ properties user {{ id }} }} }} }}'
+            reader = client.with_key(await client.key("events:read", "users:read", name=said))
+            assert (await reader.data(find))["events"]["nodes"][0]["properties"] == {said: "***", "topic": "x"}
+            [found] = (await client.data(find))["events"]["nodes"]
+            assert found["properties"] == told
+            await do(client, "eraseUser", "EraseUserInput", {"id": found["user"]["id"]})
+            assert (await client.data(find))["events"]["nodes"][0]["properties"] == {"topic": "x"}
 
 
 PERSONAL = ("王芳", "13800000000", "fang@example.com", "1990-01-01", "3101-secret", "openid-secret", "union-secret", "南京路")

@@ -36,7 +36,7 @@ async def test_nothing_personal_is_left(brand: Brand) -> None:
     bystander = await brand.user("oa:kept", display_name="Kept")
     mine = await brand.happen("form.sent", user, phone="SECRET", form="f1", name="SECRET")
     theirs = await brand.happen("form.sent", bystander, phone="kept", form="f1")
-    paid = await brand.happen("order.paid", user, amount=100, orderId="o1", phone="not marked")
+    paid = await brand.happen("order.paid", user, amount=100, orderId="o1", shelf="not marked")
     await brand.do(tag_users, ["big"], [user, bystander], reason="SECRET reason")
     await brand.do(merge, user, other, reason="SECRET")
     before = await brand.row(events, mine)
@@ -50,7 +50,7 @@ async def test_nothing_personal_is_left(brand: Brand) -> None:
     assert after["properties"] == {"form": "f1"}
     assert {**after, "properties": None} == {**before, "properties": None}
     assert (await brand.row(events, theirs))["properties"] == {"phone": "kept", "form": "f1"}
-    assert (await brand.row(events, paid))["properties"] == {"orderId": "o1", "phone": "not marked"}
+    assert (await brand.row(events, paid))["properties"] == {"orderId": "o1", "shelf": "not marked"}
     assert await brand.rows(sa.select(user_tags.c.user_id)) == [(bystander,)]
     found = await brand.rows(sa.select(identities.c.external_id, identities.c.union_id).where(identities.c.user_id == user))
     assert len(found) == 2

@@ -6,7 +6,7 @@ import orjson
 import sqlalchemy as sa
 
 from scrm.testing.client import drain
-from scrm_loyalty.models import accounts, entries, merges
+from scrm_loyalty.models import accounts, entries, merges, notes
 from tests.plugins.shop import Shop, opened
 
 
@@ -133,12 +133,15 @@ async def test_an_erased_person_s_ledger_goes_on_under_a_pseudonym(migrated_url:
         kept, absorbed = await shop.member(), await shop.member()
         await shop.pay(kept, "k1", 1_000)
         await shop.pay(absorbed, "a1", 2_000)
+        await shop.redeem(absorbed, 5, reason="for her mother")
         await shop.merge(kept, absorbed)
         db = shop.client.services.db
         before = await db.read(lambda tx: tx.rows(sa.select(entries).order_by(entries.c.id)))
+        assert await db.read(lambda tx: tx.rows(sa.select(notes.c.reason))) == [("for her mother",)]
         data = await shop.client.data("mutation($u: ID!) { eraseUser(input: {id: $u}) { pseudonym errors { code } } }", u=kept)
         await drain(shop.client)
         assert await db.read(lambda tx: tx.rows(sa.select(entries).order_by(entries.c.id))) == before
+        assert await db.read(lambda tx: tx.rows(sa.select(notes))) == []
         found = await db.read(lambda tx: tx.rows(sa.select(accounts)))
         assert {row.holder_id.hex for row in found} == {data["eraseUser"]["pseudonym"]}
         people = {kept.removeprefix("User_"), absorbed.removeprefix("User_")}
@@ -160,4 +163,17 @@ async def test_an_export_holds_entries_and_lots(migrated_url: str) -> None:
         ]
         assert [(row["original"], row["remaining"]) for row in kept["lots"]] == [(10, 6)]
         assert orjson.dumps(kept)
+        await shop.check()
+
+
+async def test_nothing_is_decided_for_an_erased_person(migrated_url: str) -> None:
+    async with opened(migrated_url) as shop:
+        kept, absorbed = await shop.member(), await shop.member()
+        await shop.pay(kept, "k1", 10_000)
+        await shop.merge(kept, absorbed)
+        await shop.client.data("mutation($u: ID!) { eraseUser(input: {id: $u}) { errors { code } } }", u=kept)
+        for who in (kept, absorbed):  # at once, before any plugin has read of it
+            assert [error["code"] for error in (await shop.redeem(who, 10))["errors"]] == ["USER_ERASED"]
+        await drain(shop.client)
+        assert [error["code"] for error in (await shop.redeem(kept, 10))["errors"]] == ["USER_ERASED"]
         await shop.check()
