@@ -92,9 +92,8 @@ async def test_some_properties_are_personal_whoever_sends_them(migrated_url: str
         async with serving(migrated_url, **settings) as client:
             await channel(client, said.lower())
             who = {"channel": said.lower(), "externalId": "a"}
-            sent = event(
-                1, type="any.thing", identity=who, amount=None, properties={said: "13800000000", "topic": "x"}, source=said
-            )
+            told = {said: "13800000000", "topic": "x"}
+            sent = event(1, type="any.thing", identity=who, amount=None, properties=told, source=said)
             assert (await record(client, sent))["accepted"] == 1
             find = f'{{ events(filter: {{source: ["{said}"]}}) {{ nodes {{ properties user {{ id }} }} }} }}'
             reader = client.with_key(await client.key("events:read", "users:read", name=said))
