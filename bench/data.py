@@ -1,4 +1,4 @@
-"""People with tags, identities and events, made by the database itself."""
+"""People with tags, identities, events and points, made by the database itself."""
 
 from __future__ import annotations
 
@@ -36,6 +36,14 @@ STATEMENTS = (
     select gen_random_uuid(), e, 'order.paid', u.id, u.id, now() - e * interval '1 minute', now(), current_date, e % 50000,
       'CNY', '{"orderId": "o"}', 'bench', e::text, false, ''
     from generate_series(1, :events) e join numbered u on u.n = 1 + e % (select count(*) from numbered)""",
+    "insert into loyalty_accounts (id, user_id, holder_id, debt) select gen_random_uuid(), id, id, 0 from users",
+    """insert into loyalty_entries (id, account_id, kind, points, occurred_at, recorded_at, event_id)
+    select gen_random_uuid(), a.id, 'EARN', n * 10, now() - n * interval '1 day', now(), gen_random_uuid()
+    from loyalty_accounts a, generate_series(1, 3) n""",
+    """insert into loyalty_lots
+      (id, account_id, home_id, entry_id, original, remaining, earned_at, available_at, expires_at, expires_on)
+    select gen_random_uuid(), account_id, account_id, id, points, points, occurred_at, occurred_at, now() + interval '1 year',
+      current_date + 365 from loyalty_entries""",
     "drop table numbered",
     "analyze",
 )
