@@ -180,6 +180,29 @@ async def status(db_url: str, plugins: Iterable[HasContribution] = ()) -> list[O
     return await _in_transaction(db_url, lambda connection: _status(connection, known))
 
 
+def histories(connection: Connection) -> dict[str, str | None]:
+    """How far every history in the database has come, by owner; those of plugins that are gone too."""
+    tables = sorted(table for table in sa.inspect(connection).get_table_names() if table.startswith(VERSION_TABLE))
+    return {
+        CORE if table == VERSION_TABLE else table.removeprefix(f"{VERSION_TABLE}_"): _current(connection, table)
+        for table in tables
+    }
+
+
+def newest(plugins: Iterable[HasContribution] = ()) -> dict[str, str | None]:
+    """Where every history ends in what is installed, by owner."""
+    return {owner.name: ",".join(sorted(_script(owner).get_heads())) or None for owner in owners(plugins)}
+
+
+def knows(revision: str) -> bool:
+    """Whether the core's history has been there: a later version of scrm may have left what this one does not know."""
+    script = _script(core_owner())
+    try:
+        return all(script.get_revision(one) is not None for one in revision.split(","))
+    except (CommandError, RevisionError):
+        return False
+
+
 async def check(db_url: str, plugins: Iterable[HasContribution] = ()) -> list[str]:
     """How the tables differ from the models, one line per difference; empty when they agree."""
     known = owners(plugins)
