@@ -8,6 +8,8 @@ a statement waits; on SQLite in a thread, a whole function per hop, writers one 
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import sqlite3
 import threading
 import uuid
@@ -131,6 +133,28 @@ def _refuse_transaction_control(text: str) -> None:
         raise PermissionError(f"a transaction is the host's to end; refused: {text.strip()[:40]}")
 
 
+_NOT_NOW = frozenset(
+    getattr(sqlite3, f"SQLITE_{name}")
+    for name in ("BUSY", "LOCKED", "READONLY", "IOERR", "CORRUPT", "FULL", "CANTOPEN", "NOTADB")
+)
+_NOT_NOW_STATES = ("08", "25006", "3D000", "53", "57P", "58")
+"""PostgreSQL's: no connection, a replica, no such database, no memory or disk or connection left, shutting down, its system's."""
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether an error means that the database cannot be used now, rather than that what was asked of it is wrong."""
+    cause = getattr(error, "orig", None) or error
+    if isinstance(cause, sqlite3.Error):
+        return getattr(cause, "sqlite_errorcode", -1) & 0xFF in _NOT_NOW
+    state = getattr(cause, "sqlstate", None)
+    if state is not None:
+        return str(state).startswith(_NOT_NOW_STATES)
+    if isinstance(cause, asyncpg.InterfaceError):
+        return "clos" in str(cause)
+    away = isinstance(cause, ConnectionError | socket.gaierror) or type(cause) is OSError
+    return away or getattr(error, "connection_invalidated", False) is True
+
+
 class Snapshot(Protocol):
     """Something that answers a compiled read: text in the driver's own parameter style, and its parameters."""
 
@@ -186,6 +210,10 @@ class Database:
         async with self._backend.snapshot() as snapshot:
             yield snapshot
 
+    def in_place(self) -> bool:
+        """Whether a SQLite file is where it was opened: one that was moved or deleted is written to, and lost at the end."""
+        return not isinstance(self._backend, _SqliteBackend) or self._backend.in_place()
+
     async def close(self) -> None:
         """Give every connection back."""
         await self._backend.close()
@@ -208,6 +236,15 @@ class _SqliteBackend:
         self._readers = ThreadPoolExecutor(max(2, min(pool_size, 8)), "scrm-reader")
         self._local = threading.local()
         self._raw: list[sqlite3.Connection] = []
+        self._file: int | None = None
+
+    def in_place(self) -> bool:
+        try:
+            found = os.stat(self.path).st_ino
+        except OSError:
+            return False
+        self._file = self._file or found
+        return found == self._file
 
     async def run(self, write: bool, call: Callable[[Tx], T]) -> T:
         executor = self._writer if write else self._readers

@@ -7,8 +7,9 @@ from typing import Any
 
 from graphql import GraphQLError, GraphQLSyntaxError
 
-from scrm.db import new_id
+from scrm.db import is_unavailable, new_id
 from scrm.errors import ScrmError
+from scrm.events.handling import describe
 
 log = logging.getLogger("scrm.graphql")
 
@@ -29,6 +30,10 @@ def present(error: GraphQLError) -> dict[str, Any]:
         shown["extensions"] = {"code": "GRAPHQL_PARSE_FAILED"}
     elif original is None or isinstance(original, GraphQLError):
         shown["extensions"] = {"code": "GRAPHQL_VALIDATION_FAILED", **(error.extensions or {})}
+    elif is_unavailable(original):
+        log.warning("the database cannot be used: %s", describe(original))
+        shown["message"] = "the database cannot be used now; ask again in a moment"
+        shown["extensions"] = {"code": "DATABASE_UNAVAILABLE"}
     else:
         error_id = new_id().hex
         log.error("request failed, errorId %s", error_id, exc_info=original)

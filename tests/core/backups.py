@@ -153,10 +153,11 @@ def figures(url: str) -> Figures:
     return read(url, read_figures)
 
 
-def process(url: str, code: str, *arguments: str) -> subprocess.Popen[str]:
-    """A process of its own that runs this code."""
-    env = {**os.environ, "SCRM_DATABASE_URL": url, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "plugins")])}
-    return subprocess.Popen([sys.executable, "-c", code, *arguments], env=env, stdout=subprocess.PIPE, text=True)
+def process(url: str, code: str, *arguments: str, path: Path | None = None, stderr: int | None = None) -> subprocess.Popen[str]:
+    """A process of its own that runs this code, with what is installed in `path`."""
+    paths = [str(ROOT), str(ROOT / "plugins"), *([str(path)] if path is not None else [])]
+    env = {**os.environ, "SCRM_DATABASE_URL": url, "PYTHONPATH": os.pathsep.join(paths)}
+    return subprocess.Popen([sys.executable, "-c", code, *arguments], env=env, stdout=subprocess.PIPE, stderr=stderr, text=True)
 
 
 def killed(url: str, module: str, name: str, replacement: str, *arguments: str) -> None:
