@@ -141,18 +141,19 @@ _NOT_NOW_STATES = ("08", "25006", "3D000", "53", "57P", "58")
 """PostgreSQL's: no connection, a replica, no such database, no memory or disk or connection left, shutting down, its system's."""
 
 
-def is_unavailable(error: BaseException) -> bool:
-    """Whether an error means that the database cannot be used now, rather than that what was asked of it is wrong."""
+def why_unavailable(error: BaseException) -> str | None:
+    """In a word why the database cannot be used now; None where an error is about what was asked of it."""
     cause = getattr(error, "orig", None) or error
-    if isinstance(cause, sqlite3.Error):
-        return getattr(cause, "sqlite_errorcode", -1) & 0xFF in _NOT_NOW
     state = getattr(cause, "sqlstate", None)
+    if isinstance(cause, sqlite3.Error):
+        now = getattr(cause, "sqlite_errorcode", -1) & 0xFF in _NOT_NOW
+        return str(cause.sqlite_errorname) if now else None
     if state is not None:
-        return str(state).startswith(_NOT_NOW_STATES)
+        return f"{type(cause).__name__} {state}" if str(state).startswith(_NOT_NOW_STATES) else None
     if isinstance(cause, asyncpg.InterfaceError):
-        return "clos" in str(cause)
+        return "the connection is closed" if "clos" in str(cause) else None
     away = isinstance(cause, ConnectionError | socket.gaierror) or type(cause) is OSError
-    return away or getattr(error, "connection_invalidated", False) is True
+    return type(cause).__name__ if away or getattr(error, "connection_invalidated", False) is True else None
 
 
 class Snapshot(Protocol):
@@ -322,7 +323,7 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("begin immediate" if write else "begin")
 
 
-_SESSION = {"jit": "off"}
+_SESSION = {"jit": "off", "application_name": "scrm"}
 """Compiling a statement of many small parts to machine code takes seconds, running it milliseconds."""
 
 

@@ -18,7 +18,7 @@ from starlette.types import Message
 
 from scrm import migrate
 from scrm.auth import Keys, Principal
-from scrm.db import Database, Tx, is_unavailable
+from scrm.db import Database, Tx, why_unavailable
 from scrm.errors import ScrmError
 from scrm.events.handling import describe
 from scrm.events.sequencer import head
@@ -85,9 +85,10 @@ async def unavailable(request: Request, error: Exception) -> Response:
 
     Raises: the error itself where it says something else.
     """
-    if not (isinstance(request, Request) and is_unavailable(error)):
+    why = why_unavailable(error)
+    if why is None or not isinstance(request, Request):
         raise error
-    log.warning("%s %s: the database cannot be used: %s", request.method, request.url.path, describe(error))
+    log.warning("%s %s: the database cannot be used: %s", request.method, request.url.path, why)
     failure = ScrmError("DATABASE_UNAVAILABLE", "the database cannot be used now; ask again in a moment")
     response = refusal(failure, 503) if request.url.path == "/graphql" else _failure(failure.code, failure.message, 503)
     response.headers["Retry-After"] = "5"
@@ -124,7 +125,7 @@ def readiness(db: Database, plugins: PluginSet) -> Endpoint:
             if not db.in_place():
                 why = {"database": "its file is not where it was opened; stop, put it back, start"}
         except Exception as error:
-            log.warning("not ready: the database does not answer: %s", describe(error))
+            log.warning("not ready: the database does not answer: %s", why_unavailable(error) or describe(error))
             why = {"database": f"it does not answer within {_READY_WITHIN:g} s, or not at all"}
         if "database" not in why:
             said = await plugins.health(db)

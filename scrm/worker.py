@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
 
-from scrm.db import Database, Tx, is_unavailable, new_id
+from scrm.db import Database, Tx, new_id, why_unavailable
 from scrm.events.consumers import ACTIVE, DEGRADED, Consumer, ConsumerSettings, ReadsTheLog, consumer_of, core_consumer, enable
 from scrm.events.handling import describe
 from scrm.events.models import consumers, parked_events, workers
@@ -314,7 +314,8 @@ async def _repeat(stop: asyncio.Event, seconds: float, what: str, call: Callable
 
 
 def _said(error: BaseException) -> str:
-    return f"the database cannot be used ({describe(error)})" if is_unavailable(error) else describe(error)
+    why = why_unavailable(error)
+    return f"the database cannot be used: {why}" if why is not None else describe(error)
 
 
 async def _rest(stop: asyncio.Event, seconds: float) -> None:

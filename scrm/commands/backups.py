@@ -88,6 +88,8 @@ def _coded(code: str) -> Iterator[None]:
     except ScrmError as error:
         note(f"{error.code}: {error.message}")
         raise typer.Exit(1 if error.code in _FAILED else 2) from None
+    except ConnectionError:
+        raise
     except (sqlite3.Error, OSError) as error:
         note(f"{code}: {error}")
         raise typer.Exit(1) from None

@@ -7,9 +7,8 @@ from typing import Any
 
 from graphql import GraphQLError, GraphQLSyntaxError
 
-from scrm.db import is_unavailable, new_id
+from scrm.db import new_id, why_unavailable
 from scrm.errors import ScrmError
-from scrm.events.handling import describe
 
 log = logging.getLogger("scrm.graphql")
 
@@ -30,8 +29,8 @@ def present(error: GraphQLError) -> dict[str, Any]:
         shown["extensions"] = {"code": "GRAPHQL_PARSE_FAILED"}
     elif original is None or isinstance(original, GraphQLError):
         shown["extensions"] = {"code": "GRAPHQL_VALIDATION_FAILED", **(error.extensions or {})}
-    elif is_unavailable(original):
-        log.warning("the database cannot be used: %s", describe(original))
+    elif (why := why_unavailable(original)) is not None:
+        log.warning("the database cannot be used: %s", why)
         shown["message"] = "the database cannot be used now; ask again in a moment"
         shown["extensions"] = {"code": "DATABASE_UNAVAILABLE"}
     else:
