@@ -31,7 +31,7 @@ from scrm.plugin import Contribution
 from scrm.plugin_set import Context
 from scrm.provision import all_event_types, keep_event_types
 from scrm.revocation import forgetting
-from scrm.routes import alive, authorizer, plugin_routes, readiness
+from scrm.routes import UNAVAILABLE, alive, authorizer, plugin_routes, readiness
 from scrm.system.graphql import Import, SystemMutation, SystemQuery
 from scrm.tags.graphql import Tag, TagGroup, TagMutation, TagQuery, UserTagMatch, UserTags
 from scrm.users.graphql import User, UserMutation, UserQuery
@@ -103,7 +103,7 @@ def create_app(settings: Settings, *, plugins: PluginSet | None = None, clock: C
         WebSocketRoute("/graphql", endpoint),
         Route("/events", events, methods=["POST"]),
         Route("/livez", alive),
-        Route("/readyz", readiness(db, lambda: plugins.health(db))),
+        Route("/readyz", readiness(db, plugins)),
     ]
     if STATIC.is_dir():
         routes.append(Mount("/static", StaticFiles(directory=STATIC)))
@@ -119,7 +119,7 @@ def create_app(settings: Settings, *, plugins: PluginSet | None = None, clock: C
         finally:
             await db.close()
 
-    app = Starlette(routes=routes, lifespan=lifespan)
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=UNAVAILABLE)
     app.state.services = services
     app.state.frozen = frozen
     app.state.endpoint = endpoint

@@ -108,6 +108,13 @@ def signing_secret(settings: Settings) -> bytes:
     return said.encode()
 
 
+def secret_mark(settings: Settings) -> str | None:
+    """A short text by which two secrets can be told apart, and nothing else learned; None where none has been made yet."""
+    if settings.secret_key is None and not _secret_file(settings).exists():
+        return None
+    return key_hash(signing_secret(settings), "mark").hex()[:16]
+
+
 def _secret_file(settings: Settings) -> Path:
     if settings.path is not None:
         return settings.path.parent / SECRET_FILE

@@ -8,6 +8,8 @@ a statement waits; on SQLite in a thread, a whole function per hop, writers one 
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import sqlite3
 import threading
 import uuid
@@ -131,6 +133,29 @@ def _refuse_transaction_control(text: str) -> None:
         raise PermissionError(f"a transaction is the host's to end; refused: {text.strip()[:40]}")
 
 
+_NOT_NOW = frozenset(
+    getattr(sqlite3, f"SQLITE_{name}")
+    for name in ("BUSY", "LOCKED", "READONLY", "IOERR", "CORRUPT", "FULL", "CANTOPEN", "NOTADB")
+)
+_NOT_NOW_STATES = ("08", "25006", "3D000", "53", "57P", "58")
+"""PostgreSQL's: no connection, a replica, no such database, no memory or disk or connection left, shutting down, its system's."""
+
+
+def why_unavailable(error: BaseException) -> str | None:
+    """In a word why the database cannot be used now; None where an error is about what was asked of it."""
+    cause = getattr(error, "orig", None) or error
+    state = getattr(cause, "sqlstate", None)
+    if isinstance(cause, sqlite3.Error):
+        now = getattr(cause, "sqlite_errorcode", -1) & 0xFF in _NOT_NOW
+        return str(cause.sqlite_errorname) if now else None
+    if state is not None:
+        return f"{type(cause).__name__} {state}" if str(state).startswith(_NOT_NOW_STATES) else None
+    if isinstance(cause, asyncpg.InterfaceError):
+        return "the connection is closed" if "clos" in str(cause) else None
+    away = isinstance(cause, ConnectionError | socket.gaierror) or type(cause) is OSError
+    return type(cause).__name__ if away or getattr(error, "connection_invalidated", False) is True else None
+
+
 class Snapshot(Protocol):
     """Something that answers a compiled read: text in the driver's own parameter style, and its parameters."""
 
@@ -186,6 +211,10 @@ class Database:
         async with self._backend.snapshot() as snapshot:
             yield snapshot
 
+    def in_place(self) -> bool:
+        """Whether a SQLite file is where it was opened: one that was moved or deleted is written to, and lost at the end."""
+        return not isinstance(self._backend, _SqliteBackend) or self._backend.in_place()
+
     async def close(self) -> None:
         """Give every connection back."""
         await self._backend.close()
@@ -208,6 +237,15 @@ class _SqliteBackend:
         self._readers = ThreadPoolExecutor(max(2, min(pool_size, 8)), "scrm-reader")
         self._local = threading.local()
         self._raw: list[sqlite3.Connection] = []
+        self._file: int | None = None
+
+    def in_place(self) -> bool:
+        try:
+            found = os.stat(self.path).st_ino
+        except OSError:
+            return False
+        self._file = self._file or found
+        return found == self._file
 
     async def run(self, write: bool, call: Callable[[Tx], T]) -> T:
         executor = self._writer if write else self._readers
@@ -315,7 +353,7 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("begin immediate" if write else "begin")
 
 
-_SESSION = {"jit": "off"}
+_SESSION = {"jit": "off", "application_name": "scrm"}
 """Compiling a statement of many small parts to machine code takes seconds, running it milliseconds."""
 
 

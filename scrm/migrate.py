@@ -10,7 +10,7 @@ import asyncio
 import io
 import re
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -71,7 +71,7 @@ class Owner:
     @property
     def version_table(self) -> str:
         """The table in which its history is kept."""
-        return VERSION_TABLE if self.name == CORE else f"{VERSION_TABLE}_{self.name}"
+        return _version_table(self.name)
 
     def include_name(self, name: str | None, kind: str, _parents: object) -> bool:
         """Whether a table found in the database is this owner's."""
@@ -122,6 +122,10 @@ def owners(plugins: Iterable[HasContribution]) -> list[Owner]:
     """The core, then the plugins that have migrations, in the given order."""
     found = (owner_of(plugin.contribution) for plugin in plugins)
     return [core_owner(), *(owner for owner in found if owner is not None)]
+
+
+def _version_table(owner: str) -> str:
+    return VERSION_TABLE if owner == CORE else f"{VERSION_TABLE}_{owner}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +182,34 @@ async def status(db_url: str, plugins: Iterable[HasContribution] = ()) -> list[O
     """Where every history stands, those of plugins that are gone too."""
     known = owners(plugins)
     return await _in_transaction(db_url, lambda connection: _status(connection, known))
+
+
+def histories(connection: Connection) -> dict[str, str | None]:
+    """How far every history in the database has come, by owner; those of plugins that are gone too."""
+    tables = sorted(table for table in sa.inspect(connection).get_table_names() if table.startswith(VERSION_TABLE))
+    return {
+        CORE if table == VERSION_TABLE else table.removeprefix(f"{VERSION_TABLE}_"): _current(connection, table)
+        for table in tables
+    }
+
+
+def newest(plugins: Iterable[HasContribution] = ()) -> dict[str, str | None]:
+    """Where every history ends in what is installed, by owner."""
+    return {owner.name: ",".join(sorted(_script(owner).get_heads())) or None for owner in owners(plugins)}
+
+
+def behind(connection: Connection, newest: Mapping[str, str | None]) -> list[str]:
+    """The owners whose tables are not where their histories end."""
+    return [owner for owner, end in newest.items() if end is not None and _current(connection, _version_table(owner)) != end]
+
+
+def knows(revision: str) -> bool:
+    """Whether the core's history has been there: a later version of scrm may have left what this one does not know."""
+    script = _script(core_owner())
+    try:
+        return all(script.get_revision(one) is not None for one in revision.split(","))
+    except (CommandError, RevisionError):
+        return False
 
 
 async def check(db_url: str, plugins: Iterable[HasContribution] = ()) -> list[str]:

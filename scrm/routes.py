@@ -5,20 +5,26 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import asyncpg
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Message
 
+from scrm import migrate
 from scrm.auth import Keys, Principal
-from scrm.db import Database
+from scrm.db import Database, Tx, why_unavailable
 from scrm.errors import ScrmError
+from scrm.events.handling import describe
 from scrm.events.sequencer import head
+from scrm.graphql.refusals import refusal
 from scrm.graphql.requests import read_body
-from scrm.plugin import Health, PluginContext
+from scrm.plugin import PluginContext
 from scrm.plugin import Route as PluginRoute
 from scrm.plugin_set import PluginSet
 
@@ -74,24 +80,58 @@ def _failure(code: str, message: str, status: int) -> Response:
     return JSONResponse({"errors": [{"code": code, "message": message}]}, status, headers)
 
 
+async def unavailable(request: Request, error: Exception) -> Response:
+    """What a request is answered that ended because the database cannot be used now.
+
+    Raises: the error itself where it says something else.
+    """
+    why = why_unavailable(error)
+    if why is None or not isinstance(request, Request):
+        raise error
+    log.warning("%s %s: the database cannot be used: %s", request.method, request.url.path, why)
+    failure = ScrmError("DATABASE_UNAVAILABLE", "the database cannot be used now; ask again in a moment")
+    response = refusal(failure, 503) if request.url.path == "/graphql" else _failure(failure.code, failure.message, 503)
+    response.headers["Retry-After"] = "5"
+    return response
+
+
+UNAVAILABLE = dict.fromkeys((OSError, sqlite3.Error, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError), unavailable)
+"""Whom to ask about an error that came out of a request."""
+
+
 async def alive(_request: Request) -> Response:
     """The process answers."""
     return JSONResponse({"ok": True})
 
 
-def readiness(db: Database, health: Callable[[], Awaitable[dict[str, Health]]]) -> Endpoint:
-    """Whether requests can be served: the database answers and every plugin is well. Names who is not, and no more."""
+def readiness(db: Database, plugins: PluginSet) -> Endpoint:
+    """Whether requests can be served: the database answers, no migration is pending and every plugin is well.
+
+    Names who is not and why, and never a URL or a value.
+    """
+    ends: dict[str, str | None] = {}
+
+    def tables(tx: Tx) -> list[str]:
+        head(tx)
+        return migrate.behind(tx.connection, ends)
 
     async def ready(_request: Request) -> Response:
-        missing = []
+        why: dict[str, str] = {}
         try:
-            await asyncio.wait_for(db.read(head), _READY_WITHIN)
-        except Exception:
-            log.exception("the database does not answer")
-            missing = ["database"]
-        missing += [name for name, said in (await health()).items() if not said.ok]
-        answer: dict[str, Any] = {"ok": not missing}
-        return JSONResponse({**answer, "notReady": missing} if missing else answer, 503 if missing else 200)
+            if not ends:
+                ends.update(migrate.newest(plugins))
+            old = await asyncio.wait_for(db.read(tables), _READY_WITHIN)
+            why = dict.fromkeys(old, "its migrations are pending, or are of another version; run scrm db upgrade")
+            if not db.in_place():
+                why = {"database": "its file is not where it was opened; stop, put it back, start"}
+        except Exception as error:
+            log.warning("not ready: the database does not answer: %s", why_unavailable(error) or describe(error))
+            why = {"database": f"it does not answer within {_READY_WITHIN:g} s, or not at all"}
+        if "database" not in why:
+            said = await plugins.health(db)
+            why |= {name: "it is not well; systemStatus says more" for name, each in said.items() if not each.ok}
+        answer: dict[str, Any] = {"ok": False, "notReady": list(why), "why": why} if why else {"ok": True}
+        return JSONResponse(answer, 503 if why else 200)
 
     return ready
 

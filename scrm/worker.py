@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
 
-from scrm.db import Database, Tx, new_id
+from scrm.db import Database, Tx, new_id, why_unavailable
 from scrm.events.consumers import ACTIVE, DEGRADED, Consumer, ConsumerSettings, ReadsTheLog, consumer_of, core_consumer, enable
 from scrm.events.handling import describe
 from scrm.events.models import consumers, parked_events, workers
@@ -147,7 +147,7 @@ async def follow(db: Database, consumer: Consumer, stop: asyncio.Event, watch: W
                     await asyncio.sleep(0)
                     continue
         except (Exception, HangingError) as error:
-            log.warning("consumer %s: %s; it goes on", consumer.name, describe(error))
+            log.warning("consumer %s: %s; it goes on", consumer.name, _said(error))
             await _rest(stop, 1.0)
         await _rest(stop, min(POLL * (1 + idle / 4), IDLE_POLL))
 
@@ -303,12 +303,19 @@ class _Thread:
 
 async def _repeat(stop: asyncio.Event, seconds: float, what: str, call: Callable[[], Awaitable[object]]) -> None:
     while not stop.is_set():
+        rest = seconds
         try:
             if await call() is True:
                 continue
         except Exception as error:
-            log.warning("%s: %s; it goes on", what, describe(error))
-        await _rest(stop, seconds)
+            log.warning("%s: %s; it goes on", what, _said(error))
+            rest = max(seconds, 1.0)
+        await _rest(stop, rest)
+
+
+def _said(error: BaseException) -> str:
+    why = why_unavailable(error)
+    return f"the database cannot be used: {why}" if why is not None else describe(error)
 
 
 async def _rest(stop: asyncio.Event, seconds: float) -> None:

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -25,13 +26,17 @@ from scrm.memory import settle
 from scrm.plugin_set import PluginSet
 from scrm.provision import keep_event_types, ready_plugins
 from scrm.users.handlers import core_chores, core_handlers
-from scrm.worker import run_worker
+from scrm.worker import EXIT_HANGING, run_worker
 
 log = logging.getLogger("scrm.serve")
 
 CREATE_APP = "scrm.app:create_app"
 FREEZE = "scrm.app:freeze_schema"
 GRACE = 10
+"""Seconds that requests under way have after a signal to end."""
+WORKER_GRACE = 15
+"""Seconds that a worker has after a signal; what it has not ended then is undone, and done by the next."""
+_LAST = GRACE + WORKER_GRACE + 3
 _LONG_LIFE = 60.0
 _LONGEST_WAIT = 30.0
 
@@ -95,13 +100,32 @@ def worker_command(config: Path | None) -> list[str]:
     return [sys.executable, "-m", "scrm.cli", *chosen, "worker", "--with-parent"]
 
 
+class _Server(uvicorn.Server):
+    """uvicorn's, with an end: a plugin's lifespan that does not return holds nothing up."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if not self.should_exit:
+            end_after(_LAST)
+        super().handle_exit(sig, frame)
+
+
+def end_after(seconds: float) -> None:
+    """End this process by then, whatever it is at: transactions under way are undone."""
+
+    def end() -> None:
+        log.critical("not done %g s after the signal; ending now, and what is under way is undone", seconds)
+        os._exit(EXIT_HANGING)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+
+
 async def _serve(app: Any, listening: socket.socket, child: Sequence[str] | None) -> None:
     # uvicorn sends itself the signal again when it is done; by then the child has to be ended here, not by the signal.
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, lambda *_: None)
-    server = uvicorn.Server(
-        uvicorn.Config(app, lifespan="on", timeout_graceful_shutdown=GRACE, log_config=None, server_header=False)
-    )
+    server = _Server(uvicorn.Config(app, lifespan="on", timeout_graceful_shutdown=GRACE, log_config=None, server_header=False))
     supervisor = asyncio.create_task(supervise(child)) if child is not None else None
     try:
         await server.serve([listening])
@@ -136,7 +160,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         try:
-            await asyncio.wait_for(process.wait(), GRACE)
+            await asyncio.wait_for(process.wait(), WORKER_GRACE)
         except TimeoutError:
             process.kill()
             await process.wait()
@@ -155,10 +179,16 @@ def worker(ctx: typer.Context, with_parent: Annotated[bool, typer.Option("--with
 async def _work(settings: Settings, plugins: PluginSet, with_parent: bool) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def finish() -> None:
+        if not stop.is_set():
+            end_after(WORKER_GRACE)
+        stop.set()
+
     for one in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(one, stop.set)
+        loop.add_signal_handler(one, finish)
     if with_parent:
-        threading.Thread(target=_follow_parent, args=(loop, stop), daemon=True).start()
+        threading.Thread(target=_follow_parent, args=(loop, finish), daemon=True).start()
     db = Database(settings.database_url)
     try:
         await db.write(keep_event_types, plugins)
@@ -167,12 +197,12 @@ async def _work(settings: Settings, plugins: PluginSet, with_parent: bool) -> No
         await db.close()
 
 
-def _follow_parent(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+def _follow_parent(loop: asyncio.AbstractEventLoop, finish: Callable[[], None]) -> None:
     """The parent holds the other end of standard input, which closes with it however it ends."""
     while os.read(0, 1024):
         pass
     with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(stop.set)
+        loop.call_soon_threadsafe(finish)
 
 
 def schema(ctx: typer.Context) -> None:

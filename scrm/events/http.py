@@ -71,6 +71,9 @@ def events_endpoint(ingest: Ingest, authorize: Authorize, *, max_body: int = MAX
         except ClientDisconnect:
             answer.close()
             return Response(status_code=400)
+        except BaseException:
+            answer.close()
+            raise
         return StreamingResponse(answer.parts(), media_type="application/json")
 
     return endpoint

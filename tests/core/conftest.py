@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,8 +16,10 @@ from zoneinfo import ZoneInfo
 import pytest
 import sqlalchemy as sa
 from msgspec.structs import replace
+from sqlalchemy.engine import make_url
 
 from scrm.channels.service import create_channel
+from scrm.cli import run
 from scrm.db import Database, Id, Text, Tx, plugin_metadata
 from scrm.errors import UserError
 from scrm.events.consumers import Consumer, consumer_of, core_consumer, enable
@@ -27,9 +30,11 @@ from scrm.events.sequencer import sequence
 from scrm.events.steps import Step, step
 from scrm.migrate import upgrade
 from scrm.plugin import Contribution, Decision, Fact, Handler, HandlerTx, NoWiring, Rules, Wiring
+from scrm.testing import PostgresServer
 from scrm.users.handlers import core_handlers
 from scrm.users.models import users
 from scrm.users.service import NewIdentity, create_user
+from tests.core.backups import Answer, Kept, Template, configure, made_template
 
 ZONE = ZoneInfo("Asia/Shanghai")
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -338,3 +343,47 @@ async def brand(database: Database) -> Brand:
     for key, parent in (("oa", None), ("oa-poster", "oa"), ("mini", None)):
         await made.channel(key, parent)
     return made
+
+
+@pytest.fixture(scope="session")
+def sqlite_kept(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Template:
+    directory = tmp_path_factory.mktemp("kept")
+    shutil.copyfile(sqlite_template, directory / "scrm.db")
+    return made_template(f"sqlite:///{directory / 'scrm.db'}", directory)
+
+
+@pytest.fixture(scope="session")
+def postgres_kept(
+    postgres: PostgresServer, postgres_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Template]:
+    with postgres.database(postgres_template) as url:
+        yield made_template(url, tmp_path_factory.mktemp("kept"))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def kept(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Kept]:
+    """A brand on each engine."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(url: str, *arguments: str) -> Answer:
+        configure(monkeypatch, url)
+        capsys.readouterr()
+        code = run(arguments)
+        said = capsys.readouterr()
+        return Answer(code, said.out, said.err.splitlines())
+
+    made: Template = request.getfixturevalue("sqlite_kept" if request.param == "sqlite" else "postgres_kept")
+    shutil.copytree(made.backup, "first")
+    if request.param == "sqlite":
+        shutil.copyfile(make_url(made.url).database or "", "scrm.db")
+        Path("other").mkdir()
+        url, empty_url = f"sqlite:///{tmp_path / 'scrm.db'}", f"sqlite:///{tmp_path / 'other' / 'scrm.db'}"
+        configure(monkeypatch, url)
+        yield Kept(url, empty_url, made.key, call)
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    with server.database(made.url) as url, server.database() as empty_url:
+        configure(monkeypatch, url)
+        yield Kept(url, empty_url, made.key, call)

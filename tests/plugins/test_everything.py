@@ -446,6 +446,7 @@ async def test_lifespan_and_health(everything: Path, migrated_url: str, book: Pa
             {"plugin": "everything", "ok": False, "detail": "0 marks"}
         ]
         ready = await stranger.get("/readyz")
-        assert (ready.status_code, ready.json()) == (503, {"ok": False, "notReady": ["everything"]})
+        why = {"everything": "it is not well; systemStatus says more"}
+        assert (ready.status_code, ready.json()) == (503, {"ok": False, "notReady": ["everything"], "why": why})
         assert (await stranger.get("/livez")).status_code == 200
     assert lines_of(book) == ["closed"]

@@ -1,0 +1,1 @@
+"""Backups: one state of the database in a directory of its own, and the way back."""
