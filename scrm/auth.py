@@ -62,6 +62,7 @@ class Principal:
     pii: bool = False
     user_id: uuid.UUID | None = None
     key_id: uuid.UUID | None = None
+    expires_at: datetime | None = None
 
     def has(self, scope: str) -> bool:
         """Whether the caller may do what needs `scope`."""
@@ -225,7 +226,8 @@ class Keys:
         if key is None or not key.works(at):
             return None
         scopes = frozenset(key.scopes)
-        return Principal(key.name, "KEY", scopes, pii=bool(scopes & {EVERYTHING, "pii:read"}), key_id=key.id)
+        pii = bool(scopes & {EVERYTHING, "pii:read"})
+        return Principal(key.name, "KEY", scopes, pii=pii, key_id=key.id, expires_at=key.expires_at)
 
     async def _find(self, digest: bytes, at: datetime) -> Key | None:
         known = self._known.get(digest)

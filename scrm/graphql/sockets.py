@@ -35,6 +35,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
     async def handle_subscribe(self, message: SubscribeMessage) -> None:
         if self.connection_acknowledged and message["id"] not in self.operations:
             try:
+                await self.context.renew()
                 asked = check_request(message["payload"], self.context.plans.model.schema)
             except ScrmError as error:
                 refused = GraphQLError(error.message, original_error=error)
