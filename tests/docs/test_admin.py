@@ -9,7 +9,7 @@ from typer.main import get_command
 
 from scrm.auth import CORE_SCOPES
 from scrm.cli import app
-from scrm.config import ServerSettings, Settings
+from scrm.config import JwtSettings, ServerSettings, Settings, load_settings
 
 PAGE = Path(__file__).parents[2] / "docs" / "admin.md"
 
@@ -31,7 +31,18 @@ def commands(command: Any, prefix: str) -> set[str]:
 
 
 def test_every_setting_is_listed_and_no_other() -> None:
-    assert first_column("Settings") == (names(Settings) - {"server"}) | names(ServerSettings, "server.")
+    assert first_column("Settings") == (
+        (names(Settings) - {"server", "jwt"}) | names(ServerSettings, "server.") | names(JwtSettings, "jwt.")
+    )
+
+
+def test_every_settings_file_of_the_page_is_accepted(tmp_path: Path) -> None:
+    blocks = re.findall(r"^```toml\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 2
+    for number, block in enumerate(blocks):
+        file = tmp_path / f"{number}.toml"
+        file.write_text(block, encoding="utf-8")
+        assert load_settings(file).path == file
 
 
 def test_every_scope_is_listed_and_no_other() -> None:
