@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
 
+import httpx2
 from starlette.applications import Starlette
 from starlette.responses import RedirectResponse
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
@@ -34,6 +35,7 @@ from scrm.revocation import forgetting
 from scrm.routes import UNAVAILABLE, alive, authorizer, plugin_routes, readiness
 from scrm.system.graphql import Import, SystemMutation, SystemQuery
 from scrm.tags.graphql import Tag, TagGroup, TagMutation, TagQuery, UserTagMatch, UserTags
+from scrm.tokens import tokens_of
 from scrm.users.graphql import User, UserMutation, UserQuery
 
 CORE = Contribution(
@@ -83,8 +85,20 @@ def build_services(settings: Settings, plugins: PluginSet, db: Database) -> Serv
     return Services(settings, db, plugins, Ingest(db, settings, types), types, indicators, Tide(db))
 
 
-def create_app(settings: Settings, *, plugins: PluginSet | None = None, clock: Callable[[], datetime] | None = None) -> Starlette:
-    """The server for these settings. The database is expected to be migrated.
+def known_scopes(plugins: PluginSet) -> list[str]:
+    """The names of what may be allowed here."""
+    return [scope.name for brought in (CORE, *(plugin.contribution for plugin in plugins)) for scope in brought.scopes]
+
+
+def create_app(
+    settings: Settings,
+    *,
+    plugins: PluginSet | None = None,
+    clock: Callable[[], datetime] | None = None,
+    transport: httpx2.AsyncBaseTransport | None = None,
+) -> Starlette:
+    """The server for these settings. The database is expected to be migrated. `transport` is another way to the issuer of tokens
+    than the network's.
 
     Raises:
         StartupError: with every problem of settings, plugins and schema.
@@ -93,7 +107,7 @@ def create_app(settings: Settings, *, plugins: PluginSet | None = None, clock: C
     frozen = freeze_schema(settings, plugins)
     db = Database(settings.database_url, clock=clock)
     services = build_services(settings, plugins, db)
-    keys = Keys(db, settings)
+    keys = Keys(db, settings, tokens_of(settings, db, known_scopes(plugins), transport))
     endpoint = GraphQLEndpoint(frozen, services, keys, page() if settings.server.ide else None)
     authorize = authorizer(keys)
     events = events_endpoint(services.ingest, authorize, max_body=settings.server.max_events_body_bytes)
@@ -117,6 +131,7 @@ def create_app(settings: Settings, *, plugins: PluginSet | None = None, clock: C
             async with plugins.lifespan(db, services.ingest, settings), forgetting(db, keys):
                 yield
         finally:
+            await keys.close()
             await db.close()
 
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=UNAVAILABLE)

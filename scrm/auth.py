@@ -1,4 +1,4 @@
-"""API keys: who is calling and what they may do."""
+"""API keys: who is calling and what they may do. (An issuer's tokens are read in `scrm.tokens`.)"""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Protocol
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
@@ -63,6 +64,7 @@ class Principal:
     pii: bool = False
     user_id: uuid.UUID | None = None
     key_id: uuid.UUID | None = None
+    expires_at: datetime | None = None
 
     def has(self, scope: str) -> bool:
         """Whether the caller may do what needs `scope`."""
@@ -208,17 +210,26 @@ def _key(row: sa.Row[tuple[object, ...]]) -> Key:
     return Key(row.id, row.name, tuple(row.scopes), row.created_at, row.expires_at, row.revoked_at)
 
 
-class Keys:
-    """Tells who a request is from; remembers a key for at most five seconds."""
+class ReadsTokens(Protocol):
+    """What knows an issuer's tokens."""
 
-    def __init__(self, db: Database, settings: Settings) -> None:
+    async def authenticate(self, token: str) -> Principal | None: ...
+
+    async def close(self) -> None: ...
+
+
+class Keys:
+    """Tells who a request is from; remembers a key for at most five seconds. With `tokens` an issuer's are taken too."""
+
+    def __init__(self, db: Database, settings: Settings, tokens: ReadsTokens | None = None) -> None:
         self._db = db
+        self._tokens = tokens
         self.secret = signing_secret(settings)
         self._open = settings.server.allow_anonymous == ANONYMOUS
         self._known: OrderedDict[bytes, tuple[datetime, Key]] = OrderedDict()
 
     async def authenticate(self, authorization: str | None) -> Principal | None:
-        """Who an `Authorization: Bearer KEY` header speaks for; None when it opens nothing.
+        """Who an `Authorization: Bearer KEY` header speaks for, or one with a token; None when it opens nothing.
 
         Without a header that is nobody, unless the settings let everybody in.
         """
@@ -226,14 +237,19 @@ class Keys:
             return Principal("anonymous", "ANONYMOUS", frozenset({EVERYTHING}), pii=True) if self._open else None
         scheme, _, text = authorization.partition(" ")
         text = text.strip()
-        if scheme.lower() != "bearer" or not text.startswith(PREFIX) or len(text) > 100 or not text.isascii():
+        if scheme.lower() != "bearer" or not text.isascii():
+            return None
+        if self._tokens is not None and not text.startswith(PREFIX):
+            return await self._tokens.authenticate(text)
+        if not text.startswith(PREFIX) or len(text) > 100:
             return None
         at = self._db.clock()
         key = await self._find(key_hash(self.secret, text), at)
         if key is None or not key.works(at):
             return None
         scopes = frozenset(key.scopes)
-        return Principal(key.name, "KEY", scopes, pii=bool(scopes & {EVERYTHING, "pii:read"}), key_id=key.id)
+        pii = bool(scopes & {EVERYTHING, "pii:read"})
+        return Principal(key.name, "KEY", scopes, pii=pii, key_id=key.id, expires_at=key.expires_at)
 
     async def _find(self, digest: bytes, at: datetime) -> Key | None:
         known = self._known.get(digest)
@@ -246,6 +262,11 @@ class Keys:
             while len(self._known) > _CACHE_SIZE:
                 self._known.popitem(last=False)
         return key
+
+    async def close(self) -> None:
+        """Let go of what is under way."""
+        if self._tokens is not None:
+            await self._tokens.close()
 
     def forget(self, key_id: uuid.UUID | None = None) -> None:
         """Look a key up again at its next use, or every key: for `key.revoked`."""

@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from scrm import __version__
-from scrm.commands import backups, configuration, contributed, database, demo, importing, keys, plugins, serving
+from scrm.commands import audit, backups, configuration, contributed, database, demo, importing, keys, plugins, serving
 from scrm.commands.session import Session, note, say
 from scrm.errors import PluginFailedError, ScrmError, StartupError
 
@@ -80,6 +80,7 @@ app.command("schema")(serving.schema)
 app.command("backup")(backups.backup)
 app.command("restore")(backups.restore)
 app.add_typer(keys.app, name="keys")
+app.add_typer(audit.app, name="audit")
 app.add_typer(database.app, name="db")
 app.add_typer(plugins.app, name="plugins")
 app.add_typer(configuration.app, name="config")

@@ -8,10 +8,11 @@ import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self, get_args
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from sqlalchemy.engine import make_url
@@ -102,6 +103,63 @@ class ServerSettings(BaseModel):
         return value
 
 
+Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"]
+"""How a token may be signed: with a key whose other half is public. Never by none, never by a secret that both sides have."""
+
+_HERE = ("localhost", "127.0.0.1", "::1")
+
+
+def safe_address(text: str) -> bool:
+    """Whether keys may be fetched there: over https, or from this machine."""
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    return bool(parts.hostname) and (parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _HERE))
+
+
+class JwtSettings(BaseModel):
+    """`[jwt]`: the issuer whose tokens are taken beside keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    issuer: str
+    audience: str
+    jwks_url: str | None = None
+    jwks_file: Path | None = None
+    algorithms: list[Algorithm] = ["RS256", "ES256", "EdDSA"]
+    leeway_seconds: int = Field(default=30, ge=0, le=300)
+    scope_claim: str = "scope"
+    user_claim: str | None = None
+    user_channel: str | None = None
+    user_required: bool = True
+    cache_seconds: int = Field(default=300, ge=10, le=86_400)
+
+    @field_validator("issuer", "audience", "algorithms", "scope_claim", "user_claim", "user_channel")
+    @classmethod
+    def _something(cls, value: Any) -> Any:
+        if value is not None and not value:
+            raise ValueError("something; it is empty")
+        return value
+
+    @field_validator("jwks_url")
+    @classmethod
+    def _safe(cls, value: str | None) -> str | None:
+        if value is not None and not safe_address(value):
+            raise ValueError("an address that begins with https:// (http:// only on this machine)")
+        return value
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.jwks_url is not None and self.jwks_file is not None:
+            raise ValueError("jwks_url or jwks_file, not both")
+        if self.jwks_url is None and self.jwks_file is None and not safe_address(self.issuer):
+            raise ValueError("jwks_url or jwks_file, since keys cannot be asked for at this issuer: it is no https:// address")
+        if self.user_channel is not None and self.user_claim is None:
+            raise ValueError("user_claim beside user_channel")
+        return self
+
+
 class PluginSection(BaseModel):
     """`[plugins.NAME]`: whether it runs, and its own settings, which the plugin's models check when it is loaded."""
 
@@ -133,6 +191,7 @@ class Settings(BaseSettings):
     on_plugin_error: Literal["fail", "skip"] = "fail"
     secret_key: SecretStr | None = None
     server: ServerSettings = ServerSettings()
+    jwt: JwtSettings | None = None
     plugins: dict[str, PluginSection] = {}
 
     _path: Path | None = PrivateAttr(default=None)
@@ -312,8 +371,9 @@ def _plain(problem: ErrorDetails) -> str:
 def _model_at(model: type[BaseModel], path: Sequence[str]) -> type[BaseModel]:
     for part in path:
         field = model.model_fields.get(part)
-        inner = field.annotation if field else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+        said = field.annotation if field else None
+        inner = next((each for each in (said, *get_args(said)) if isinstance(each, type) and issubclass(each, BaseModel)), None)
+        if inner is None:
             break
         model = inner
     return model

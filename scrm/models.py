@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, UniqueConstraint
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, SmallInteger, Table, UniqueConstraint
 
 from scrm.db import Id, Instant, Json, Text, metadata
+
+_Counter = BigInteger().with_variant(Integer(), "sqlite")
 
 api_keys = Table(
     "api_keys",
@@ -30,6 +32,34 @@ audit_log = Table(
     Column("subject", Text),
     Column("detail", Json, nullable=False, comment="names of fields, never personal values"),
     Index("ix_audit_log_at", "at"),
+)
+"""Append-only by triggers, as `audit_chain` is: a migration that rebuilds one of them makes its triggers again."""
+
+audit_pending = Table(
+    "audit_pending",
+    metadata,
+    Column("ord", _Counter, primary_key=True, autoincrement=True),
+    Column("audit_id", Id, nullable=False),
+)
+
+audit_chain = Table(
+    "audit_chain",
+    metadata,
+    Column("seq", _Counter, primary_key=True, autoincrement=False),
+    Column("audit_id", Id, nullable=False),
+    Column("chained_at", Instant, nullable=False),
+    Column("digest", LargeBinary, nullable=False, comment="SHA-256 of the line of the audit log"),
+    Column("hash", LargeBinary, nullable=False, comment="SHA-256 of the hash before, and of this row"),
+    UniqueConstraint("audit_id"),
+)
+
+audit_head = Table(
+    "audit_head",
+    metadata,
+    Column("one", SmallInteger, primary_key=True, autoincrement=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    Column("seal", LargeBinary, nullable=False, comment="of seq and hash under the servers' secret"),
 )
 
 jobs = Table(

@@ -37,7 +37,7 @@ _READY_WITHIN = 5.0
 
 
 def authorizer(keys: Keys) -> Authorize:
-    """Lets a request with a scope pass."""
+    """Lets a request with a scope pass; none of a person's token, which sees one user only."""
 
     async def authorize(request: Request, scope: str) -> Principal:
         principal = await keys.authenticate(request.headers.get("authorization"))
@@ -45,6 +45,8 @@ def authorizer(keys: Keys) -> Authorize:
             raise ScrmError("UNAUTHENTICATED", "a key is needed; send it as Authorization: Bearer KEY")
         if not principal.has(scope):
             raise ScrmError("FORBIDDEN", f"this needs the scope {scope}", params={"scope": scope})
+        if principal.user_id is not None:
+            raise ScrmError("FORBIDDEN", "this is not for a token that names a user; ask with a key")
         return principal
 
     return authorize

@@ -188,7 +188,7 @@ class PointsProgram:
 class LoyaltyQuery:
     """Points to read."""
 
-    @query("The program as it is in force.", scope=READ)
+    @query("The program as it is in force.", scope=READ, self_service=True)
     async def points_program(self, info: Info) -> PointsProgram | None:
         rules = await info.context.rules("loyalty")
         assert isinstance(rules, LoyaltyRules)

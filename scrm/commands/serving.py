@@ -18,6 +18,8 @@ from typing import Annotated, Any
 import typer
 import uvicorn
 
+from scrm.audit_chain import chaining
+from scrm.auth import signing_secret
 from scrm.commands.session import late, note, say, session
 from scrm.config import Settings
 from scrm.db import Database
@@ -189,10 +191,11 @@ async def _work(settings: Settings, plugins: PluginSet, with_parent: bool) -> No
         loop.add_signal_handler(one, finish)
     if with_parent:
         threading.Thread(target=_follow_parent, args=(loop, finish), daemon=True).start()
+    chores = (*core_chores(settings.zone), chaining(signing_secret(settings)))
     db = Database(settings.database_url)
     try:
         await db.write(keep_event_types, plugins)
-        await run_worker(db, settings, plugins, core_handlers(settings.zone), stop, chores=core_chores(settings.zone))
+        await run_worker(db, settings, plugins, core_handlers(settings.zone), stop, chores=chores)
     finally:
         await db.close()
 

@@ -24,7 +24,7 @@ from scrm.plugin_set import PluginSet
 T = TypeVar("T")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Answer with JSON.")]
-COMMANDS = ("keys", "db", "plugins", "config", "serve", "worker", "schema", "import", "demo", "backup", "restore")
+COMMANDS = ("keys", "audit", "db", "plugins", "config", "serve", "worker", "schema", "import", "demo", "backup", "restore")
 """The host's own commands: a plugin's come under its name beside them."""
 
 

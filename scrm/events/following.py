@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
-from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,8 +17,6 @@ from scrm.events.tide import POLL
 from scrm.graphql.context import Context
 
 BATCH = 100
-RENEW = timedelta(seconds=5)
-"""How long a subscription goes on before its key is looked at again."""
 
 
 async def follow(
@@ -34,23 +31,25 @@ async def follow(
     start = await db.read(head)
     if after is not None and after < 0:
         raise ScrmError("INVALID_POSITION", f"after is {after}; a position is 0 or more", path=("after",))
-    restricted = context.principal.user_id
-    if restricted is not None:
-        own = events.c.user_id == restricted
-        condition = own if condition is None else condition & own
     cursor = start if after is None else after
-    asked = db.clock()
     while True:
-        if db.clock() - asked >= RENEW:
-            await context.renew()
-            asked = db.clock()
+        await context.renew_when_due()
+        mine = _mine(condition, context.principal.user_id)
         upper = await context.services.tide.upper(plugin)
         while cursor < upper:
-            found = await db.read(_matching, condition, cursor, upper)
+            found = await db.read(_matching, mine, cursor, upper)
             for event_id, _ in found:
                 yield event_id
             cursor = found[-1][1] if len(found) == BATCH else upper
         await asyncio.sleep(POLL)
+
+
+def _mine(condition: Any, restricted: uuid.UUID | None) -> Any:
+    """The condition, and for a token that names a user: of that user."""
+    if restricted is None:
+        return condition
+    own = events.c.user_id == restricted
+    return own if condition is None else condition & own
 
 
 def _matching(tx: Tx, condition: Any, cursor: int, upper: int) -> list[tuple[uuid.UUID, int]]:

@@ -288,6 +288,7 @@ class EventSubscription:
     @subscription(
         "Every event that is recorded and matches, in the order of the log; `after` resumes behind a position.",
         scope="events:read",
+        self_service=True,
     )
     async def event_recorded(
         self,
@@ -302,7 +303,7 @@ class EventSubscription:
         async for key in follow(context, condition, after):
             yield ref(Event, key)
 
-    @subscription("A user, whenever its profile, tags or identities change.", scope="users:read")
+    @subscription("A user, whenever its profile, tags or identities change.", scope="users:read", self_service=True)
     async def user_changed(
         self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The user.")]
     ) -> AsyncIterator[User]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -280,7 +280,10 @@ change_event_types: tuple[EventType, ...] = (
     _type("user.created", "Core: a user came to be.", fields="array"),
     _type("user.updated", "Core: fields of a user changed; their names only.", fields="array"),
     _type("user.tagged", "Core: got tags.", tags="array", source="string"),
-    _type("user.untagged", "Core: lost tags.", tags="array", source="string"),
+    replace(
+        _type("user.untagged", "Core: lost tags.", tags="array", source="string", untagReason="string"),
+        personal=("untagReason",),
+    ),
     _type("user.merged", "Core: absorbed another user.", kept="string", absorbed="string", merge="string"),
     _type("user.unmerged", "Core: a merge was undone.", kept="string", absorbed="string", merge="string"),
     _type("user.erased", "Core: personal data was removed.", user="string", pseudonym="string"),

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
@@ -27,7 +27,7 @@ from scrm.graphql.sources import BatchInfo
 from scrm.plugin import Decision, EventType, Indicator, Rules
 from scrm.plugin_set import Plugin, PluginSet
 from scrm.sql import Moment
-from scrm.users.service import find_user, find_users, user_erased
+from scrm.users.service import find_user, find_users, user_erased, user_not_found
 
 if TYPE_CHECKING:
     from scrm.graphql.cost import Charged
@@ -39,6 +39,8 @@ T = TypeVar("T")
 ANY_KEY = "any"
 """The scope that every valid key has."""
 PII = "pii:read"
+RENEW = timedelta(seconds=5)
+"""How long a subscription goes on before its key is looked at again."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class Context:
         self.refs: dict[Any, Any] = {}
         self._principal = principal
         self._grants: Grants | None = None
+        self._asked = now
 
     @property
     def principal(self) -> Principal:
@@ -103,14 +106,16 @@ class Context:
         other.connection_params, other.who = self.connection_params, self.who
         return other
 
-    def require(self, scope: str | None, what: str) -> None:
-        """Let pass who has the scope.
+    def require(self, scope: str | None, what: str, *, self_service: bool = True) -> None:
+        """Let pass who has the scope; a person whose token names a user only to what is for oneself.
 
         Raises:
             ScrmError: FORBIDDEN.
         """
         if not self.grants.has(scope):
             raise ScrmError("FORBIDDEN", f"{what} needs the scope {scope}", params={"scope": scope})
+        if self.grants.restricted and not self_service:
+            raise ScrmError("FORBIDDEN", f"{what} is not for a token that names a user; ask with a key")
 
     async def renew(self) -> None:
         """Ask again whether the caller may be here, and what for.
@@ -120,6 +125,17 @@ class Context:
         """
         if self.who is not None:
             self.principal = await self.who()
+            self._asked = self.services.db.clock()
+
+    async def renew_when_due(self) -> None:
+        """The same, where some seconds have passed since, or the caller's time is over.
+
+        Raises:
+            ScrmError: UNAUTHENTICATED where the key is revoked or has expired.
+        """
+        at, ends = self.services.db.clock(), self.principal.expires_at
+        if not timedelta(0) <= at - self._asked < RENEW or (ends is not None and at >= ends):
+            await self.renew()
 
     async def read(self, function: Callable[..., T], *args: Any) -> T:
         """Run `function(tx, *args)` in one read-only snapshot."""
@@ -134,6 +150,8 @@ class Context:
     async def user(self, id: str, path: str = "userId", *, erased: bool = False) -> UUID:
         """The key of the user that a global id means; a merged one's survivor. Whether also one who was erased.
 
+        For a token that names a user there is no other.
+
         Raises:
             ScrmError: INVALID_ID, USER_NOT_FOUND, USER_ERASED.
         """
@@ -141,6 +159,8 @@ class Context:
 
         def find(tx: Tx) -> UUID:
             found = find_user(tx, key, (path,))
+            if self.principal.user_id not in (None, found):
+                raise user_not_found(key, (path,))
             if not erased and not find_users(tx, [found]):
                 raise user_erased(key, (path,))
             return found

@@ -70,7 +70,7 @@ class CompiledExecutor(StrawberryGraphQLCoreExecutionContext):
                 self._context.reads.shared = True
             return self._root(bound, field_details_list, path)
         try:
-            self._permit(bound)
+            self._permit(bound, bound.source)
         except ScrmError as error:
             self.handle_field_error(error, bound.definition.type, field_details_list, path)
             return None
@@ -80,8 +80,8 @@ class CompiledExecutor(StrawberryGraphQLCoreExecutionContext):
         selections = self.operation.selection_set.selections
         return len(selections) > 1 or not isinstance(selections[0], FieldNode)  # a fragment may hold several
 
-    def _permit(self, bound: BoundField) -> None:
-        self._context.require(bound.scope, f"{bound.parent}.{bound.name}")
+    def _permit(self, bound: BoundField, source: ResolverSource) -> None:
+        self._context.require(bound.scope, f"{bound.parent}.{bound.name}", self_service=source.self_service)
 
     async def _root(self, bound: BoundField, details: list[FieldDetails], path: Path) -> Any:
         context = self._context

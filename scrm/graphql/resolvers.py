@@ -1,4 +1,8 @@
-"""Fields that Python resolves: queries that no table answers, mutations, subscriptions. Each says its scope."""
+"""Fields that Python resolves: queries that no table answers, mutations, subscriptions. Each says its scope.
+
+No row filter stands between these and a person whose token names a user, so such a caller is refused unless the field says
+`self_service=True`: it answers with `ref`s or what is no secret, follows the log, and finds users with `context.user`.
+"""
 
 from __future__ import annotations
 
@@ -37,15 +41,15 @@ def errors_field() -> Any:
     return strawberry.field(description="What the caller can mend; empty when all went well.", default_factory=list)
 
 
-def _metadata(scope: str, weight: int) -> dict[Any, Any]:
-    return {KEY: ResolverSource(scope=scope, weight=weight)}
+def _metadata(scope: str, weight: int, self_service: bool) -> dict[Any, Any]:
+    return {KEY: ResolverSource(scope=scope, weight=weight, self_service=self_service)}
 
 
-def query(description: str, *, scope: str, weight: int = 1) -> Callable[[Callable[..., Any]], Any]:
+def query(description: str, *, scope: str, weight: int = 1, self_service: bool = False) -> Callable[[Callable[..., Any]], Any]:
     """A field of Query that Python answers."""
 
     def decorate(function: Callable[..., Any]) -> Any:
-        return strawberry.field(resolver=function, description=description, metadata=_metadata(scope, weight))
+        return strawberry.field(resolver=function, description=description, metadata=_metadata(scope, weight, self_service))
 
     return decorate
 
@@ -54,13 +58,15 @@ def field(description: str, *, scope: str | None = None, weight: int = 1) -> Cal
     """A field, of a type that Python makes, which Python answers too; with a scope if it needs one of its own."""
 
     def decorate(function: Callable[..., Any]) -> Any:
-        metadata = {KEY: ResolverSource(scope=scope, weight=weight)}
+        metadata = {KEY: ResolverSource(scope=scope, weight=weight, self_service=True)}
         return strawberry.field(resolver=function, description=description, metadata=metadata)
 
     return decorate
 
 
-def mutation(description: str, *, scope: str, weight: int = 10) -> Callable[[Callable[..., Any]], Any]:
+def mutation(
+    description: str, *, scope: str, weight: int = 10, self_service: bool = False
+) -> Callable[[Callable[..., Any]], Any]:
     """A mutation. A `ScrmError` that it raises becomes its payload's `errors`, so the payload's other fields have defaults."""
 
     def decorate(function: Callable[..., Any]) -> Any:
@@ -73,7 +79,8 @@ def mutation(description: str, *, scope: str, weight: int = 10) -> Callable[[Cal
                     raise
                 return _payload(function)(errors=[as_graphql(error.as_user_error())])
 
-        made = strawberry.mutation(resolver=resolve, description=description, metadata=_metadata(scope, weight))
+        metadata = _metadata(scope, weight, self_service)
+        made = strawberry.mutation(resolver=resolve, description=description, metadata=metadata)
         for argument in made.arguments:
             argument.description = argument.description or "What to do."
         return made
@@ -88,7 +95,9 @@ def _payload(function: Callable[..., Any]) -> Any:
     return options[0]
 
 
-def subscription(description: str, *, scope: str, weight: int = 10) -> Callable[[Callable[..., Any]], Any]:
+def subscription(
+    description: str, *, scope: str, weight: int = 10, self_service: bool = False
+) -> Callable[[Callable[..., Any]], Any]:
     """A subscription: an async generator."""
 
     def decorate(function: Callable[..., Any]) -> Any:
@@ -98,11 +107,13 @@ def subscription(description: str, *, scope: str, weight: int = 10) -> Callable[
         @functools.wraps(function)
         async def follow(*args: Any, **kwargs: Any) -> Any:
             info = next(each for each in (*args, *kwargs.values()) if isinstance(each, strawberry.Info))
-            info.context.require(scope, f"Subscription.{info.field_name}")
+            info.context.require(scope, f"Subscription.{info.field_name}", self_service=self_service)
             async with aclosing(function(*args, **kwargs)) as events:
                 async for event in events:
+                    await info.context.renew_when_due()
                     yield event
 
-        return strawberry.subscription(resolver=follow, description=description, metadata=_metadata(scope, weight))
+        metadata = _metadata(scope, weight, self_service)
+        return strawberry.subscription(resolver=follow, description=description, metadata=metadata)
 
     return decorate

@@ -93,6 +93,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
                     raise ScrmError(
                         "TOO_MANY_STREAMS", f"the connection follows {len(self.operations)} things; complete one first"
                     )
+                await self.context.renew()
                 asked = check_request(
                     message["payload"], self.context.plans.model.schema, self.context.gate.settings.limits.list_items
                 )

@@ -137,7 +137,9 @@ class OrderingSource(Source):
 
 @dataclass(frozen=True, kw_only=True)
 class ResolverSource(Source):
-    """A field that Python resolves, with the scope it needs."""
+    """A field that Python resolves, with the scope it needs, and whether a person's token may ask it."""
+
+    self_service: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ from scrm.worker import living_workers
 @enum(
     "What a caller is.",
     KEY="An API key.",
-    TOKEN="A person's token.",
+    TOKEN="A token that an issuer signed.",
 )
 class PrincipalKind(Enum):
     KEY = "KEY"
@@ -53,7 +53,7 @@ class PrincipalKind(Enum):
 
 @strawberry.type(description="Who is asking.")
 class Viewer:
-    name: str = strawberry.field(description="Name of the key or of the person.")
+    name: str = strawberry.field(description="Name of the key, or whose token it is.")
     kind: PrincipalKind = strawberry.field(description="What the caller is.")
     roles: list[str] = strawberry.field(description="Roles of the person; none for a key.")
     scopes: list[str] = strawberry.field(description="What the caller may do; `*` is everything.")
@@ -259,11 +259,11 @@ class SystemQuery:
         "Files that were read in, newest first.", order=[imports.c.id.desc()], filter=ImportFilter, scope="imports:read"
     )
 
-    @query("An object by its global id; null if there is none.", scope=ANY_KEY)
+    @query("An object by its global id; null if there is none.", scope=ANY_KEY, self_service=True)
     async def node(self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="Global id.")]) -> Node | None:
         return await _node(info.context, id)
 
-    @query("Objects by their global ids, in order; null where there is none.", scope=ANY_KEY)
+    @query("Objects by their global ids, in order; null where there is none.", scope=ANY_KEY, self_service=True)
     async def nodes(
         self, info: Info, ids: Annotated[list[strawberry.ID], strawberry.argument(description="Global ids, at most 100.")]
     ) -> list[Node | None] | None:
@@ -271,14 +271,14 @@ class SystemQuery:
             raise ScrmError("INVALID_INPUT", f"nodes takes at most 100 ids; got {len(ids)}", path=("ids",))
         return [_node(info.context, each) for each in ids]  # type: ignore[misc]  # each is awaited at its own path
 
-    @query("Who is asking.", scope=ANY_KEY)
+    @query("Who is asking.", scope=ANY_KEY, self_service=True)
     async def viewer(self, info: Info) -> Viewer | None:
         caller = info.context.principal
-        kind = PrincipalKind.TOKEN if caller.user_id else PrincipalKind.KEY
+        kind = PrincipalKind.TOKEN if caller.kind == "TOKEN" else PrincipalKind.KEY
         user = ref(User, caller.user_id) if caller.user_id else None
         return Viewer(name=caller.name, kind=kind, roles=[], scopes=sorted(caller.scopes), pii=caller.has("pii:read"), user=user)
 
-    @query("Event types that core and plugins registered.", scope="events:read")
+    @query("Event types that core and plugins registered.", scope="events:read", self_service=True)
     async def event_types(self, info: Info) -> list[EventType] | None:
         services = info.context.services
         owners = {kind.name: plugin.name for plugin in services.plugins for kind in plugin.contribution.event_types}

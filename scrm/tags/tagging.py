@@ -129,10 +129,13 @@ def untag_users(
 ) -> Tagged:
     """Take each tag from each user, whoever gave it. (A rule gives its tag again at the user's next matching event.)
 
+    The reason is kept in the users' events, from where erasing takes it.
+
     Raises:
-        ScrmError: `TAG_NOT_FOUND`; with `strict` `USER_NOT_FOUND`.
+        ScrmError: `TAG_NOT_FOUND`, `INVALID_TEXT`; with `strict` `USER_NOT_FOUND`.
     """
     wanted = find_tags(tx, keys)
+    reason = check_text(reason, ("reason",)) or None if reason is not None else None
     share_owners(tx)
     ids, unknown = targets(tx, users, strict)
     names = {tag.id: tag.key for tag in wanted}
@@ -140,10 +143,10 @@ def untag_users(
     for chunk in _chunks(ids):
         mine = user_tags.c.user_id.in_(sa.select(id_set(tx, "chunk", chunk).c.id))
         lost = _by_user(_delete(tx, sa.and_(mine, user_tags.c.tag_id.in_(names)), at), names)
-        record_tags(tx, "user.untagged", lost, source, at=at, zone=zone)
+        record_tags(tx, "user.untagged", lost, source, reason, at=at, zone=zone)
         changed += len(lost)
     detail = {"tags": list(names.values()), "matched": len(ids), "changed": changed}
-    audit(tx, actor, "users.untagged", None, {**detail, "reason": check_text(reason or "", ("reason",))}, at=at)
+    audit(tx, actor, "users.untagged", None, detail, at=at)
     return Tagged(len(ids), changed, unknown)
 
 
@@ -183,10 +186,18 @@ def unexpired(row: Any, at: Any) -> sa.ColumnElement[bool]:
 
 
 def record_tags(
-    tx: Tx, type: str, changed: Mapping[uuid.UUID, Sequence[str]], source: str, *, at: datetime, zone: ZoneInfo
+    tx: Tx,
+    type: str,
+    changed: Mapping[uuid.UUID, Sequence[str]],
+    source: str,
+    reason: str | None = None,
+    *,
+    at: datetime,
+    zone: ZoneInfo,
 ) -> None:
-    """One event per user, with the keys of the tags."""
-    said = ((user_id, {"tags": sorted(keys), "source": str(source)}) for user_id, keys in changed.items())
+    """One event per user, with the keys of the tags and, where there is one, the reason for taking them."""
+    more = {"untagReason": reason} if reason is not None else {}
+    said = ((user_id, {"tags": sorted(keys), "source": str(source), **more}) for user_id, keys in changed.items())
     record_changes(tx, type, said, at=at, zone=zone)
 
 

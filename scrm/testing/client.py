@@ -83,9 +83,11 @@ async def serving(
     modules: Mapping[str, Any] | None = None,
     sections: Mapping[str, Mapping[str, Any]] | None = None,
     clock: Callable[[], datetime] | None = None,
+    transport: httpx2.AsyncBaseTransport | None = None,
     **settings: Any,
 ) -> AsyncIterator[Client]:
-    """An app on a migrated database with a key that may do everything; no worker runs beside it.
+    """An app on a migrated database with a key that may do everything; no worker runs beside it. `transport` is where an issuer
+    of tokens answers.
 
     `modules` are plugins by name, installed or not: loaded as their `sections` say (else enabled) and provisioned.
     """
@@ -95,7 +97,7 @@ async def serving(
         plugins = load_plugins(chosen, modules)
         problems = (await provision(chosen, plugins)).problems
         assert not problems, problems
-    app = create_app(chosen, plugins=plugins or PluginSet(), clock=clock)
+    app = create_app(chosen, plugins=plugins or PluginSet(), clock=clock, transport=transport)
     async with app.router.lifespan_context(app):
         first = Client(app, httpx2.AsyncClient())
         client = first.with_key(await first.key("*", name=f"test {new_id().hex}"))

@@ -190,7 +190,7 @@ def test_a_database_that_is_not_ready_is_said(scrm_: Command) -> None:
     assert said.err == ["the database is not ready: api_keys; run scrm db upgrade"]
     for command in (["serve"], ["worker"], ["config", "apply"]):
         said = scrm_(*command)
-        assert (said.code, said.err) == (2, ["the database is not ready: 1 migrations are pending; run scrm db upgrade"])
+        assert (said.code, said.err) == (2, ["the database is not ready: 2 migrations are pending; run scrm db upgrade"])
 
 
 def test_upgrade_status_and_check(scrm_: Command, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,12 +198,12 @@ def test_upgrade_status_and_check(scrm_: Command, database_url: str, monkeypatch
     assert scrm_("db", "status").code == 1
     assert scrm_("db", "check").code == 1
     said = scrm_("db", "upgrade")
-    assert (said.code, said.out, said.err) == (0, "core: nothing → 0001\n", [])
+    assert (said.code, said.out, said.err) == (0, "core: nothing → 0002\n", [])
     assert scrm_("db", "upgrade").out == "core: up to date\n"
     said = scrm_("db", "status", "--json")
     assert (said.code, json.loads(said.out)) == (
         0,
-        [{"owner": "core", "current": "0001", "head": "0001", "pending": 0, "problem": None}],
+        [{"owner": "core", "current": "0002", "head": "0002", "pending": 0, "problem": None}],
     )
     assert scrm_("db", "check").code == 0
 

@@ -83,8 +83,9 @@ def test_an_unknown_setting_is_refused_with_the_nearest_name(tmp_path: Path) -> 
     assert problems(tmp_path, 'curency = "CNY"\nzzz = 1\n[server]\nhots = "x"\n') == [
         "setting server.hots is unknown; did you mean host?",
         "setting curency is unknown; did you mean currency?",
-        "setting zzz is unknown; known here: announcement_depth, auto_merge, currency, database_url, language, late_after_days, "
-        "max_ahead_hours, on_plugin_error, personal_attributes, personal_properties, plugins, secret_key, server, timezone",
+        "setting zzz is unknown; known here: announcement_depth, auto_merge, currency, database_url, jwt, language, "
+        "late_after_days, max_ahead_hours, on_plugin_error, personal_attributes, personal_properties, plugins, secret_key, "
+        "server, timezone",
     ]
 
 
@@ -97,6 +98,54 @@ def test_every_wrong_value_is_named_at_once(tmp_path: Path) -> None:
         'setting auto_merge is "maybe"; expected true or false',
         'setting late_after_days is "two"; expected a whole number',
     ]
+
+
+JWT = '[jwt]\nissuer = "https://id.example/"\naudience = "scrm"\n'
+
+
+def test_tokens_are_taken_from_an_issuer_that_the_settings_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings(write(tmp_path, "")).jwt is None
+    jwt = load_settings(write(tmp_path, JWT)).jwt
+    assert jwt is not None
+    assert (jwt.algorithms, jwt.scope_claim, jwt.user_claim, jwt.user_required) == (
+        ["RS256", "ES256", "EdDSA"], "scope", None, True,
+    )  # fmt: skip
+    monkeypatch.setenv("SCRM_JWT__JWKS_FILE", "keys.json")
+    monkeypatch.setenv("SCRM_JWT__USER_CLAIM", "openid")
+    jwt = load_settings(write(tmp_path, JWT + 'user_channel = "oa"\n')).jwt
+    assert jwt is not None
+    assert (jwt.jwks_file, jwt.user_claim, jwt.user_channel) == (Path("keys.json"), "openid", "oa")
+    monkeypatch.delenv("SCRM_JWT__JWKS_FILE")
+    for url in ("http://localhost:8080/keys", "http://[::1]/keys", "https://x.example/keys?a=b"):
+        jwt = load_settings(write(tmp_path, f'{JWT}jwks_url = "{url}"\n')).jwt
+        assert jwt is not None
+        assert jwt.jwks_url == url
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('[jwt]\naudience = "scrm"\n', "setting jwt.issuer is missing; add it to scrm.toml or set SCRM_JWT__ISSUER"),
+        ('[jwt]\nissuer = "https://x"\n', "setting jwt.audience is missing; add it to scrm.toml or set SCRM_JWT__AUDIENCE"),
+        (JWT + 'audiense = "x"\n', "setting jwt.audiense is unknown; did you mean audience?"),
+        (JWT + 'algorithms = ["HS256"]\n', "setting jwt.algorithms.0 is \"HS256\"; expected 'RS256',"),
+        (JWT + 'algorithms = ["none"]\n', "setting jwt.algorithms.0 is \"none\"; expected 'RS256',"),
+        (JWT + "algorithms = []\n", "setting jwt.algorithms is []; expected something; it is empty"),
+        (JWT.replace("scrm", ""), 'setting jwt.audience is ""; expected something; it is empty'),
+        (JWT + 'user_claim = ""\n', 'setting jwt.user_claim is ""; expected something; it is empty'),
+        (JWT + 'jwks_url = "http://id.example/keys"\n', 'setting jwt.jwks_url is "http://id.example/keys"; expected an address'),
+        (JWT + 'jwks_url = "https://["\n', 'setting jwt.jwks_url is "https://["; expected an address that begins with https://'),
+        (JWT + 'jwks_url = "keys"\n', 'setting jwt.jwks_url is "keys"; expected an address that begins with https://'),
+        (JWT + 'jwks_url = "https://x/k"\njwks_file = "k"\n', "setting jwt is {"),
+        (JWT.replace("https", "http"), "setting jwt is {"),
+        (JWT + 'user_channel = "oa"\n', "setting jwt is {"),
+        (JWT + "leeway_seconds = 301\n", "setting jwt.leeway_seconds is 301; expected less than or equal to 300"),
+        (JWT + "cache_seconds = 1\n", "setting jwt.cache_seconds is 1; expected greater than or equal to 10"),
+    ],
+)
+def test_an_issuer_that_cannot_be_meant_is_refused(tmp_path: Path, text: str, problem: str) -> None:
+    [said] = problems(tmp_path, text)
+    assert said.startswith(problem)
 
 
 def test_a_server_opens_to_everyone_only_in_words_that_frighten(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ async def tables(url: str) -> set[str]:
 async def test_the_core_tables_agree_with_their_models(migrated_url: str) -> None:
     assert await check(migrated_url) == []
     [core] = await status(migrated_url)
-    assert (core.owner, core.current, core.head, core.pending) == ("core", "0001", "0001", 0)
+    assert (core.owner, core.current, core.head, core.pending) == ("core", "0002", "0002", 0)
 
 
 async def test_a_migrated_database_has_an_empty_log(database: Database) -> None:
@@ -112,14 +112,14 @@ async def test_a_migrated_database_has_an_empty_log(database: Database) -> None:
 async def test_an_empty_database_is_brought_up_and_again_changes_nothing(database_url: str, tmp_path: Path) -> None:
     plugin = acme(tmp_path / "m", FIRST)
     [before, _] = await status(database_url, [plugin])
-    assert (before.current, before.pending) == (None, 1)
+    assert (before.current, before.pending) == (None, 2)
     done = await upgrade(database_url, [plugin])
     assert [(one.owner, one.before, one.after, one.error) for one in done] == [
-        ("core", None, "0001", None),
+        ("core", None, "0002", None),
         ("acme", None, "0001", None),
     ]
     again = await upgrade(database_url, [plugin])
-    assert [(one.before, one.after) for one in again] == [("0001", "0001"), ("0001", "0001")]
+    assert [(one.before, one.after) for one in again] == [("0002", "0002"), ("0001", "0001")]
     assert {"users", "alembic_version", "alembic_version_acme", "acme_notes", "acme_marks"} <= await tables(database_url)
 
 
@@ -150,7 +150,7 @@ async def test_a_failed_migration_leaves_nothing_and_the_others_go_on(migrated_u
     other = acme(tmp_path / "o", FIRST, name="other")
     done = await upgrade(migrated_url, [bad, other])
     assert [(one.owner, one.after, one.error) for one in done] == [
-        ("core", "0001", None),
+        ("core", "0002", None),
         ("acme", None, "migration of acme failed: no luck"),
         ("other", "0001", None),
     ]
@@ -170,7 +170,7 @@ def test_two_processes_upgrade_at_once(database_url: str, tmp_path: Path) -> Non
     ends = [(process.communicate(timeout=60)[1], process.returncode) for process in processes]
     assert ends == [("", 0), ("", 0)]
     found = asyncio.run(status(database_url, [acme(tmp_path / "m")]))
-    assert [(one.current, one.pending) for one in found] == [("0001", 0), ("0002", 0)]
+    assert [(one.current, one.pending) for one in found] == [("0002", 0), ("0002", 0)]
 
 
 async def test_a_difference_between_tables_and_models_is_found(migrated_url: str, tmp_path: Path) -> None:

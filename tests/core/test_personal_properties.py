@@ -12,7 +12,7 @@ from scrm.models import audit_log
 from scrm.plugin import Contribution, EventType, Scope, hookimpl
 from scrm.plugin_set import PluginSet
 from scrm.testing.client import Client, serving
-from tests.core.asking import Clock, channel, create, do, event, record
+from tests.core.asking import Clock, channel, create, do, event, record, tag
 
 FORM = EventType("form.sent", "Sent a form.", {"type": "object"}, personal=("home",))
 
@@ -104,6 +104,13 @@ async def test_some_properties_are_personal_whoever_sends_them(migrated_url: str
             assert (await client.data(find))["events"]["nodes"][0]["properties"] == {"topic": "x"}
 
 
+async def reasons(client: Client, *scopes: str) -> list[Any]:
+    """Why tags were taken, as a key with these scopes sees it."""
+    reader = client.with_key(await client.key(*scopes, name=" ".join(scopes)))
+    data = await reader.data('{ events(filter: {type: ["user.untagged"]}) { nodes { properties } } }')
+    return [each["properties"]["untagReason"] for each in data["events"]["nodes"]]
+
+
 PERSONAL = ("王芳", "13800000000", "fang@example.com", "1990-01-01", "3101-secret", "openid-secret", "union-secret", "南京路")
 
 
@@ -125,6 +132,12 @@ async def test_no_audit_line_and_no_core_event_says_anything_personal(migrated_u
                 1, identity={"channel": "oa", "externalId": "openid-secret"}, properties={"orderId": "o1", "address": "南京路"}
             ),
         )
+        await tag(client, "vip")
+        why = {"tags": ["vip"], "userIds": [one], "reason": "王芳 of 南京路 asked"}
+        await do(client, "tagUsers", "TagUsersInput", why, "changed")
+        await do(client, "untagUsers", "UntagUsersInput", why, "changed")
+        assert await reasons(client, "events:read") == ["***"]
+        assert await reasons(client, "events:read", "pii:read") == [why["reason"]]
         await do(client, "exportUser", "ExportUserInput", {"id": one})
         await do(client, "eraseUser", "EraseUserInput", {"id": one})
 
@@ -142,6 +155,8 @@ async def test_no_audit_line_and_no_core_event_says_anything_personal(migrated_u
             "user.merged",
             "user.unmerged",
             "events.recorded",
+            "users.tagged",
+            "users.untagged",
             "user.exported",
             "user.erased",
         }

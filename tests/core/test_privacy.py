@@ -14,7 +14,7 @@ from scrm.events.models import event_types, events
 from scrm.models import audit_log
 from scrm.tags.models import user_tags
 from scrm.tags.service import create_tag
-from scrm.tags.tagging import tag_users
+from scrm.tags.tagging import tag_users, untag_users
 from scrm.users.merging import merge, unmerge
 from scrm.users.models import identities, merges, users
 from scrm.users.privacy import erase, export
@@ -29,6 +29,7 @@ async def _register(brand: Brand, type: str, *personal: str) -> None:
 
 async def test_nothing_personal_is_left(brand: Brand) -> None:
     await _register(brand, "form.sent", "phone", "name")
+    await _register(brand, "user.untagged", "untagReason")
     await brand.do(create_tag, key="big", name="big")
     said = {"display_name": "SECRET", "phone": "13800138000", "city": "SECRET", "attributes": {"x": "SECRET"}}
     user = await brand.user("oa:SECRET:SECRET-U", **said)
@@ -38,6 +39,11 @@ async def test_nothing_personal_is_left(brand: Brand) -> None:
     theirs = await brand.happen("form.sent", bystander, phone="kept", form="f1")
     paid = await brand.happen("order.paid", user, amount=100, orderId="o1", shelf="not marked")
     await brand.do(tag_users, ["big"], [user, bystander], reason="SECRET reason")
+    await brand.do(create_tag, key="old", name="old")
+    await brand.do(tag_users, ["old"], [user])
+    await brand.do(untag_users, ["old"], [user], reason="SECRET reason")
+    [(_, _, told)] = await brand.changes("user.untagged")
+    assert told["untagReason"] == "SECRET reason"
     await brand.do(merge, user, other, reason="SECRET")
     before = await brand.row(events, mine)
     pseudonym = await brand.do(erase, other)

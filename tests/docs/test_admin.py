@@ -9,7 +9,7 @@ from typer.main import get_command
 
 from scrm.auth import CORE_SCOPES
 from scrm.cli import app
-from scrm.config import CostSettings, Limits, ServerSettings, Settings
+from scrm.config import CostSettings, JwtSettings, Limits, ServerSettings, Settings, load_settings
 
 PAGE = Path(__file__).parents[2] / "docs" / "admin.md"
 
@@ -32,8 +32,17 @@ def commands(command: Any, prefix: str) -> set[str]:
 
 def test_every_setting_is_listed_and_no_other() -> None:
     server = names(ServerSettings, "server.") - {"server.limits", "server.cost"}
-    below = names(Limits, "server.limits.") | names(CostSettings, "server.cost.")
-    assert first_column("Settings") == (names(Settings) - {"server"}) | server | below
+    below = names(Limits, "server.limits.") | names(CostSettings, "server.cost.") | names(JwtSettings, "jwt.")
+    assert first_column("Settings") == (names(Settings) - {"server", "jwt"}) | server | below
+
+
+def test_every_settings_file_of_the_page_is_accepted(tmp_path: Path) -> None:
+    blocks = re.findall(r"^```toml\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 2
+    for number, block in enumerate(blocks):
+        file = tmp_path / f"{number}.toml"
+        file.write_text(block, encoding="utf-8")
+        assert load_settings(file).path == file
 
 
 def test_every_scope_is_listed_and_no_other() -> None:

@@ -118,7 +118,7 @@ class EverythingQuery:
     marks: Connection[Mark] | None = many("All marks, newest first.", order=[marks.c.made_at.desc()], scope=READ)
     mark_reviews: list[Review] | None = many("Days that are over, newest first.", order=[reviews.c.day.desc()], scope=READ)
 
-    @query("Weight of the mark that an order makes now.", scope=READ)
+    @query("Weight of the mark that an order makes now.", scope=READ, self_service=True)
     async def mark_per_order(self, info: Info) -> int | None:
         rules = await info.context.rules("everything")
         assert isinstance(rules, EverythingRules)
@@ -142,7 +142,7 @@ class SpendMarksPayload:
 class EverythingMutation:
     """Marks to change."""
 
-    @mutation("Spend marks.", scope=WRITE)
+    @mutation("Spend marks.", scope=WRITE, self_service=True)
     async def spend_marks(self, info: Info, input: SpendMarksInput) -> SpendMarksPayload | None:
         user = await info.context.user(input.user_id)
         decided = await info.context.decide(SPEND, {"user": user.hex, "weight": input.weight}, key=input.idempotency_key)
