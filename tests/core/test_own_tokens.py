@@ -11,12 +11,15 @@ import orjson
 import pytest
 
 from scrm.auth import CORE_SCOPES
+from scrm.config import Limits, ServerSettings
 from scrm.events.sequencer import sequence
 from scrm.testing.client import Client, serving
 from scrm.testing.issuer import Issuer
 from tests.core.asking import NOBODY, NOW, Clock, channel, create, do, event, record, tag
 from tests.core.test_contract import document, frozen, roots, rows
 from tests.core.test_subscriptions import ONE, SHOP, socket
+
+WIDE = ServerSettings(limits=Limits(nodes=100_000))
 
 ALL = " ".join(scope.name for scope in CORE_SCOPES)
 MINE = "{ viewer { name kind user { id displayName } } users { totalCount nodes { id } } }"
@@ -36,7 +39,7 @@ def issuer() -> Issuer:
 async def client(migrated_url: str, clock: Clock, issuer: Issuer) -> AsyncIterator[Client]:
     """Ann and Bob, each with an identity, a tag and two orders; their tokens say `uid`."""
     jwt = issuer.settings(user_claim="uid")
-    async with serving(migrated_url, clock=clock, jwt=jwt, transport=issuer.transport) as client:
+    async with serving(migrated_url, clock=clock, jwt=jwt, server=WIDE, transport=issuer.transport) as client:
         await channel(client, "oa")
         await tag(client, "vip")
         for number, name in enumerate(("ann", "bob")):
