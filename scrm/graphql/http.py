@@ -136,7 +136,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
                 raise ScrmError("METHOD_NOT_ALLOWED", f"{request.method} is not answered here; send a POST")
             if request.method == "GET" and "query" not in request.query_params:
                 if self._ide_html is None or not self.should_render_graphql_ide(Adapter(request)):
-                    raise ScrmError("METHOD_NOT_ALLOWED", "a GET without a query is answered with GraphiQL only; send a POST")
+                    raise ScrmError("METHOD_NOT_ALLOWED", "a GET without a query is not answered here; send a POST")
                 return Response(self._ide_html, media_type="text/html")
             async with asyncio.timeout(self.services.settings.server.timeout_seconds):
                 return await self._asked(request)
