@@ -22,14 +22,21 @@ from scrm.worker import EXIT_HANGING
 from tests.core.backups import Kept, order, process, read, serve
 
 COMMAND = "import sys; from scrm.cli import main; sys.argv[0] = 'scrm'; main()"
-HASTY = f"from scrm.commands import serving; serving.WORKER_GRACE = 1; {COMMAND}"
+HASTY = f"from scrm.commands import serving; serving.WORKER_GRACE = serving._LAST = 1; {COMMAND}"
 HANGING = """
-import time
+import asyncio, time
+from contextlib import asynccontextmanager
 from scrm.plugin import Contribution, EventType, Handler, hookimpl
 
 def handle(tx, events, rules):
     open("at work", "w").close()
     time.sleep(3600)
+
+@hookimpl
+@asynccontextmanager
+async def lifespan(context):
+    yield
+    await asyncio.sleep(3600)
 
 @hookimpl
 def contribute():
@@ -94,23 +101,48 @@ def test_a_worker_ends_what_it_has_begun(kept: Kept) -> None:
     assert count(kept.url, events, events.c.type == "points.earned") == 1505
 
 
-def test_a_worker_that_cannot_end_is_ended(kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def hanging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a plugin is installed, and enabled, that neither handles an event nor leaves its lifespan."""
     info = tmp_path / "site" / "hanging-1.0.dist-info"
     info.mkdir(parents=True)
     (tmp_path / "site" / "hanging_plugin.py").write_text(HANGING)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: hanging\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[scrm.plugins]\nhanging = hanging_plugin\n")
     monkeypatch.setenv("SCRM_PLUGINS__HANGING__ENABLED", "true")
-    with process(kept.url, HASTY, "worker", path=tmp_path / "site", stderr=subprocess.PIPE) as worker:
+    return tmp_path / "site"
+
+
+ENDED = "not done 1 s after the signal; ending now, and what is under way is undone"
+
+
+def test_a_worker_that_cannot_end_is_ended(kept: Kept, hanging: Path) -> None:
+    with process(kept.url, HASTY, "worker", path=hanging, stderr=subprocess.PIPE) as worker:
         try:
-            until((tmp_path / "at work").exists)
+            until(lambda: worker.poll() is not None or Path("at work").exists())
             worker.terminate()
             said = worker.communicate(timeout=30)[1]
         finally:
             worker.kill()
     assert worker.returncode == EXIT_HANGING, said
-    assert "not done 1 s after the signal; ending now, and what is under way is undone" in said
+    assert ENDED in said
     assert cursor(kept.url, "hanging") == 0
+
+
+@pytest.mark.parametrize("kept", ["sqlite"], indirect=True)
+def test_a_server_that_cannot_end_is_ended(kept: Kept, hanging: Path) -> None:
+    with listen("127.0.0.1", 0) as free:
+        port = free.getsockname()[1]
+    arguments = ("serve", "--no-worker", "--port", str(port))
+    with process(kept.url, HASTY, *arguments, path=hanging, stderr=subprocess.PIPE) as server:
+        try:
+            until(lambda: server.poll() is not None or not refuses(port))
+            server.terminate()
+            said = server.communicate(timeout=30)[1]
+        finally:
+            server.kill()
+    assert server.returncode == EXIT_HANGING, said
+    assert ENDED in said
 
 
 def test_a_server_ends_the_requests_it_has_begun(kept: Kept) -> None:
