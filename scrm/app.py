@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 
 from starlette.applications import Starlette
 from starlette.responses import RedirectResponse
@@ -22,12 +22,12 @@ from scrm.events.log import core_event_types
 from scrm.graphql.context import Services
 from scrm.graphql.http import GraphQLEndpoint
 from scrm.graphql.ide import STATIC, page
-from scrm.graphql.schema import Frozen, Part, freeze, part_of
+from scrm.graphql.schema import Frozen, Part, SchemaError, freeze, part_of
 from scrm.indicators.graphql import IndicatorQuery
 from scrm.indicators.service import core_indicators
-from scrm.loader import PluginSet, load_plugins
+from scrm.loader import load_plugins, refuse
 from scrm.plugin import Contribution
-from scrm.plugin_set import Context
+from scrm.plugin_set import Context, LoadState, Plugin, PluginSet
 from scrm.provision import all_event_types, keep_event_types
 from scrm.revocation import forgetting
 from scrm.routes import alive, authorizer, plugin_routes, readiness
@@ -54,11 +54,11 @@ def freeze_schema(settings: Settings, plugins: PluginSet) -> Frozen:
     """The schema of the core and the active plugins.
 
     Raises:
-        StartupError: with every collision and every field that says too little.
+        SchemaError: with every collision and every field that says too little.
     """
     parts: list[Part] = [part_of(CORE, "scrm")]
     for plugin in plugins:
-        parts.append(part_of(plugin.contribution, package_of(plugin.contribution)))
+        parts.append(part_of(plugin.contribution, package_of(plugin)))
     kinds = [kind for brought in (CORE, *(plugin.contribution for plugin in plugins)) for kind in brought.event_types]
     personal = {
         "attributes": frozenset(settings.personal_attributes),
@@ -67,10 +67,24 @@ def freeze_schema(settings: Settings, plugins: PluginSet) -> Frozen:
     return freeze(parts, personal)
 
 
-def package_of(contribution: Contribution) -> str:
-    """The package that a contribution's own classes come from."""
-    own = (*contribution.extends, *contribution.query, *contribution.mutation, *contribution.types, contribution.rules)
-    return next((each.__module__.split(".")[0] for each in own if not each.__module__.startswith("scrm.")), contribution.name)
+def fit_schema(settings: Settings, plugins: PluginSet) -> tuple[PluginSet, Frozen]:
+    """The plugins whose parts fit together, with the schema of these; the others are left out, each with its reasons."""
+    while True:
+        try:
+            return plugins, freeze_schema(settings, plugins)
+        except SchemaError as error:
+            out: dict[str, tuple[LoadState, list[str]]] = {}
+            for owner, problem in error.found:
+                out.setdefault(owner, (LoadState.LOAD_ERROR, []))[1].append(problem)
+            if not out.keys() & {plugin.name for plugin in plugins}:
+                raise
+            plugins = plugins.without(out, datetime.now(UTC))
+
+
+def package_of(plugin: Plugin) -> str:
+    """The module or package that a plugin's own classes come from."""
+    contribute = getattr(plugin.hooks, "contribute", None)
+    return getattr(contribute, "__module__", None) or plugin.name
 
 
 def build_services(settings: Settings, plugins: PluginSet, db: Database) -> Services:
@@ -88,8 +102,10 @@ def create_app(settings: Settings, *, plugins: PluginSet | None = None, clock: C
     Raises:
         StartupError: with every problem of settings, plugins and schema.
     """
-    plugins = load_plugins(settings) if plugins is None else plugins
-    frozen = freeze_schema(settings, plugins)
+    loaded = load_plugins(settings) if plugins is None else plugins
+    plugins, frozen = fit_schema(settings, loaded)
+    if settings.on_plugin_error == "fail":
+        refuse([status for status in plugins.statuses if loaded.get(status.name) and not plugins.get(status.name)])
     db = Database(settings.database_url, clock=clock)
     services = build_services(settings, plugins, db)
     keys = Keys(db, settings)

@@ -97,6 +97,7 @@ class Settings(BaseSettings):
     announcement_depth: int = Field(default=8, ge=0, le=100)
     personal_attributes: list[str] = []
     on_plugin_error: Literal["fail", "skip"] = "fail"
+    plugin_start_seconds: float = Field(default=30, gt=0)
     secret_key: SecretStr | None = None
     server: ServerSettings = ServerSettings()
     plugins: dict[str, PluginSection] = {}

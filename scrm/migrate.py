@@ -145,6 +145,11 @@ class OwnerStatus:
     problem: str | None = None
 
 
+def pending(count: int) -> str:
+    """`1 migration is pending`, `2 migrations are pending`."""
+    return "1 migration is pending" if count == 1 else f"{count} migrations are pending"
+
+
 async def upgrade(db_url: str, plugins: Iterable[HasContribution] = ()) -> list[Upgraded]:
     """Bring the database up to date: the core, then each plugin, each in one transaction.
 

@@ -55,6 +55,8 @@ class PluginStatus:
     version: str | None = None
     package: str | None = None
     warnings: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    """The reason, one line each."""
 
 
 @dataclass(frozen=True)
@@ -137,8 +139,8 @@ def bind_hooks(module: object) -> SimpleNamespace:
 
 def _bind(spec: Callable[..., Any], implementation: Callable[..., Any]) -> Callable[..., Any]:
     given = inspect.signature(spec)
-    wanted = list(inspect.signature(implementation).parameters)
-    if wanted == list(given.parameters):
+    wanted = [name for name in inspect.signature(implementation).parameters if name in given.parameters]
+    if wanted == list(given.parameters) == list(inspect.signature(implementation).parameters):
         return implementation
 
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -170,13 +172,21 @@ class PluginSet:
     def __len__(self) -> int:
         return len(self.active)
 
-    def without(self, out: Mapping[str, tuple[LoadState, str]], since: datetime) -> PluginSet:
-        """The same with these plugins not active, in the given state for the given reason."""
+    def without(self, out: Mapping[str, tuple[LoadState, Sequence[str]]], since: datetime) -> PluginSet:
+        """The same with these plugins not active, each in a state for its reasons, and without those that require them."""
+        gone = dict(out)
+        for plugin in self.active:  # what a plugin requires comes before it
+            for other in plugin.contribution.requires:
+                if other in gone and plugin.name not in gone:
+                    said = f"{plugin.name} requires {other}, which is {gone[other][0]}"
+                    gone[plugin.name] = (LoadState.INCOMPATIBLE, [said])
         statuses = [
-            replace(status, state=out[status.name][0], reason=out[status.name][1], since=since) if status.name in out else status
-            for status in self.statuses
+            self._left_out(status, *gone[status.name], since) if status.name in gone else status for status in self.statuses
         ]
-        return PluginSet([plugin for plugin in self.active if plugin.name not in out], statuses)
+        return PluginSet([plugin for plugin in self.active if plugin.name not in gone], statuses)
+
+    def _left_out(self, status: PluginStatus, state: LoadState, problems: Sequence[str], since: datetime) -> PluginStatus:
+        return replace(status, state=state, reason="; ".join(problems), problems=tuple(problems), since=since)
 
     def merge(self, plugin: Plugin, tx: HandlerTx, event: Event, kept: uuid.UUID, absorbed: uuid.UUID, rules: Any) -> int:
         """Let one plugin follow a merge; how many rows moved.

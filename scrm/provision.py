@@ -14,7 +14,7 @@ from scrm.errors import StartupError
 from scrm.events.consumers import consumer_of, enable
 from scrm.events.log import core_event_types
 from scrm.events.rules import RuleChange, configure, current_rules, difference
-from scrm.loader import load_plugins, with_migrations
+from scrm.loader import OnError, refuse, with_migrations
 from scrm.plugin import EventType
 from scrm.plugin_set import LoadState, PluginSet
 
@@ -48,7 +48,7 @@ async def provision(settings: Settings, plugins: PluginSet) -> Provisioned:
     upgraded = await migrate.upgrade(settings.database_url, plugins)
     failed = {one.owner for one in upgraded if one.error is not None}
     db = Database(settings.database_url)
-    working = plugins.without(dict.fromkeys(failed, (LoadState.MIGRATION_ERROR, "its migration failed")), db.clock())
+    working = plugins.without(dict.fromkeys(failed, (LoadState.MIGRATION_ERROR, ["its migration failed"])), db.clock())
     try:
         await db.write(keep_event_types, working)
         await db.write(_enable, db, working, settings)
@@ -57,27 +57,22 @@ async def provision(settings: Settings, plugins: PluginSet) -> Provisioned:
         await db.close()
 
 
-async def ready_plugins(settings: Settings, plugins: PluginSet | None = None) -> PluginSet:
-    """The plugins that can run on the database as it is.
+async def ready_plugins(settings: Settings, plugins: PluginSet, *, on_error: OnError | None = None) -> PluginSet:
+    """Those of the plugins that can run on the database as it is. `on_error` overrides the setting `on_plugin_error`.
 
     Raises: StartupError when the core's tables are not up to date, or a plugin's are not while `on_plugin_error` is fail.
     """
-    if plugins is None:
-        plugins = load_plugins(settings)
     stands = await migrate.status(settings.database_url, plugins)
     core = stands[0]
     if core.problem is not None:
         raise StartupError(f"the database does not fit this version of scrm: {core.problem}")
     if core.pending:
-        raise StartupError(f"the database is not ready: {core.pending} migrations are pending; run scrm db upgrade")
+        raise StartupError(f"the database is not ready: {migrate.pending(core.pending)}; run scrm db upgrade")
     db = Database(settings.database_url)
     ready = with_migrations(plugins, stands, db.clock())
     await db.close()
-    left_out = [
-        status for status in ready.statuses if status.name not in {one.name for one in ready} and plugins.get(status.name)
-    ]
-    if left_out and settings.on_plugin_error == "fail":
-        raise StartupError([f"plugin {status.name} is not ready: {status.reason}" for status in left_out])
+    if (on_error or settings.on_plugin_error) == "fail":
+        refuse([status for status in ready.statuses if plugins.get(status.name) and not ready.get(status.name)])
     return ready
 
 

@@ -17,20 +17,23 @@ from typing import Annotated, Any
 import typer
 import uvicorn
 
-from scrm.commands.session import late, note, say, session
+from scrm.commands.session import Session, late, note, say, session
 from scrm.config import Settings
 from scrm.db import Database
 from scrm.errors import StartupError
+from scrm.loader import refuse
 from scrm.memory import settle
-from scrm.plugin_set import PluginSet
-from scrm.provision import keep_event_types, ready_plugins
+from scrm.plugin_set import LoadState, PluginSet
+from scrm.provision import keep_event_types
 from scrm.users.handlers import core_chores, core_handlers
 from scrm.worker import run_worker
 
 log = logging.getLogger("scrm.serve")
 
 CREATE_APP = "scrm.app:create_app"
-FREEZE = "scrm.app:freeze_schema"
+FIT = "scrm.app:fit_schema"
+START = "scrm.start:start_plugins"
+SafeMode = Annotated[bool, typer.Option("--safe-mode", help="Import no plugin: the core alone.")]
 GRACE = 10
 _LONG_LIFE = 60.0
 _LONGEST_WAIT = 30.0
@@ -41,31 +44,41 @@ def serve(
     host: Annotated[str | None, typer.Option("--host", help="Address to listen on; else server.host.")] = None,
     port: Annotated[int | None, typer.Option("--port", help="Port to listen on; else server.port.")] = None,
     no_worker: Annotated[bool, typer.Option("--no-worker", help="Do not start a worker beside the server.")] = False,
+    safe_mode: SafeMode = False,
 ) -> None:
     """Answer requests, with a worker as a child process that is started again when it ends."""
     opened = session(ctx)
     settings = opened.settings()
-    run_server(settings, opened.config, host, port, worker=not no_worker)
+    run_server(opened, settings, host, port, worker=not no_worker, safe=safe_mode)
 
 
-def run_server(settings: Settings, config: Path | None, host: str | None, port: int | None, *, worker: bool) -> None:
-    """Serve until a signal comes; the child ends with it.
+def run_server(
+    opened: Session, settings: Settings, host: str | None, port: int | None, *, worker: bool, safe: bool = False
+) -> None:
+    """Serve until a signal comes; the child ends with it. In the `safe` mode no plugin is imported, in the child neither.
 
     Raises: StartupError when something is missing or the port is taken.
     """
     _log_to_stderr()
-    plugins = asyncio.run(ready_plugins(settings))
-    for status in plugins.statuses:
-        for warning in status.warnings:
-            note(f"warning: {warning}")
+    plugins = _started(opened, settings, safe)
     app = late(CREATE_APP)(settings, plugins=plugins)
     listening = listen(host or settings.server.host, settings.server.port if port is None else port)
-    child = worker_command(config) if worker else None
+    child = worker_command(opened.config, safe=safe) if worker else None
     settle()
     try:
         asyncio.run(_serve(app, listening, child))
     finally:
         listening.close()
+
+
+def _started(opened: Session, settings: Settings, safe: bool) -> PluginSet:
+    plugins: PluginSet = asyncio.run(late(START)(settings, core=opened.core(), safe=safe))
+    for status in plugins.statuses:
+        for warning in status.warnings:
+            note(f"warning: {warning}")
+        if status.state not in (LoadState.ACTIVE, LoadState.DISABLED):
+            note(f"plugin {status.name} is {status.state}: {status.reason}")
+    return plugins
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -89,10 +102,10 @@ def listen(host: str, port: int) -> socket.socket:
     return opened
 
 
-def worker_command(config: Path | None) -> list[str]:
+def worker_command(config: Path | None, *, safe: bool = False) -> list[str]:
     """The command line of a worker that ends when its parent does."""
     chosen = ["--config", str(config)] if config is not None else []
-    return [sys.executable, "-m", "scrm.cli", *chosen, "worker", "--with-parent"]
+    return [sys.executable, "-m", "scrm.cli", *chosen, "worker", "--with-parent", *(["--safe-mode"] if safe else [])]
 
 
 async def _serve(app: Any, listening: socket.socket, child: Sequence[str] | None) -> None:
@@ -142,12 +155,16 @@ async def _end(process: asyncio.subprocess.Process) -> None:
             await process.wait()
 
 
-def worker(ctx: typer.Context, with_parent: Annotated[bool, typer.Option("--with-parent", hidden=True)] = False) -> None:
+def worker(
+    ctx: typer.Context,
+    safe_mode: SafeMode = False,
+    with_parent: Annotated[bool, typer.Option("--with-parent", hidden=True)] = False,
+) -> None:
     """Let the plugins follow the log, run jobs and deliver messages; several workers share the work."""
     opened = session(ctx)
     settings = opened.settings()
     _log_to_stderr()
-    plugins = asyncio.run(ready_plugins(settings))
+    plugins = _started(opened, settings, safe_mode)
     settle()
     asyncio.run(_work(settings, plugins, with_parent))
 
@@ -179,7 +196,10 @@ def schema(ctx: typer.Context) -> None:
     """Print the GraphQL schema of this configuration; needs no database."""
     opened = session(ctx)
     settings = opened.settings()
-    say(late(FREEZE)(settings, opened.plugins(settings)).sdl().rstrip("\n"))
+    fitting, frozen = late(FIT)(settings, opened.plugins(settings, "skip"))
+    if settings.on_plugin_error == "fail":
+        refuse(fitting.statuses)
+    say(frozen.sdl().rstrip("\n"))
 
 
 def _log_to_stderr() -> None:

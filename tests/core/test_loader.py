@@ -234,10 +234,9 @@ def test_every_problem_of_every_plugin_is_said_at_once() -> None:
 
 def test_hooks_misspelt_unmarked_missing_or_with_other_arguments() -> None:
     [misspelt] = refused(plugin("a", hooks={"exprot": lambda tx, user: {}}))
-    assert misspelt.startswith("hook of a is unknown: unknown hook 'exprot' in plugin")
+    assert misspelt == "hook exprot of a is unknown; did you mean export?"
     [other] = refused(plugin("a", hooks={"count": lambda tx, person: 0}))
-    assert other.startswith("hook of a does not fit: Plugin 'a' for hook 'count'")
-    assert "person" in other
+    assert other == "hook count of a has the argument person, which it is not given; it takes tx, user, or fewer of them"
     unmarked = plugin("a")
     unmarked.count = lambda tx, user: 0
     assert refused(unmarked) == ["a.count is not marked as a hook; put @hookimpl above it"]
@@ -361,7 +360,7 @@ def test_a_plugin_may_offer_hooks_to_those_that_require_it() -> None:
     taking = plugin("b", requires=["a"], hooks={"a_earn": lambda amount: amount})
     assert names(load(offering, taking, on_error="fail")) == ["a", "b"]
     [line] = refused(plugin("a"), taking)
-    assert line.startswith("hook of b is unknown: unknown hook 'a_earn'")
+    assert line.startswith("hook a_earn of b is unknown; ")
 
 
 def test_hook_contribute() -> None:
@@ -461,7 +460,7 @@ def test_pending_migrations_stop_a_plugin_and_those_that_require_it() -> None:
     ]
     after = with_migrations(loaded, stands, NOW)
     assert names(after) == ["c"]
-    assert why(after, "a") == ("migration_required", "1 migrations are pending; run scrm db upgrade")
+    assert why(after, "a") == ("migration_required", "1 migration is pending; run scrm db upgrade")
     assert why(after, "b") == ("incompatible", "b requires a, which is migration_required")
     assert why(after, "d") == ("migration_error", "no such revision 9")
 
