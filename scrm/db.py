@@ -26,6 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from uuid6 import uuid7
 
 from scrm.errors import StartupError
+from scrm.statements import CHECK, Check
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -104,6 +105,10 @@ class Tx:
         if isinstance(statement, sa.TextClause):
             _refuse_transaction_control(statement.text)
         return self._connection.execute(statement, parameters)
+
+    def checked(self, statement: sa.Executable, parameters: Any, check: Check) -> CursorResult[Any]:
+        """Run a statement after `check` has seen the text that the database is sent; what it raises is raised here."""
+        return self._connection.execute(statement, parameters, execution_options={CHECK: check})
 
     def rows(self, statement: sa.Executable, parameters: Any = None) -> Sequence[Row[Any]]:
         """All rows of a query."""

@@ -19,6 +19,7 @@ from scrm.db import Database, Tx
 from scrm.errors import PluginFailedError, ScrmError, UserError
 from scrm.events.consumers import Consumer, ConsumerSettings, consumer_of
 from scrm.events.decide import Decided, decide
+from scrm.events.handling import reading
 from scrm.events.ingest import Ingest
 from scrm.events.records import Event, NewEvent, RecordResult
 from scrm.plugin import Contribution, Decision, HandlerTx, Health, Rules, Wiring
@@ -98,7 +99,7 @@ class Context:
 
     async def read(self, function: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function(tx, …)` in one read-only snapshot."""
-        return await self._db.read(function, *args, **kwargs)
+        return await self._db.read(lambda tx: function(reading(tx), *args, **kwargs))
 
     async def record(self, events: Sequence[NewEvent]) -> list[RecordResult]:
         """Record what happened; each event once, an answer for each."""

@@ -67,6 +67,8 @@ class Consumer:
     rules_model: type[Rules] = NoRules
     initial_rules: Rules = field(default_factory=NoRules)
     announcement_depth: int = 8
+    tables: frozenset[str] = frozenset()
+    """What its handlers may write."""
 
     @cached_property
     def routes(self) -> Mapping[str, tuple[Callable[..., Any], ...]]:
@@ -100,7 +102,9 @@ def consumer_of(plugin: ReadsTheLog, settings: ConsumerSettings) -> Consumer:
     """A plugin as a reader of the log."""
     brought = plugin.contribution
     depth = settings.announcement_depth
-    return Consumer(plugin.name, tuple(brought.handlers), settings.zone, plugin.hooks, brought.rules, plugin.rules, depth)
+    tables = frozenset(brought.tables.tables if brought.tables is not None else ())
+    handlers = tuple(brought.handlers)
+    return Consumer(plugin.name, handlers, settings.zone, plugin.hooks, brought.rules, plugin.rules, depth, tables)
 
 
 def core_consumer(handlers: Sequence[Handler], settings: ConsumerSettings) -> Consumer:

@@ -27,12 +27,12 @@ from scrm.events.rules import Timeline
 from scrm.models import outbox
 from scrm.plugin import HandlerTx, Rules
 from scrm.rowset import row_set, upsert
+from scrm.statements import Check, read_statement
 from scrm.users.models import merges
 
 _NOT_THE_PLUGIN = ("08", "40", "53", "57P", "58", "55P03")
 """SQLSTATEs of a database in trouble: connection, serialization, deadlock, resources, shutdown, system, no lock."""
 _SQLITE_TROUBLE = ("locked", "busy", "disk", "unable to open", "readonly", "interrupted")
-_WRITING = ("insert", "update", "delete", "merge", "create", "drop", "alter", "truncate", "replace")
 
 EVENT_COLUMNS = (
     events.c.id,
@@ -64,18 +64,17 @@ def event_of(row: Row[Any], *, position: int | None = None) -> Event:
 class _Guarded(HandlerTx):
     """A transaction without its connection, which ends with the call it was made for."""
 
-    def __init__(self, tx: Tx, check: Callable[[sa.Executable], None]) -> None:
+    def __init__(self, tx: Tx, check: Check) -> None:
         self.dialect = tx.dialect
         self._open = True
         self._check = check
-        self._run = tx.execute
+        self._run = tx.checked
 
     def execute(self, statement: sa.Executable, parameters: Any = None) -> CursorResult[Any]:
         """Run a statement; words that end or begin a transaction are refused, and so is writing what is somebody else's."""
         if not self._open:
             raise PermissionError("this transaction has ended; a handler may not keep it")
-        self._check(statement)
-        return self._run(statement, parameters)
+        return self._run(statement, parameters, self._check)
 
     @property
     def connection(self) -> Connection:
@@ -96,12 +95,12 @@ def reading(tx: Tx) -> Tx:
     return _Guarded(tx, _refuse_writing)
 
 
-def _refuse_writing(statement: sa.Executable) -> None:
-    writes = getattr(statement, "is_dml", False) or isinstance(statement, sa.schema.ExecutableDDLElement)
-    if isinstance(statement, sa.TextClause):
-        writes = statement.text.lstrip().lower().startswith(_WRITING)
-    if writes:
-        raise PermissionError("only a handler writes; a decision or a job says what is to be recorded")
+def _refuse_writing(statement: str) -> None:
+    read = read_statement(statement)
+    if read.writes or read.refused:
+        raise PermissionError(
+            f"only a handler writes; a decision, a job or a read may not send {read.refused or f'what writes {read.writes[0]}'}"
+        )
 
 
 class Applying(_Guarded):
@@ -117,13 +116,18 @@ class Applying(_Guarded):
         self._entries: dict[uuid.UUID, Entry] = {}
         self._messages: list[dict[str, Any]] = []
 
-    def _refuse_others(self, statement: sa.Executable) -> None:
-        table = getattr(statement, "table", None) if getattr(statement, "is_dml", False) else None
-        name = getattr(table, "name", None)
-        if name is not None and self._consumer.name != CORE and not name.startswith(f"{self._consumer.name}_"):
+    def _refuse_others(self, statement: str) -> None:
+        consumer = self._consumer
+        if consumer.name == CORE:
+            return
+        read = read_statement(statement)
+        if read.refused:
             raise PermissionError(
-                f"plugin {self._consumer.name} may not write {name}; its own tables begin with {self._consumer.name}_"
+                f"plugin {consumer.name} may not send {read.refused}; a handler selects, inserts, updates and deletes"
             )
+        for table in read.writes:
+            if table not in consumer.tables:
+                raise PermissionError(f"plugin {consumer.name} may not write {table}; {_own_tables(consumer)}")
 
     def announce(self, announcement: Announcement) -> uuid.UUID:
         """Record an event as an effect of the one being handled; doing it again changes nothing. Returns its id.
@@ -216,6 +220,10 @@ class Applying(_Guarded):
 
     def _is_history(self, cause: Event) -> bool:
         return cause.backfill or 0 < cause.position <= self._backfill_to
+
+
+def _own_tables(consumer: Consumer) -> str:
+    return f"its own tables are {', '.join(sorted(consumer.tables))}" if consumer.tables else "it has no tables of its own"
 
 
 def _owned(entry: Entry, now: Mapping[uuid.UUID, uuid.UUID]) -> Entry:
