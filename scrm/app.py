@@ -123,13 +123,14 @@ def create_app(settings: Settings, *, plugins: PluginSet | None = None, clock: C
     if STATIC.is_dir():
         routes.append(Mount("/static", StaticFiles(directory=STATIC)))
     contexts = {plugin.name: Context(plugin, db, services.ingest, settings) for plugin in plugins}
-    routes += plugin_routes(plugins, contexts.__getitem__, authorize, settings.server.max_body_bytes)
+    routes += plugin_routes(plugins, contexts.__getitem__, authorize, settings.server)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         await db.write(keep_event_types, plugins)
         try:
-            async with plugins.lifespan(db, services.ingest, settings), forgetting(db, keys):
+            seconds, skip = settings.plugin_start_seconds, settings.on_plugin_error == "skip"
+            async with plugins.lifespan(db, services.ingest, settings, seconds=seconds, skip=skip), forgetting(db, keys):
                 yield
         finally:
             await db.close()

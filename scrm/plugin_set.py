@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,17 +16,19 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from scrm import hookspecs
 from scrm.conformance import core_hooks, has_hook
-from scrm.db import Database, Tx
+from scrm.db import Database, Tx, dumps
 from scrm.errors import PluginFailedError, ScrmError, UserError
 from scrm.events.consumers import Consumer, ConsumerSettings, consumer_of
 from scrm.events.decide import Decided, decide
-from scrm.events.handling import reading
+from scrm.events.handling import is_cancelled, is_trouble, reading
 from scrm.events.ingest import Ingest
 from scrm.events.records import Event, NewEvent, RecordResult
 from scrm.plugin import Contribution, Decision, HandlerTx, Health, Rules, Wiring
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+log = logging.getLogger("scrm.plugins")
 
 _HEALTH_WITHIN = 5.0
 """Seconds that a plugin may take to say how it is."""
@@ -213,35 +216,57 @@ class PluginSet:
         self._call(plugin, "erase", tx, event, user, pseudonym)
 
     def count(self, tx: Tx, user: uuid.UUID) -> dict[str, int]:
-        """How many rows of each plugin hang on a user; plugins that do not say are left out.
-
-        Raises: PluginFailedError.
-        """
-        return {plugin.name: int(self._call(plugin, "count", tx, user)) for plugin in self._with("count")}
+        """How many rows of each plugin hang on a user; plugins that do not say, or fail at it, are left out."""
+        counted = {plugin.name: count_rows(plugin, tx, user) for plugin in self._with("count")}
+        return {name: count for name, count in counted.items() if count is not None}
 
     def export(self, tx: Tx, user: uuid.UUID) -> dict[str, Mapping[str, Sequence[Mapping[str, Any]]]]:
         """What each plugin keeps of a user.
 
-        Raises: PluginFailedError.
+        Raises: PluginFailedError, also for what JSON cannot hold.
         """
-        return {plugin.name: self._call(plugin, "export", tx, user) for plugin in self._with("export")}
+        found = {}
+        for plugin in self._with("export"):
+            found[plugin.name] = self._call(plugin, "export", reading(tx), user)
+            try:
+                dumps(found[plugin.name])
+            except TypeError as error:
+                raise PluginFailedError(plugin.name, "export") from error
+        return found
 
     @asynccontextmanager
     async def lifespan(
-        self, db: Database, ingest: Ingest | None = None, settings: ConsumerSettings | None = None
+        self,
+        db: Database,
+        ingest: Ingest | None = None,
+        settings: ConsumerSettings | None = None,
+        *,
+        seconds: float = 30.0,
+        skip: bool = False,
     ) -> AsyncIterator[None]:
-        """Every plugin's lifespan, entered in order and left in reverse.
+        """Every plugin's lifespan, entered in order and left in reverse, each within so many seconds.
+
+        With `skip` one that cannot start leaves its plugin degraded, and the others go on.
 
         Raises: PluginFailedError when one cannot start.
         """
         async with AsyncExitStack() as stack:
             for plugin in self._with("lifespan"):
-                manager = self._call(plugin, "lifespan", Context(plugin, db, ingest, settings))
                 try:
-                    await stack.enter_async_context(manager)
-                except Exception as error:
-                    raise PluginFailedError(plugin.name, "lifespan") from error
+                    manager = self._call(plugin, "lifespan", Context(plugin, db, ingest, settings))
+                    await stack.enter_async_context(_Lifespan(plugin.name, manager, seconds))
+                except PluginFailedError as error:
+                    if not skip:
+                        raise
+                    log.error("%s; the others go on", error, exc_info=error)
+                    self._degrade(plugin.name, f"its lifespan failed: {type(error.__cause__).__name__}", db.clock())
             yield
+
+    def _degrade(self, name: str, reason: str, at: datetime) -> None:
+        self.statuses = tuple(
+            replace(each, state=LoadState.DEGRADED, reason=reason, problems=(reason,), since=at) if each.name == name else each
+            for each in self.statuses
+        )
 
     async def health(self, db: Database) -> dict[str, Health]:
         """What each plugin says of itself; one that fails at saying it, or takes long, is not well."""
@@ -252,12 +277,16 @@ class PluginSet:
     async def _ask_health(self, plugin: Plugin, db: Database) -> Health:
         try:
             said = self._call(plugin, "health", Context(plugin, db))
-            found: Health = await asyncio.wait_for(said, _HEALTH_WITHIN) if inspect.isawaitable(said) else said
+            found: object = await asyncio.wait_for(said, _HEALTH_WITHIN) if inspect.isawaitable(said) else said
         except PluginFailedError as error:
             return Health(ok=False, detail=f"{error}: {type(error.__cause__).__name__}")
-        except Exception as error:
+        except BaseException as error:
+            if is_cancelled(error):
+                raise
             return Health(ok=False, detail=f"plugin {plugin.name} failed in health: {type(error).__name__}")
-        return found
+        if not isinstance(found, Health):
+            return Health(ok=False, detail=f"health() of {plugin.name} returned a {type(found).__name__}; return a Health")
+        return Health(bool(found.ok), str(found.detail))
 
     def _with(self, hook: str) -> Iterator[Plugin]:
         return (plugin for plugin in self.active if hasattr(plugin.hooks, hook))
@@ -268,5 +297,44 @@ class PluginSet:
             return None
         try:
             return function(*args)
-        except Exception as error:
+        except BaseException as error:  # even an attempt to exit
             raise PluginFailedError(plugin.name, hook) from error
+
+
+def count_rows(plugin: Plugin, tx: Tx, user: uuid.UUID) -> int | None:
+    """How many rows of a plugin hang on a user, or None where it fails at saying so: nobody waits for that."""
+    try:
+        with tx.connection.begin_nested():
+            return int(plugin.hooks.count(reading(tx), user))  # type: ignore[attr-defined]
+    except BaseException as error:
+        if is_trouble(error):
+            raise
+        log.exception("plugin %s failed in count", plugin.name)
+        return None
+
+
+class _Lifespan:
+    """One plugin's lifespan: what it raises is its own failure, at the end a line in the log; and it has so many seconds."""
+
+    def __init__(self, plugin: str, manager: Any, seconds: float) -> None:
+        self._plugin = plugin
+        self._manager = manager
+        self._seconds = seconds
+
+    async def __aenter__(self) -> None:
+        try:
+            async with asyncio.timeout(self._seconds):
+                await type(self._manager).__aenter__(self._manager)
+        except BaseException as error:
+            if is_cancelled(error):
+                raise
+            raise PluginFailedError(self._plugin, "lifespan") from error
+
+    async def __aexit__(self, *raised: Any) -> None:
+        try:
+            async with asyncio.timeout(self._seconds):
+                await type(self._manager).__aexit__(self._manager, *raised)
+        except BaseException as error:
+            if is_cancelled(error) or error is raised[1]:
+                raise
+            log.exception("plugin %s failed at the end of its lifespan", self._plugin)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sqlite3
 import traceback
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -318,22 +319,22 @@ def _merge_event(tx: Tx, merge: uuid.UUID) -> uuid.UUID:
 def is_trouble(error: BaseException) -> bool:
     """Whether it is the trouble of the database or the process, so that the step is tried again, and not a plugin's failure."""
     if isinstance(error, asyncio.CancelledError):
-        return _is_cancelled()
+        return is_cancelled(error)
     if isinstance(error, GeneratorExit) or type(error).__name__ == "GreenletExit":
         return True
-    if not isinstance(error, DBAPIError):
-        return False
-    if error.connection_invalidated or isinstance(error, InterfaceError):
+    if isinstance(error, DBAPIError) and (error.connection_invalidated or isinstance(error, InterfaceError)):
         return True
-    state = getattr(error.orig, "sqlstate", None)
+    raw = error.orig if isinstance(error, DBAPIError) else error
+    state = getattr(raw, "sqlstate", None)
     if state is not None:
         return str(state).startswith(_NOT_THE_PLUGIN)
-    return type(error.orig).__name__ == "OperationalError" and any(word in str(error.orig) for word in _SQLITE_TROUBLE)
+    return isinstance(raw, sqlite3.OperationalError) and any(word in str(raw) for word in _SQLITE_TROUBLE)
 
 
-def _is_cancelled() -> bool:
+def is_cancelled(error: BaseException) -> bool:
+    """Whether it is the running task's own cancelling, and not something that was raised to look like it."""
     try:
-        task = asyncio.current_task()
+        task = asyncio.current_task() if isinstance(error, asyncio.CancelledError) else None
     except RuntimeError:
         return False
     return task is not None and task.cancelling() > 0

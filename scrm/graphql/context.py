@@ -18,6 +18,7 @@ from scrm.db import Database, Snapshot, Tx
 from scrm.errors import ScrmError, UserError
 from scrm.events.consumers import consumer_of
 from scrm.events.decide import Decided, decide_in
+from scrm.events.handling import reading
 from scrm.events.ingest import Ingest
 from scrm.graphql.compiler import Grants
 from scrm.graphql.ids import node_id
@@ -114,7 +115,7 @@ class Context:
 
     async def read(self, function: Callable[..., T], *args: Any) -> T:
         """Run `function(tx, *args)` in one read-only snapshot."""
-        return await self.services.db.read(function, *args)
+        return await self.services.db.read(lambda tx: function(reading(tx), *args))
 
     def snapshot(self, plan: Plan, excluded: frozenset[str]) -> Snapshot:
         """Where a plan is run: on the request's own connection, unless it is tried again without somebody's fields."""
@@ -185,7 +186,8 @@ class Context:
     @property
     def batch_info(self) -> BatchInfo:
         """What batch functions may use."""
-        return BatchInfo(self.services.db.read, self.now, self.language)
+        seconds = self.services.settings.server.timeout_seconds / 3
+        return BatchInfo(self.read, self.now, self.language, seconds)
 
 
 class Reads:

@@ -58,6 +58,8 @@ KINDS = {
     "JSON": "json",
 }
 GENERIC = (Connection, Edge, PageInfo)
+LIST_CAP = 1_000
+"""No list that is no connection has more items."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +219,8 @@ class _Builder:
                 continue
             made = self._bind(named, name, definition, strawberry_field, source, origin)
             bound[name] = made
+            if isinstance(source, ManySource) and source.cap > LIST_CAP:
+                self._wrong(*place, f"has cap={source.cap}; a list has {LIST_CAP} items at most, so make it a connection")
             if root and made.scope is None:
                 self._wrong(*place, "has no scope; say scope=…")
             elif compiled and origin not in GENERIC and made.scope is None and not self._is_public(named.name):

@@ -100,8 +100,11 @@ def subscription(description: str, *, scope: str, weight: int = 10) -> Callable[
             info = next(each for each in (*args, *kwargs.values()) if isinstance(each, strawberry.Info))
             info.context.require(scope, f"Subscription.{info.field_name}")
             async with aclosing(function(*args, **kwargs)) as events:
-                async for event in events:
-                    yield event
+                try:
+                    async for event in events:
+                        yield event
+                except (SystemExit, KeyboardInterrupt) as error:  # it ends itself, not the server
+                    raise RuntimeError(f"the subscription {info.field_name} raised {type(error).__name__}") from error
 
         return strawberry.subscription(resolver=follow, description=description, metadata=_metadata(scope, weight))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tomllib
+import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -49,6 +50,7 @@ from scrm.plugin import (
 from scrm.plugin_set import PluginSet
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
+NOBODY = uuid.UUID(int=0)
 
 
 class Anything:
@@ -389,15 +391,23 @@ def test_hook_erase() -> None:
     assert seen == [("user", "pseudonym")]
 
 
-def test_hook_count() -> None:
-    loaded = load(plugin("a", hooks={"count": lambda user: 2}), plugin("b", hooks={"count": lambda: 5}), plugin("c"))
-    assert loaded.count(*ANY["tx", "user"]) == {"a": 2, "b": 5}
-    assert not hasattr(loaded.active[2].hooks, "count")
+async def test_hook_count(database: Database) -> None:
+    loaded = load(
+        plugin("a", hooks={"count": lambda user: 2}),
+        plugin("b", hooks={"count": lambda tx: tx.scalar(sa.text("select 5"))}),
+        plugin("bad", hooks={"count": lambda: 1 / 0}),
+        plugin("c"),
+    )
+    assert await database.read(loaded.count, NOBODY) == {"a": 2, "b": 5}
+    assert not hasattr(loaded.active[3].hooks, "count")
 
 
-def test_hook_export() -> None:
-    loaded = load(plugin("a", hooks={"export": lambda tx, user: {"rows": [{user: tx}]}}), plugin("b"))
-    assert loaded.export(*ANY["tx", "user"]) == {"a": {"rows": [{"user": "tx"}]}}
+async def test_hook_export(database: Database) -> None:
+    loaded = load(plugin("a", hooks={"export": lambda tx, user: {"rows": [{user.hex: tx.dialect}]}}), plugin("b"))
+    assert await database.read(loaded.export, NOBODY) == {"a": {"rows": [{NOBODY.hex: database.dialect}]}}
+    for junk in (lambda: {1, 2}, lambda tx: tx.execute(sa.text("delete from users"))):
+        with pytest.raises(PluginFailedError, match="plugin a failed in export"):
+            await database.read(load(plugin("a", hooks={"export": junk})).export, NOBODY)
 
 
 async def test_hook_lifespan(database: Database) -> None:
@@ -441,9 +451,9 @@ def test_a_hook_that_fails_names_its_plugin() -> None:
     def broken(tx: Tx, user: Any) -> int:
         raise ValueError("x")
 
-    loaded = load(plugin("a", hooks={"count": broken}))
-    with pytest.raises(PluginFailedError, match="plugin a failed in count"):
-        loaded.count(None, None)  # type: ignore[arg-type]
+    loaded = load(plugin("a", hooks={"erase": broken}))
+    with pytest.raises(PluginFailedError, match="plugin a failed in erase"):
+        loaded.erase(loaded.active[0], *ANY["tx", "event", "user", "pseudonym"])
 
 
 def test_the_plugin_set_has_a_method_for_every_hook() -> None:
