@@ -23,6 +23,11 @@ def interrupt(thread: int) -> None:
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(HangingError))
 
 
+def forgive(thread: int) -> None:
+    """Take an interruption back that has not arrived yet."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), None)
+
+
 class _Call(Generic[T]):
     """A call in a thread of its own, which nobody waits for when the process ends, nor for threads that it starts."""
 

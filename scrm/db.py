@@ -122,12 +122,24 @@ class Tx:
         """The first column of the first row, or None."""
         return self.execute(statement, parameters).scalar()
 
+    def limit_statements(self, seconds: float) -> None:
+        """Let PostgreSQL end each statement of this transaction that takes longer; SQLite has no such thing."""
+        if self.dialect != "sqlite":
+            self.execute(_LIMIT, {"milliseconds": str(int(seconds * 1000))})
+
+    def end_statement(self) -> None:
+        """End the statement that runs now, from another thread; PostgreSQL has `limit_statements` for that."""
+        if self.dialect == "sqlite":
+            raw: Any = self._connection.connection.driver_connection
+            raw.interrupt()
+
     @property
     def connection(self) -> Connection:
         """The connection itself, for core only: plugins are not given it."""
         return self._connection
 
 
+_LIMIT = sa.text("select set_config('statement_timeout', :milliseconds, true)")
 _CONTROL = ("begin", "commit", "end", "rollback", "savepoint", "release", "start transaction", "abort", "prepare transaction")
 
 

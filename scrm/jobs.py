@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -18,6 +19,7 @@ from scrm.events.log import append, core_event, digest_of, owners, share_owners
 from scrm.models import jobs
 from scrm.plugin import Job, NewFact
 from scrm.rowset import upsert
+from scrm.watch import Hang, Watch
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _AFTER_FAILURE = timedelta(minutes=1)
@@ -29,6 +31,7 @@ class Scheduled:
 
     consumer: Consumer
     job: Job
+    watch: Watch | None = None
 
     @property
     def name(self) -> str:
@@ -66,12 +69,16 @@ def run_job(tx: Tx, scheduled: Scheduled, *, at: datetime) -> int | None:
         return None
     if row.next_run_at > at:
         return None
+    if scheduled.watch is not None:
+        tx.limit_statements(scheduled.watch.after * 0.8)
     due = latest_due(job.every, at, consumer.zone)
     changed: dict[str, object] = {"last_error": None, "last_run_at": at, "next_run_at": next_due(job.every, at, consumer.zone)}
     count = 0
     try:
         with tx.connection.begin_nested():
-            facts = job.run(reading(tx), due, consumer.timeline(tx).latest)
+            rules = consumer.timeline(tx).latest
+            with _watched(scheduled, tx):
+                facts = job.run(reading(tx), due, rules)
             count = _record(tx, scheduled, facts, at)
     except BaseException as error:
         if is_trouble(error):
@@ -79,6 +86,12 @@ def run_job(tx: Tx, scheduled: Scheduled, *, at: datetime) -> int | None:
         changed = {"last_error": describe(error), "next_run_at": at + _AFTER_FAILURE}
     tx.execute(sa.update(jobs).where(jobs.c.name == scheduled.name).values(changed))
     return count
+
+
+def _watched(scheduled: Scheduled, tx: Tx) -> AbstractContextManager[None]:
+    if scheduled.watch is None:
+        return nullcontext()
+    return scheduled.watch.calling(Hang(scheduled.consumer.name, scheduled.job.name), tx.end_statement)
 
 
 def _first_seen(tx: Tx, scheduled: Scheduled, at: datetime) -> None:

@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,7 +27,8 @@ from scrm.memory import settle
 from scrm.plugin_set import LoadState, PluginSet
 from scrm.provision import keep_event_types
 from scrm.users.handlers import core_chores, core_handlers
-from scrm.worker import run_worker
+from scrm.watch import Hang, read_hang
+from scrm.worker import EXIT_HANGING, run_worker
 
 log = logging.getLogger("scrm.serve")
 
@@ -102,10 +104,13 @@ def listen(host: str, port: int) -> socket.socket:
     return opened
 
 
-def worker_command(config: Path | None, *, safe: bool = False) -> list[str]:
-    """The command line of a worker that ends when its parent does."""
+def worker_command(config: Path | None, *, safe: bool = False, with_parent: bool = True, hung: Hang | None = None) -> list[str]:
+    """The command line of a worker, by default one that ends when its parent does; `hung` is why it has to start again."""
     chosen = ["--config", str(config)] if config is not None else []
-    return [sys.executable, "-m", "scrm.cli", *chosen, "worker", "--with-parent", *(["--safe-mode"] if safe else [])]
+    options = ["--with-parent"] if with_parent else []
+    options += ["--safe-mode"] if safe else []
+    options += ["--hung", str(hung)] if hung is not None else []
+    return [sys.executable, "-m", "scrm.cli", *chosen, "worker", *options]
 
 
 async def _serve(app: Any, listening: socket.socket, child: Sequence[str] | None) -> None:
@@ -159,6 +164,7 @@ def worker(
     ctx: typer.Context,
     safe_mode: SafeMode = False,
     with_parent: Annotated[bool, typer.Option("--with-parent", hidden=True)] = False,
+    hung: Annotated[str | None, typer.Option("--hung", hidden=True)] = None,
 ) -> None:
     """Let the plugins follow the log, run jobs and deliver messages; several workers share the work."""
     opened = session(ctx)
@@ -166,11 +172,22 @@ def worker(
     _log_to_stderr()
     plugins = _started(opened, settings, safe_mode)
     settle()
-    asyncio.run(_work(settings, plugins, with_parent))
+    again = partial(worker_command, opened.config, safe=safe_mode, with_parent=with_parent)
+    asyncio.run(_work(settings, plugins, with_parent, read_hang(hung) if hung is not None else None, again))
 
 
-async def _work(settings: Settings, plugins: PluginSet, with_parent: bool) -> None:
+async def _work(
+    settings: Settings, plugins: PluginSet, with_parent: bool, hung: Hang | None, again: Callable[..., list[str]]
+) -> None:
     stop = asyncio.Event()
+
+    def on_hang(hang: Hang) -> None:
+        log.critical("%s does not return; the worker starts again without it, so that the others go on", hang)
+        if stop.is_set():
+            os._exit(EXIT_HANGING)
+        command = again(hung=hang)
+        os.execv(command[0], command)
+
     loop = asyncio.get_running_loop()
     for one in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(one, stop.set)
@@ -179,7 +196,17 @@ async def _work(settings: Settings, plugins: PluginSet, with_parent: bool) -> No
     db = Database(settings.database_url)
     try:
         await db.write(keep_event_types, plugins)
-        await run_worker(db, settings, plugins, core_handlers(settings.zone), stop, chores=core_chores(settings.zone))
+        await run_worker(
+            db,
+            settings,
+            plugins,
+            core_handlers(settings.zone),
+            stop,
+            chores=core_chores(settings.zone),
+            hangs_after=settings.handler_seconds,
+            on_hang=on_hang,
+            hung=hung,
+        )
     finally:
         await db.close()
 

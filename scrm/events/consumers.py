@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -29,8 +30,7 @@ HOOKS = {"merge": "user.merged", "unmerge": "user.unmerged", "erase": "user.eras
 """The hooks that follow what core does to a person, and the event that says so."""
 
 _LOCK = 0x7363  # first half of the advisory locks that keep two workers off one consumer
-# A statement of a handler that waits for ever is ended by the database, and is then the handler's failure.
-_TRY = sa.text(f"select pg_try_advisory_xact_lock({_LOCK}, hashtext(:name)), set_config('statement_timeout', '60s', true)")
+_TRY = sa.text(f"select pg_try_advisory_xact_lock({_LOCK}, hashtext(:name))")
 _WAIT = sa.text(f"select pg_advisory_xact_lock({_LOCK}, hashtext(:name))")
 
 
@@ -56,6 +56,14 @@ class ConsumerSettings(Protocol):
     def announcement_depth(self) -> int: ...
 
 
+Around = Callable[[Sequence[Any], Callable[[], None]], AbstractContextManager[None]]
+
+
+def unwatched(_events: Sequence[Any], _end_statement: Callable[[], None]) -> AbstractContextManager[None]:
+    """Nobody looks whether the call returns."""
+    return nullcontext()
+
+
 @dataclass(frozen=True)
 class Consumer:
     """One reader of the log: its handlers, its hooks for what happens to people, and the model of its rules."""
@@ -69,6 +77,12 @@ class Consumer:
     announcement_depth: int = 8
     tables: frozenset[str] = frozenset()
     """What its handlers may write."""
+    around: Around = unwatched
+    """Put around every call of its code: given the events, and what ends a statement that runs for it."""
+    statement_seconds: float = 60.0
+    """How long one statement of it may take on PostgreSQL, which ends it then: that is the handler's failure."""
+    hung: set[uuid.UUID] = field(default_factory=set)
+    """Events on which it did not return before this process began: not tried again until somebody asks for it."""
 
     @cached_property
     def routes(self) -> Mapping[str, tuple[Callable[..., Any], ...]]:

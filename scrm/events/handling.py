@@ -33,7 +33,7 @@ from scrm.users.models import merges
 
 _NOT_THE_PLUGIN = ("08", "40", "53", "57P", "58", "55P03")
 """SQLSTATEs of a database in trouble: connection, serialization, deadlock, resources, shutdown, system, no lock."""
-_SQLITE_TROUBLE = ("locked", "busy", "disk", "unable to open", "readonly", "interrupted")
+_SQLITE_TROUBLE = ("locked", "busy", "disk", "unable to open", "readonly")
 
 EVENT_COLUMNS = (
     events.c.id,
@@ -202,6 +202,10 @@ class Applying(_Guarded):
             statement = statement.where(events.c.occurred_at >= since)
         return statement.subquery()
 
+    def end_statement(self) -> None:
+        """End the statement that runs now, from another thread; PostgreSQL does it by itself."""
+        self._tx().end_statement()
+
     def finish(self) -> None:
         """Write what was announced and sent."""
         if self._entries:
@@ -266,13 +270,15 @@ def give(consumer: Consumer, scope: Applying, batch: Sequence[tuple[Event, Rules
     """Call the consumer's handlers and hooks on events in their order, as many at once as share handler and rules."""
     for run in _runs(consumer, batch):
         for call in run.calls:
-            result = call(scope, run.events, run.rules)
+            with consumer.around(run.events, scope.end_statement):
+                result = call(scope, run.events, run.rules)
             if inspect.isawaitable(result):
                 raise TypeError("a handler must be a plain function, not async")
         hook = next((name for name, type_ in HOOKS.items() if type_ == run.type), None)
         if hook is not None:
             for event in run.events:
-                _follow(consumer, scope, hook, event, run.rules)
+                with consumer.around([event], scope.end_statement):
+                    _follow(consumer, scope, hook, event, run.rules)
     scope.finish()
 
 
