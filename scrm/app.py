@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -34,6 +35,9 @@ from scrm.routes import alive, authorizer, plugin_routes, readiness
 from scrm.system.graphql import Import, SystemMutation, SystemQuery
 from scrm.tags.graphql import Tag, TagGroup, TagMutation, TagQuery, UserTagMatch, UserTags
 from scrm.users.graphql import User, UserMutation, UserQuery
+from scrm.watch import HANGS_AFTER, Hang, Watch
+
+log = logging.getLogger("scrm.app")
 
 CORE = Contribution(
     name="core",
@@ -93,7 +97,13 @@ def build_services(settings: Settings, plugins: PluginSet, db: Database) -> Serv
     types = all_event_types(plugins)
     indicators = {each.key: (CORE.name, each) for each in core_indicators(settings.currency, settings.zone)}
     indicators |= {each.key: (brought.name, each) for brought in contributions for each in brought.indicators}
-    return Services(settings, db, plugins, Ingest(db, settings, types), types, indicators)
+    # In a server on PostgreSQL a decision runs in the loop's own thread, where nothing may be interrupted.
+    watch = Watch(_hangs, settings.handler_seconds or HANGS_AFTER["sqlite"]) if db.dialect == "sqlite" else None
+    return Services(settings, db, plugins, Ingest(db, settings, types), types, indicators, watch)
+
+
+def _hangs(hang: Hang) -> None:
+    log.critical("%s does not return, and nothing can be written until this server is started again", hang)
 
 
 def create_app(settings: Settings, *, plugins: PluginSet | None = None, clock: Callable[[], datetime] | None = None) -> Starlette:
@@ -122,17 +132,21 @@ def create_app(settings: Settings, *, plugins: PluginSet | None = None, clock: C
     ]
     if STATIC.is_dir():
         routes.append(Mount("/static", StaticFiles(directory=STATIC)))
-    contexts = {plugin.name: Context(plugin, db, services.ingest, settings) for plugin in plugins}
+    contexts = {plugin.name: Context(plugin, db, services.ingest, settings, services.watch) for plugin in plugins}
     routes += plugin_routes(plugins, contexts.__getitem__, authorize, settings.server)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         await db.write(keep_event_types, plugins)
+        if services.watch is not None:
+            services.watch.start()
         try:
             seconds, skip = settings.plugin_start_seconds, settings.on_plugin_error == "skip"
             async with plugins.lifespan(db, services.ingest, settings, seconds=seconds, skip=skip), forgetting(db, keys):
                 yield
         finally:
+            if services.watch is not None:
+                services.watch.finish()
             await db.close()
 
     app = Starlette(routes=routes, lifespan=lifespan)

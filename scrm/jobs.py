@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from scrm.db import Database, Tx
 from scrm.events.consumers import Consumer
 from scrm.events.handling import describe, is_trouble, reading
-from scrm.events.log import append, core_event, digest_of, owners, share_owners
+from scrm.events.log import append, core_event, digest_of, owners, refuse_core_types, share_owners
 from scrm.models import jobs
 from scrm.plugin import Job, NewFact
 from scrm.rowset import upsert
@@ -105,6 +105,7 @@ def _record(tx: Tx, scheduled: Scheduled, facts: Sequence[NewFact], at: datetime
     now = owners(tx, {fact.user_id for fact in facts if fact.user_id is not None})
     entries = []
     for fact in facts:
+        refuse_core_types(fact.type)
         owner = now.get(fact.user_id, fact.user_id) if fact.user_id is not None else None
         entry = core_event(fact.type, owner, dict(fact.properties), fact.occurred_at, scheduled.consumer.zone)
         entries.append(

@@ -18,12 +18,13 @@ from scrm import hookspecs
 from scrm.conformance import core_hooks, has_hook
 from scrm.db import Database, Tx, dumps
 from scrm.errors import PluginFailedError, ScrmError, UserError
-from scrm.events.consumers import Consumer, ConsumerSettings, consumer_of
+from scrm.events.consumers import Consumer, ConsumerSettings, consumer_of, watched
 from scrm.events.decide import Decided, decide
 from scrm.events.handling import is_cancelled, is_trouble, reading
 from scrm.events.ingest import Ingest
 from scrm.events.records import Event, NewEvent, RecordResult
 from scrm.plugin import Contribution, Decision, HandlerTx, Health, Rules, Wiring
+from scrm.watch import Watch
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -81,9 +82,15 @@ class Context:
     """What a plugin may use while the server runs: its wiring, the clock, reads, and the door for events."""
 
     def __init__(
-        self, plugin: Plugin, db: Database, ingest: Ingest | None = None, settings: ConsumerSettings | None = None
+        self,
+        plugin: Plugin,
+        db: Database,
+        ingest: Ingest | None = None,
+        settings: ConsumerSettings | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self._plugin = plugin
+        self._watch = watch
         self._name = plugin.name
         self._wiring = plugin.wiring
         self._settings = settings
@@ -129,7 +136,7 @@ class Context:
     def _consumer(self) -> Consumer:
         if self._settings is None:
             raise RuntimeError(f"plugin {self._name} has no rules to see here")
-        return consumer_of(self._plugin, self._settings)
+        return watched(consumer_of(self._plugin, self._settings), self._watch)
 
 
 def bind_hooks(module: object) -> SimpleNamespace:

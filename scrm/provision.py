@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 import sqlalchemy as sa
 
@@ -11,8 +12,9 @@ from scrm import migrate
 from scrm.config import Settings
 from scrm.db import Database, Tx, dumps
 from scrm.errors import StartupError
-from scrm.events.consumers import consumer_of, enable
+from scrm.events.consumers import CORE, consumer_of, disable, enable
 from scrm.events.log import core_event_types
+from scrm.events.models import consumers
 from scrm.events.rules import RuleChange, configure, current_rules, difference
 from scrm.loader import OnError, refuse, with_migrations
 from scrm.plugin import EventType
@@ -51,6 +53,7 @@ async def provision(settings: Settings, plugins: PluginSet) -> Provisioned:
     working = plugins.without(dict.fromkeys(failed, (LoadState.MIGRATION_ERROR, ["its migration failed"])), db.clock())
     try:
         await db.write(keep_event_types, working)
+        await db.write(note_disabled, plugins, db.clock())
         await db.write(_enable, db, working, settings)
         return Provisioned(upgraded, await apply_rules(db, working, settings))
     finally:
@@ -94,6 +97,14 @@ def _owned_types(plugins: PluginSet) -> Iterable[tuple[str, EventType]]:
         decided = {decision.event_type for decision in plugin.contribution.decisions}
         for kind in plugin.contribution.event_types:
             yield plugin.name, replace(kind, own=kind.own or kind.name in decided)
+
+
+def note_disabled(tx: Tx, plugins: PluginSet, at: datetime) -> None:
+    """Note in the log's readers whose plugins the settings do not enable."""
+    for row in tx.rows(sa.select(consumers.c.plugin).where(consumers.c.plugin != CORE)):
+        status = plugins.status(row.plugin)
+        if status is None or status.state is LoadState.DISABLED:
+            disable(tx, row.plugin, at)
 
 
 def _enable(tx: Tx, db: Database, plugins: PluginSet, settings: Settings) -> None:

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 from scrm.bounded import forgive, interrupt
 
+HANGS_AFTER = {"sqlite": 10.0, "postgresql": 60.0}
+"""Seconds that one call of a plugin's code may take: few where all who write wait for it meanwhile."""
+
 
 @dataclass(frozen=True, slots=True)
 class Hang:
@@ -47,17 +50,21 @@ def _nothing() -> None:
     """There is no statement to end."""
 
 
-class Watch(threading.Thread):
+class Watch:
     """Interrupts calls that take longer than `after` seconds where Python or SQLite runs; of one that goes on for as long again
     `on_hang` is told."""
 
     def __init__(self, on_hang: Callable[[Hang], None], after: float) -> None:
-        super().__init__(name="scrm-watch", daemon=True)
         self.after = after
         self._on_hang = on_hang
         self._calls: set[_Call] = set()
         self._lock = threading.Lock()
         self._done = threading.Event()
+
+    def start(self) -> None:
+        """Begin to look, about once a second."""
+        self._done.clear()
+        threading.Thread(target=self._run, name="scrm-watch", daemon=True).start()
 
     @contextmanager
     def calling(self, hang: Hang, end_statement: Callable[[], None] = _nothing) -> Iterator[None]:
@@ -77,8 +84,7 @@ class Watch(threading.Thread):
                 if call.interrupted:
                     forgive(call.thread)
 
-    def run(self) -> None:
-        """Look about once a second."""
+    def _run(self) -> None:
         while not self._done.wait(min(1.0, self.after / 4)):
             with self._lock:
                 calls = list(self._calls)

@@ -20,7 +20,17 @@ import sqlalchemy as sa
 
 from scrm.bounded import HangingError
 from scrm.db import Database, Tx, new_id
-from scrm.events.consumers import ACTIVE, DEGRADED, Consumer, ConsumerSettings, ReadsTheLog, consumer_of, core_consumer, enable
+from scrm.events.consumers import (
+    ACTIVE,
+    DEGRADED,
+    Consumer,
+    ConsumerSettings,
+    ReadsTheLog,
+    consumer_of,
+    core_consumer,
+    enable,
+    watched,
+)
 from scrm.events.handling import describe
 from scrm.events.hanging import note_hang
 from scrm.events.models import consumers, parked_events, workers
@@ -30,16 +40,13 @@ from scrm.events.steps import step
 from scrm.jobs import Scheduled, run_due_jobs
 from scrm.outbox import Delivery, deliver_due
 from scrm.plugin import Handler
-from scrm.watch import Hang, Watch
+from scrm.watch import HANGS_AFTER, Hang, Watch
 
 log = logging.getLogger("scrm.worker")
 
 POLL = 0.05
 IDLE_POLL = 0.2
 """Seconds between two looks for work: after some was found, and after there has been none for a while."""
-
-HANGS_AFTER = {"sqlite": 10.0, "postgresql": 60.0}
-"""Seconds that one call of a plugin's code may take: few where all who write wait for it meanwhile."""
 
 _LARGEST, _SMALLEST = 500, 20
 _LONG_WRITE = 0.08
@@ -91,8 +98,8 @@ async def run_worker(
     `on_hang` is told, and by default the process ends. `hung` is who made the process before this one end.
     """
     watch = Watch(on_hang or _exit, hangs_after or HANGS_AFTER[db.dialect])
-    readers = [_watched(core_consumer(core_handlers, settings), watch)]
-    readers += [_watched(consumer_of(plugin, settings), watch) for plugin in plugins.active]
+    readers = [watched(core_consumer(core_handlers, settings), watch)]
+    readers += [watched(consumer_of(plugin, settings), watch) for plugin in plugins.active]
     for reader in readers:
         await db.write(enable, reader, db.clock())
         if hung is not None and reader.name == hung.owner:
@@ -122,13 +129,6 @@ async def run_worker(
         watch.finish()
         with contextlib.suppress(Exception):
             await db.write(_leave, me)
-
-
-def _watched(consumer: Consumer, watch: Watch) -> Consumer:
-    def around(events: Sequence[Any], end_statement: Callable[[], None]) -> contextlib.AbstractContextManager[None]:
-        return watch.calling(Hang(consumer.name, event_id=events[0].id if len(events) == 1 else None), end_statement)
-
-    return replace(consumer, around=around, statement_seconds=watch.after * 0.8)
 
 
 def _threads(

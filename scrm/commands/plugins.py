@@ -16,6 +16,7 @@ import typer
 
 from scrm import migrate
 from scrm.commands.configuration import of_plugin
+from scrm.commands.contributed import group_of
 from scrm.commands.serving import FIT
 from scrm.commands.session import AsJson, Session, cell, counted, late, note, say, say_json, session, table
 from scrm.config import PluginSection, Settings, check_rules, read_toml
@@ -145,7 +146,18 @@ def _findings(opened: Session, names: Sequence[str]) -> list[Finding]:
         for problem in one.problems if one.state in (LoadState.LOAD_ERROR, LoadState.INCOMPATIBLE) else ():
             if one.name in mine or mine & set(re.findall(r"\w+", problem)):  # a collision may have been laid at the other's door
                 found.append(Finding(one.name, "error", problem))
-    return [*found, *_drift([plugin for plugin in fitting if plugin.name in mine])]
+    running = [plugin for plugin in fitting if plugin.name in mine]
+    return [*found, *_commands(running), *_drift(running)]
+
+
+def _commands(plugins: Sequence[Plugin]) -> list[Finding]:
+    found = []
+    for plugin in plugins:
+        try:
+            group_of(plugin)
+        except StartupError as error:
+            found.append(Finding(plugin.name, "error", str(error)))
+    return found
 
 
 @app.command("replay")

@@ -25,7 +25,7 @@ from scrm.errors import StartupError
 from scrm.loader import refuse
 from scrm.memory import settle
 from scrm.plugin_set import LoadState, PluginSet
-from scrm.provision import keep_event_types
+from scrm.provision import keep_event_types, note_disabled
 from scrm.users.handlers import core_chores, core_handlers
 from scrm.watch import Hang, read_hang
 from scrm.worker import EXIT_HANGING, run_worker
@@ -196,6 +196,7 @@ async def _work(
     db = Database(settings.database_url)
     try:
         await db.write(keep_event_types, plugins)
+        await db.write(note_disabled, plugins, db.clock())
         await run_worker(
             db,
             settings,

@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError
 from scrm.db import Id, Tx
 from scrm.errors import ScrmError
 from scrm.events.consumers import CORE, HOOKS, Consumer
-from scrm.events.log import Entry, append, digest_of, owners
+from scrm.events.log import Entry, append, digest_of, owners, refuse_core_types
 from scrm.events.models import events
 from scrm.events.records import Announcement, Event, derive_id
 from scrm.events.rules import Timeline
@@ -137,6 +137,8 @@ class Applying(_Guarded):
             ScrmError: announcements follow from announcements deeper than the setting allows.
         """
         cause, name = announcement.cause, self._consumer.name
+        if name != CORE:
+            refuse_core_types(announcement.type)
         if cause.depth >= self._consumer.announcement_depth:
             raise ScrmError(
                 "ANNOUNCEMENT_TOO_DEEP",

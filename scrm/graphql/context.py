@@ -16,7 +16,7 @@ from scrm.auth import Principal
 from scrm.config import Settings
 from scrm.db import Database, Snapshot, Tx
 from scrm.errors import ScrmError, UserError
-from scrm.events.consumers import consumer_of
+from scrm.events.consumers import consumer_of, watched
 from scrm.events.decide import Decided, decide_in
 from scrm.events.handling import reading
 from scrm.events.ingest import Ingest
@@ -27,6 +27,7 @@ from scrm.plugin import Decision, EventType, Indicator, Rules
 from scrm.plugin_set import Plugin, PluginSet
 from scrm.sql import Moment
 from scrm.users.service import find_user
+from scrm.watch import Watch
 
 if TYPE_CHECKING:
     from scrm.graphql.plans import Plan, Plans
@@ -48,6 +49,7 @@ class Services:
     ingest: Ingest
     event_types: Mapping[str, EventType]
     indicators: Mapping[str, tuple[str, Indicator]]
+    watch: Watch | None = None
 
 
 class Context:
@@ -147,7 +149,8 @@ class Context:
             ScrmError: what one of them is refused for, or IDEMPOTENCY_CONFLICT.
         """
         services = self.services
-        consumers = [consumer_of(self._decider(decision), services.settings) for decision, _ in asked]
+        deciders = [self._decider(decision) for decision, _ in asked]
+        consumers = [watched(consumer_of(plugin, services.settings), services.watch) for plugin in deciders]
 
         def run(tx: Tx) -> list[Decided]:
             said = []
