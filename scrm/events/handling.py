@@ -274,6 +274,8 @@ def give(consumer: Consumer, scope: Applying, batch: Sequence[tuple[Event, Rules
         for call in run.calls:
             with consumer.around(run.events, scope.end_statement):
                 result = call(scope, run.events, run.rules)
+            if inspect.iscoroutine(result):
+                result.close()
             if inspect.isawaitable(result):
                 raise TypeError("a handler must be a plain function, not async")
         hook = next((name for name, type_ in HOOKS.items() if type_ == run.type), None)

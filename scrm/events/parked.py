@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ ATTEMPTS = 8
 """After so many an event is dead: a person's turn."""
 
 _LONGEST = timedelta(hours=1)
+_ENDED = "57014"
+"""PostgreSQL's word for a statement that took too long."""
 _RELEASED_AT_ONCE = 200
 _LINKS = ("user.merged", "user.unmerged")
 
@@ -97,7 +100,9 @@ class Failure:
 
 def failure_of(error: BaseException) -> Failure:
     """What a call raised, as it is kept."""
-    return Failure(describe(error), isinstance(error, HangingError))
+    raw = getattr(error, "orig", None) or error
+    ended = getattr(raw, "sqlstate", None) == _ENDED or (isinstance(raw, sqlite3.OperationalError) and str(raw) == "interrupted")
+    return Failure(describe(error), ended or isinstance(error, HangingError))
 
 
 def park(tx: Tx, consumer: Consumer, blocked: Blocked, event: Event, failure: Failure | None, at: datetime) -> None:
