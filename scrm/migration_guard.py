@@ -38,8 +38,11 @@ _BY_SECOND = {
 _NEVER = {sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH}
 
 _RELATIONS = sa.text("""
-select c.oid, coalesce(t.relname, c.relname) as name from pg_class c join pg_namespace s on s.oid = c.relnamespace
+select c.oid, coalesce(t.relname, o.relname, c.relname) as name
+from pg_class c join pg_namespace s on s.oid = c.relnamespace
 left join pg_index i on i.indexrelid = c.oid left join pg_class t on t.oid = i.indrelid
+left join pg_depend d on c.relkind = 'S' and d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype in ('a', 'i')
+left join pg_class o on o.oid = d.refobjid
 where s.nspname not in ('pg_catalog', 'information_schema', 'pg_toast') and not starts_with(s.nspname, 'pg_temp')
   and not starts_with(s.nspname, 'pg_toast_temp')
 """)

@@ -20,7 +20,7 @@ class GoodThing:
 
 @extend(User, scope="users:read")
 class More:
-    thing: GoodThing | None = same_row("A thing.", lambda user: {"size": sa.literal(1)})
+    other_thing: GoodThing | None = same_row("A thing.", lambda user: {"size": sa.literal(1)})
 
 
 @hookimpl
