@@ -284,7 +284,8 @@ class PluginSet:
     async def _ask_health(self, plugin: Plugin, db: Database) -> Health:
         try:
             said = self._call(plugin, "health", Context(plugin, db))
-            found: object = await asyncio.wait_for(said, _HEALTH_WITHIN) if inspect.isawaitable(said) else said
+            async with asyncio.timeout(_HEALTH_WITHIN):
+                found: object = await said if inspect.isawaitable(said) else said
         except PluginFailedError as error:
             return Health(ok=False, detail=f"{error}: {type(error.__cause__).__name__}")
         except BaseException as error:

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 import orjson
-from graphql import GraphQLError, GraphQLObjectType, is_leaf_type, is_list_type
+from graphql import FieldNode, GraphQLError, GraphQLObjectType, is_leaf_type, is_list_type
 from graphql.execution.collect_fields import FieldDetails
 from graphql.pyutils import Path
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
@@ -98,7 +98,7 @@ class GuardedExecutor(StrawberryGraphQLCoreExecutionContext):
 def _is_said(error: Exception) -> bool:
     """Whether it says what it is: it has a code, or its place already, or it is about the caller's arguments."""
     if isinstance(error, GraphQLError):
-        return error.path is not None or error.nodes is not None
+        return error.path is not None or any(not isinstance(node, FieldNode) for node in error.nodes or ())
     return isinstance(error, ScrmError | PluginFailedError)
 
 

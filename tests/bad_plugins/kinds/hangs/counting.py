@@ -2,7 +2,7 @@
 
 Outcome: the statement is ended, and that is the handler's failure.
 State: active
-Failures: DEAD HangingError…
+Failures: DEAD …; BEHIND -
 Check: no problems
 """
 

@@ -2,7 +2,7 @@
 
 Outcome: no more than the list's cap comes out.
 State: active
-Asks: { users(first: 1) { nodes { displayName lengthyList { number } } } }
+Asks: { users(first: 1) { nodes { id lengthyList { number } } } }
 Fails: nothing
 Check: no problems
 """

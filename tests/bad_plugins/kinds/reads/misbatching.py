@@ -2,7 +2,7 @@
 
 Outcome: what fails is null with PLUGIN_FIELD_FAILED; a key without an answer is null without an error; the rest comes out.
 State: active
-Asks: { users(first: 2) { nodes { displayName batchRaises batchExits batchLies batchBabbles batchForgets goodOrders goodWord } } }
+Asks: { users(first: 2) { nodes { id batchRaises batchExits batchLies batchBabbles batchForgets goodOrders goodWord } } }
 Fails: batchRaises batchExits batchLies batchBabbles
 Check: no problems
 """

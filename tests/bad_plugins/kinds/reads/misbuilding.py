@@ -2,7 +2,7 @@
 
 Outcome: its fields are null; the core's and the others' come out, also where several plugins fail at once.
 State: active
-Asks: { users(first: 2) { nodes { displayName buildRaises buildExits buildBabbles goodOrders goodWord } } }
+Asks: { users(first: 2) { nodes { id buildRaises buildExits buildBabbles goodOrders goodWord } } }
 Fails: buildRaises buildExits buildBabbles
 Check: no problems
 """

@@ -2,7 +2,7 @@
 
 Outcome: the statement is run again without the plugin's fields, which are null; the core's and the others' come out.
 State: active
-Asks: { users(first: 2) { nodes { displayName missingNumber goodOrders goodWord } } }
+Asks: { users(first: 2) { nodes { id missingNumber goodOrders goodWord } } }
 Fails: missingNumber
 Check: no problems
 """

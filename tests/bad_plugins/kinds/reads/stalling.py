@@ -2,7 +2,7 @@
 
 Outcome: both are waited for a third of the request's time, at once, and are null then; the rest comes out.
 State: active
-Asks: { users(first: 2) { nodes { displayName batchStalls batchClings goodOrders goodWord } } }
+Asks: { users(first: 2) { nodes { id batchStalls batchClings goodOrders goodWord } } }
 Fails: batchStalls batchClings
 Check: no problems
 """
