@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 
 import httpx2
 from starlette.applications import Starlette
@@ -24,12 +25,12 @@ from scrm.events.tide import Tide
 from scrm.graphql.context import Services
 from scrm.graphql.http import GraphQLEndpoint
 from scrm.graphql.ide import STATIC, page
-from scrm.graphql.schema import Frozen, Part, freeze, part_of
+from scrm.graphql.schema import Frozen, Part, SchemaError, freeze, part_of
 from scrm.indicators.graphql import IndicatorQuery
 from scrm.indicators.service import core_indicators
-from scrm.loader import PluginSet, load_plugins
+from scrm.loader import load_plugins, refuse
 from scrm.plugin import Contribution
-from scrm.plugin_set import Context
+from scrm.plugin_set import Context, LoadState, Plugin, PluginSet
 from scrm.provision import all_event_types, keep_event_types
 from scrm.revocation import forgetting
 from scrm.routes import UNAVAILABLE, alive, authorizer, plugin_routes, readiness
@@ -37,6 +38,9 @@ from scrm.system.graphql import Import, SystemMutation, SystemQuery
 from scrm.tags.graphql import Tag, TagGroup, TagMutation, TagQuery, UserTagMatch, UserTags
 from scrm.tokens import tokens_of
 from scrm.users.graphql import User, UserMutation, UserQuery
+from scrm.watch import HANGS_AFTER, Hang, Watch
+
+log = logging.getLogger("scrm.app")
 
 CORE = Contribution(
     name="core",
@@ -57,11 +61,11 @@ def freeze_schema(settings: Settings, plugins: PluginSet) -> Frozen:
     """The schema of the core and the active plugins.
 
     Raises:
-        StartupError: with every collision and every field that says too little.
+        SchemaError: with every collision and every field that says too little.
     """
     parts: list[Part] = [part_of(CORE, "scrm")]
     for plugin in plugins:
-        parts.append(part_of(plugin.contribution, package_of(plugin.contribution)))
+        parts.append(part_of(plugin.contribution, package_of(plugin)))
     kinds = [kind for brought in (CORE, *(plugin.contribution for plugin in plugins)) for kind in brought.event_types]
     personal = {
         "attributes": frozenset(settings.personal_attributes),
@@ -70,10 +74,24 @@ def freeze_schema(settings: Settings, plugins: PluginSet) -> Frozen:
     return freeze(parts, personal)
 
 
-def package_of(contribution: Contribution) -> str:
-    """The package that a contribution's own classes come from."""
-    own = (*contribution.extends, *contribution.query, *contribution.mutation, *contribution.types, contribution.rules)
-    return next((each.__module__.split(".")[0] for each in own if not each.__module__.startswith("scrm.")), contribution.name)
+def fit_schema(settings: Settings, plugins: PluginSet) -> tuple[PluginSet, Frozen]:
+    """The plugins whose parts fit together, with the schema of these; the others are left out, each with its reasons."""
+    while True:
+        try:
+            return plugins, freeze_schema(settings, plugins)
+        except SchemaError as error:
+            out: dict[str, tuple[LoadState, list[str]]] = {}
+            for owner, problem in error.found:
+                out.setdefault(owner, (LoadState.LOAD_ERROR, []))[1].append(problem)
+            if not out.keys() & {plugin.name for plugin in plugins}:
+                raise
+            plugins = plugins.without(out, datetime.now(UTC))
+
+
+def package_of(plugin: Plugin) -> str:
+    """The module or package that a plugin's own classes come from."""
+    contribute = getattr(plugin.hooks, "contribute", None)
+    return getattr(contribute, "__module__", None) or plugin.name
 
 
 def build_services(settings: Settings, plugins: PluginSet, db: Database) -> Services:
@@ -82,7 +100,13 @@ def build_services(settings: Settings, plugins: PluginSet, db: Database) -> Serv
     types = all_event_types(plugins)
     indicators = {each.key: (CORE.name, each) for each in core_indicators(settings.currency, settings.zone)}
     indicators |= {each.key: (brought.name, each) for brought in contributions for each in brought.indicators}
-    return Services(settings, db, plugins, Ingest(db, settings, types), types, indicators, Tide(db))
+    # In a server on PostgreSQL a decision runs in the loop's own thread, where nothing may be interrupted.
+    watch = Watch(_hangs, settings.handler_seconds or HANGS_AFTER["sqlite"]) if db.dialect == "sqlite" else None
+    return Services(settings, db, plugins, Ingest(db, settings, types), types, indicators, Tide(db), watch)
+
+
+def _hangs(hang: Hang) -> None:
+    log.critical("%s does not return, and nothing can be written until this server is started again", hang)
 
 
 def known_scopes(plugins: PluginSet) -> list[str]:
@@ -103,8 +127,10 @@ def create_app(
     Raises:
         StartupError: with every problem of settings, plugins and schema.
     """
-    plugins = load_plugins(settings) if plugins is None else plugins
-    frozen = freeze_schema(settings, plugins)
+    loaded = load_plugins(settings) if plugins is None else plugins
+    plugins, frozen = fit_schema(settings, loaded)
+    if settings.on_plugin_error == "fail":
+        refuse([status for status in plugins.statuses if loaded.get(status.name) and not plugins.get(status.name)])
     db = Database(settings.database_url, clock=clock)
     services = build_services(settings, plugins, db)
     keys = Keys(db, settings, tokens_of(settings, db, known_scopes(plugins), transport))
@@ -121,17 +147,22 @@ def create_app(
     ]
     if STATIC.is_dir():
         routes.append(Mount("/static", StaticFiles(directory=STATIC)))
-    contexts = {plugin.name: Context(plugin, db, services.ingest, settings) for plugin in plugins}
-    routes += plugin_routes(plugins, contexts.__getitem__, authorize, settings.server.max_body_bytes)
+    contexts = {plugin.name: Context(plugin, db, services.ingest, settings, services.watch) for plugin in plugins}
+    routes += plugin_routes(plugins, contexts.__getitem__, authorize, settings.server)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         await db.write(keep_event_types, plugins)
+        if services.watch is not None:
+            services.watch.start()
         try:
-            async with plugins.lifespan(db, services.ingest, settings), forgetting(db, keys):
+            seconds, skip = settings.plugin_start_seconds, settings.on_plugin_error == "skip"
+            async with plugins.lifespan(db, services.ingest, settings, seconds=seconds, skip=skip), forgetting(db, keys):
                 yield
         finally:
             await keys.close()
+            if services.watch is not None:
+                services.watch.finish()
             await db.close()
 
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=UNAVAILABLE)

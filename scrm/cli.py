@@ -5,7 +5,9 @@ Exit codes: 0 done, 1 some rows or checks failed, 2 wrong usage or configuration
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,11 +33,19 @@ class WithPlugins(TyperGroup):
         if own is not None:
             return own
         plugin = self._plugins(ctx).get(cmd_name)
-        return typer.main.get_command(contributed.plugin_app(plugin)) if plugin is not None else None
+        return contributed.group_of(plugin) if plugin is not None else None
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """For the help: the plugins' groups too, where the settings can be read."""
-        return [*super().list_commands(ctx), *self._plugins(ctx)]
+        """For the help: the plugins' groups too, where the settings can be read and the groups be made."""
+        found = super().list_commands(ctx)
+        for name, plugin in self._plugins(ctx).items():
+            try:
+                contributed.group_of(plugin)
+            except StartupError as error:
+                note(str(error))
+            else:
+                found.append(name)
+        return found
 
     def _plugins(self, ctx: Any) -> dict[str, Any]:
         try:
@@ -121,8 +131,13 @@ def _of_database(error: Exception) -> str:
 
 
 def main() -> None:
-    """The entry point `scrm`."""
-    sys.exit(run())
+    """The entry point `scrm`. Threads that plugins have left running do not keep the process alive."""
+    code = run()
+    if any(not thread.daemon and thread is not threading.main_thread() for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -189,6 +189,8 @@ class Settings(BaseSettings):
     personal_attributes: list[str] = []
     personal_properties: list[str] = list(PERSONAL_PROPERTIES)
     on_plugin_error: Literal["fail", "skip"] = "fail"
+    plugin_start_seconds: float = Field(default=30, gt=0)
+    handler_seconds: float | None = Field(default=None, gt=0)
     secret_key: SecretStr | None = None
     server: ServerSettings = ServerSettings()
     jwt: JwtSettings | None = None

@@ -5,6 +5,7 @@ The loader, `scrm plugins check`, the tests and partners use the same ones.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import inspect
 import re
@@ -13,19 +14,23 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
 
-import pluggy
 from croniter import croniter
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from scrm import hookspecs
 from scrm.plugin import PROJECT, Contribution, Decision, Handler, Job, Route, Rules, Wiring
+from scrm.shapes import passed_over, payload_problems, shape_problems
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 EVENT_TYPE = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
 SCOPE = re.compile(r"[a-z][a-z0-9_]*:(read|write)")
 WITH_TABLES = ("merge", "unmerge", "erase", "export")
+PLAIN = ("contribute", *WITH_TABLES, "count")
+"""Hooks that are called without waiting for what they return."""
+
 CORE = "core"
+TAKEN = (CORE, "alembic")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +58,17 @@ def check_hooks(name: str, module: Any, offering: Iterable[Any] = ()) -> list[st
 
     `offering` are modules of other plugins whose hooks this one may implement.
     """
-    manager = pluggy.PluginManager(PROJECT)
-    manager.add_hookspecs(hookspecs)
-    for other in [*offering, module]:
-        if _has_specs(other):
-            manager.add_hookspecs(other)
-    try:
-        manager.register(module, name)
-    except pluggy.PluginValidationError as error:
-        return [f"hook of {name} does not fit: {_one_line(error)}"]
-    problems = []
-    try:
-        manager.check_pending()
-    except pluggy.PluginValidationError as error:
-        problems.append(f"hook of {name} is unknown: {_one_line(error)}")
+    specs = {hook: function for each in (hookspecs, *offering, module) for hook, function in _marked(each, "spec")}
+    problems: list[str] = []
+    for attribute, function in _marked(module, "impl"):
+        options = getattr(function, f"{PROJECT}_impl")
+        hook = options.get("specname") or attribute
+        if hook in specs:
+            problems += _hook_problems(name, hook, function, specs[hook], options)
+        elif not options.get("optionalhook"):
+            near = difflib.get_close_matches(hook, specs, 1)
+            way_out = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(specs))}"
+            problems.append(f"hook {hook} of {name} is unknown; {way_out}")
     for hook in core_hooks():
         function = getattr(module, hook, None)
         if inspect.isroutine(function) and not hasattr(function, f"{PROJECT}_impl"):
@@ -74,6 +76,31 @@ def check_hooks(name: str, module: Any, offering: Iterable[Any] = ()) -> list[st
     if not has_hook(module, "contribute"):
         problems.append(f"{name} has no hook contribute; write `@hookimpl def contribute() -> Contribution`")
     return problems
+
+
+def _marked(module: Any, mark: str) -> Iterator[tuple[str, Any]]:
+    for attribute in dir(module):
+        thing = getattr(module, attribute, None)
+        if inspect.isroutine(thing) and hasattr(thing, f"{PROJECT}_{mark}"):
+            yield attribute, thing
+
+
+def _hook_problems(name: str, hook: str, function: Any, spec: Any, options: Mapping[str, Any]) -> Iterator[str]:
+    known = list(inspect.signature(spec).parameters)
+    takes = f"takes {', '.join(known) or 'nothing'}, or fewer of them"
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            yield f"hook {hook} of {name} has the argument {parameter}; it {takes}, by name"
+        elif parameter.name not in known and parameter.default is parameter.empty:
+            yield f"hook {hook} of {name} has the argument {parameter.name}, which it is not given; it {takes}"
+    if options.get("wrapper") or options.get("hookwrapper"):
+        yield f"hook {hook} of {name} is a wrapper, and hooks are called alone; take wrapper=True away"
+    if hook in PLAIN and _is_async(function):
+        yield f"hook {hook} of {name} must be a plain function, not {_kind(function)}"
+
+
+def _is_async(function: Any) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
 
 def core_hooks() -> list[str]:
@@ -84,14 +111,6 @@ def core_hooks() -> list[str]:
 def has_hook(module: object, hook: str) -> bool:
     """Whether a plugin implements a hook."""
     return hasattr(getattr(module, hook, None), f"{PROJECT}_impl")
-
-
-def _has_specs(module: object) -> bool:
-    return any(hasattr(getattr(module, name, None), f"{PROJECT}_spec") for name in dir(module))
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 @dataclass
@@ -109,6 +128,10 @@ class _Report:
 def check_contribution(contribution: Contribution, module: object) -> list[Finding]:
     """What is wrong with one plugin, looked at alone."""
     report = _Report(contribution)
+    for problem in shape_problems(contribution):
+        report.error(problem)
+    if report.findings:
+        return report.findings
     _check_names(report)
     _check_tables(report, module)
     _check_settings(report)
@@ -120,8 +143,8 @@ def check_contribution(contribution: Contribution, module: object) -> list[Findi
 
 def _check_names(report: _Report) -> None:
     it = report.contribution
-    if not NAME.fullmatch(it.name) or it.name == CORE:
-        report.error(f"plugin name {it.name!r} cannot be used; take lower case letters, digits and _, and not core")
+    if not NAME.fullmatch(it.name) or it.name in TAKEN:
+        report.error(f"plugin name {it.name!r} cannot be used; take lower case letters, digits and _, and not core or alembic")
     try:
         Version(it.version)
     except InvalidVersion:
@@ -185,6 +208,11 @@ def _check_events(report: _Report) -> None:
     for kind in it.event_types:
         if not EVENT_TYPE.fullmatch(kind.name):
             report.error(f"event type {kind.name!r} of {it.name} is not noun.verb")
+        problems = list(payload_problems(kind.payload))
+        for problem in problems:
+            report.error(f"event type {kind.name} of {it.name}: {problem}")
+        for word in sorted(passed_over(kind.payload)) if not problems else ():
+            report.warn(f"event type {kind.name} of {it.name}: nothing is checked by {word} in its payload")
     handled: dict[str, Handler] = {}
     for handler in it.handlers:
         if not handler.types:
@@ -211,7 +239,7 @@ def _check_callbacks(report: _Report) -> None:
     ]
     for what, function, count in plain:
         inner = function.func if isinstance(function, functools.partial) else function
-        if not inspect.isfunction(inner) or inspect.iscoroutinefunction(inner):
+        if not inspect.isfunction(inner) or _is_async(inner):
             report.error(f"{what} of {it.name} must be a plain function, not {_kind(function)}")
         elif not _takes(function, count):
             said = f"{_called(function)}{inspect.signature(function)}"
@@ -259,8 +287,10 @@ def _called(function: Callable[..., Any]) -> str:
 
 
 def _kind(thing: object) -> str:
-    if inspect.iscoroutinefunction(thing):
+    if inspect.iscoroutinefunction(thing) or inspect.isasyncgenfunction(thing):
         return "an async function"
+    if inspect.isgeneratorfunction(thing):
+        return "a generator"
     return "a method" if inspect.ismethod(thing) else f"a {type(thing).__name__}"
 
 
@@ -302,6 +332,10 @@ def check_together(contributions: Sequence[Contribution], core: CoreNames) -> li
             owner = taken.setdefault((kind, name), it.name)
             if owner != it.name:
                 findings.append(_collision(it.name, f"{kind} {name} is defined by {owner} and by {it.name}", owner))
+        shadowed = sorted(name for name in core.tables if name.startswith(f"{it.name}_"))
+        if shadowed:
+            text = f"core's table {shadowed[0]} has the prefix of {it.name}; rename the plugin"
+            findings.append(Finding(it.name, "error", text))
         for other in contributions:
             for _, name in tables:
                 if other.name.startswith(f"{it.name}_") and name.startswith(f"{other.name}_"):

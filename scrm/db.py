@@ -28,6 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from uuid6 import uuid7
 
 from scrm.errors import StartupError
+from scrm.statements import CHECK, Check
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -107,6 +108,10 @@ class Tx:
             _refuse_transaction_control(statement.text)
         return self._connection.execute(statement, parameters)
 
+    def checked(self, statement: sa.Executable, parameters: Any, check: Check) -> CursorResult[Any]:
+        """Run a statement after `check` has seen the text that the database is sent; what it raises is raised here."""
+        return self._connection.execute(statement, parameters, execution_options={CHECK: check})
+
     def rows(self, statement: sa.Executable, parameters: Any = None) -> Sequence[Row[Any]]:
         """All rows of a query."""
         return self.execute(statement, parameters).fetchall()
@@ -119,12 +124,24 @@ class Tx:
         """The first column of the first row, or None."""
         return self.execute(statement, parameters).scalar()
 
+    def limit_statements(self, seconds: float) -> None:
+        """Let PostgreSQL end each statement of this transaction that takes longer; SQLite has no such thing."""
+        if self.dialect != "sqlite":
+            self.execute(_LIMIT, {"milliseconds": str(int(seconds * 1000))})
+
+    def end_statement(self) -> None:
+        """End the statement that runs now, from another thread; PostgreSQL has `limit_statements` for that."""
+        if self.dialect == "sqlite":
+            raw: Any = self._connection.connection.driver_connection
+            raw.interrupt()
+
     @property
     def connection(self) -> Connection:
         """The connection itself, for core only: plugins are not given it."""
         return self._connection
 
 
+_LIMIT = sa.text("select set_config('statement_timeout', :milliseconds, true)")
 _CONTROL = ("begin", "commit", "end", "rollback", "savepoint", "release", "start transaction", "abort", "prepare transaction")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -14,10 +15,11 @@ from msgspec.structs import replace
 from scrm.db import Database, Tx
 from scrm.events.consumers import Consumer
 from scrm.events.handling import describe, is_trouble, reading
-from scrm.events.log import append, core_event, digest_of, owners, share_owners
+from scrm.events.log import append, core_event, digest_of, owners, refuse_core_types, share_owners
 from scrm.models import jobs
 from scrm.plugin import Job, NewFact
 from scrm.rowset import upsert
+from scrm.watch import Hang, Watch
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _AFTER_FAILURE = timedelta(minutes=1)
@@ -29,6 +31,7 @@ class Scheduled:
 
     consumer: Consumer
     job: Job
+    watch: Watch | None = None
 
     @property
     def name(self) -> str:
@@ -66,12 +69,16 @@ def run_job(tx: Tx, scheduled: Scheduled, *, at: datetime) -> int | None:
         return None
     if row.next_run_at > at:
         return None
+    if scheduled.watch is not None:
+        tx.limit_statements(scheduled.watch.after * 0.8)
     due = latest_due(job.every, at, consumer.zone)
     changed: dict[str, object] = {"last_error": None, "last_run_at": at, "next_run_at": next_due(job.every, at, consumer.zone)}
     count = 0
     try:
         with tx.connection.begin_nested():
-            facts = job.run(reading(tx), due, consumer.timeline(tx).latest)
+            rules = consumer.timeline(tx).latest
+            with _watched(scheduled, tx):
+                facts = job.run(reading(tx), due, rules)
             count = _record(tx, scheduled, facts, at)
     except BaseException as error:
         if is_trouble(error):
@@ -79,6 +86,12 @@ def run_job(tx: Tx, scheduled: Scheduled, *, at: datetime) -> int | None:
         changed = {"last_error": describe(error), "next_run_at": at + _AFTER_FAILURE}
     tx.execute(sa.update(jobs).where(jobs.c.name == scheduled.name).values(changed))
     return count
+
+
+def _watched(scheduled: Scheduled, tx: Tx) -> AbstractContextManager[None]:
+    if scheduled.watch is None:
+        return nullcontext()
+    return scheduled.watch.calling(Hang(scheduled.consumer.name, scheduled.job.name), tx.end_statement)
 
 
 def _first_seen(tx: Tx, scheduled: Scheduled, at: datetime) -> None:
@@ -92,6 +105,7 @@ def _record(tx: Tx, scheduled: Scheduled, facts: Sequence[NewFact], at: datetime
     now = owners(tx, {fact.user_id for fact in facts if fact.user_id is not None})
     entries = []
     for fact in facts:
+        refuse_core_types(fact.type)
         owner = now.get(fact.user_id, fact.user_id) if fact.user_id is not None else None
         entry = core_event(fact.type, owner, dict(fact.properties), fact.occurred_at, scheduled.consumer.zone)
         entries.append(

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import difflib
 import heapq
+import inspect
+import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -17,14 +21,15 @@ from packaging.version import Version
 
 from scrm import __version__
 from scrm.auth import CORE_SCOPES
+from scrm.bounded import new_threads, within
 from scrm.config import PluginSection, Settings, plugin_settings
 from scrm.conformance import CoreNames, Finding, check_contribution, check_hooks, check_together, has_hook
-from scrm.db import Tx, metadata
+from scrm.db import Tx, dumps, metadata
 from scrm.errors import StartupError
 from scrm.events.log import core_event_types
 from scrm.events.models import consumers
 from scrm.indicators.service import core_indicators
-from scrm.migrate import OwnerStatus
+from scrm.migrate import OwnerStatus, pending
 from scrm.plugin import Contribution
 from scrm.plugin_set import LoadState, Plugin, PluginSet, PluginStatus, bind_hooks
 from scrm.unpacked import GROUP
@@ -39,8 +44,13 @@ __all__ = [
     "live_statuses",
     "load_plugins",
     "missing_plugins",
+    "refuse",
     "with_migrations",
 ]
+
+SAFE_MODE = "not imported, because this is the safe mode"
+_SLOW = 10.0
+"""Seconds of loading after which a plugin is said to be slow."""
 
 OnError = Literal["fail", "skip"]
 
@@ -84,7 +94,23 @@ class _Candidate:
 
     def status(self, at: datetime) -> PluginStatus:
         reason = "; ".join(self.problems) or None
-        return PluginStatus(self.name, self.state, reason, at, self.version, self.package, tuple(self.warnings))
+        warnings, problems = tuple(self.warnings), tuple(self.problems)
+        return PluginStatus(self.name, self.state, reason, at, self.version, self.package, warnings, problems)
+
+    def ask(self, seconds: float, call: Callable[[], None], what: str) -> None:
+        """Let the plugin's code run; whatever it does is its own failure, even that it does not return."""
+        known, started = set(threading.enumerate()), time.monotonic()
+        try:
+            within(seconds, call)
+        except TimeoutError:
+            way_out = "mend it, give it longer with plugin_start_seconds, or take its enabled = true out"
+            self.stop(LoadState.LOAD_ERROR, f"{self.name} {what}: it has not returned after {seconds:g} s; {way_out}")
+        except BaseException as error:
+            self.stop(LoadState.LOAD_ERROR, f"{self.name} {what}: {_said(error)}")
+        for thread in new_threads(known):
+            self.warnings.append(f"{self.name} started the thread {thread} while it was loaded; start it in the hook lifespan")
+        if (took := time.monotonic() - started) > _SLOW:
+            self.warnings.append(f"{self.name} took {took:.1f} s to load; every start and every command waits for it")
 
 
 def load_plugins(
@@ -95,34 +121,58 @@ def load_plugins(
     on_error: OnError | None = None,
     at: datetime | None = None,
     core: CoreNames | None = None,
+    safe: bool = False,
 ) -> PluginSet:
     """Load the plugins that the settings enable; only these are imported.
 
     `extra` are plugins by name that no package offers (a module, or an object with hooks): they are enabled unless the settings
     say otherwise. `unpacked` are plugins by name that are not installed, and what imports them. `on_error` overrides the setting
-    `on_plugin_error`.
+    `on_plugin_error`. In the `safe` mode none is imported.
 
     Raises: StartupError with every problem, unless plugins that fail are to be skipped.
     """
     found = _discover(settings, extra or {}, unpacked or {})
+    if safe:
+        return PluginSet((), [_not_imported(found[name].status(at or datetime.now(UTC))) for name in sorted(found)])
+    seconds = settings.plugin_start_seconds
     for candidate in found.values():
         if candidate.going:
-            _import(candidate)
+            candidate.ask(seconds, partial(_import, candidate), "cannot be imported")
     for candidate in found.values():
         if candidate.going:
-            _check_alone(candidate, found, settings)
+            candidate.ask(seconds, partial(_check_alone, candidate, found, settings), "cannot be checked")
     _check_needs(found)
     _check_together(found, core or core_names())
     _check_needs(found)
     ordered = _order([candidate for candidate in found.values() if candidate.going])
     for candidate in ordered:
         candidate.state = LoadState.ACTIVE
-    problems = [line for candidate in found.values() if candidate.state is not LoadState.DISABLED for line in candidate.problems]
-    if problems and (on_error or settings.on_plugin_error) == "fail":
-        raise StartupError([f"plugin {line}" if line.split(" ")[0] in found else line for line in dict.fromkeys(problems)])
-    time = at or datetime.now(UTC)
+    now = at or datetime.now(UTC)
     active = [candidate.plugin for candidate in ordered if candidate.plugin is not None]
-    return PluginSet(active, [found[name].status(time) for name in sorted(found)])
+    loaded = PluginSet(active, [found[name].status(now) for name in sorted(found)])
+    if (on_error or settings.on_plugin_error) == "fail":
+        refuse([candidate.status(now) for candidate in found.values()])
+    return loaded
+
+
+def refuse(statuses: Sequence[PluginStatus]) -> None:
+    """Stop where a plugin that is enabled cannot run.
+
+    Raises: StartupError with every problem of every such plugin.
+    """
+    names = {status.name for status in statuses}
+    lines: list[str] = []
+    for status in statuses:
+        if status.state in (LoadState.MIGRATION_REQUIRED, LoadState.MIGRATION_ERROR):
+            lines += [f"plugin {status.name} is not ready: {problem}" for problem in status.problems]
+        elif status.state in (LoadState.LOAD_ERROR, LoadState.INCOMPATIBLE):
+            lines += [f"plugin {line}" if line.split(" ")[0] in names else line for line in status.problems]
+    if lines:
+        raise StartupError(list(dict.fromkeys(lines)))
+
+
+def _not_imported(status: PluginStatus) -> PluginStatus:
+    return status if status.state is LoadState.DISABLED else replace(status, state=LoadState.DISCOVERED, reason=SAFE_MODE)
 
 
 def missing_plugins(settings: Settings) -> list[str]:
@@ -133,20 +183,17 @@ def missing_plugins(settings: Settings) -> list[str]:
 
 def with_migrations(plugins: PluginSet, statuses: Sequence[OwnerStatus], at: datetime) -> PluginSet:
     """The same with only those active whose tables are as their migrations say, and with what these require."""
-    out: dict[str, tuple[LoadState, str]] = {}
+    out: dict[str, tuple[LoadState, list[str]]] = {}
     by_name = {status.owner: status for status in statuses}
     for plugin in plugins:
         status = by_name.get(plugin.name)
         if status is not None and status.problem is not None:
-            out[plugin.name] = (LoadState.MIGRATION_ERROR, status.problem)
+            out[plugin.name] = (LoadState.MIGRATION_ERROR, [status.problem])
         elif status is not None and status.pending:
-            out[plugin.name] = (LoadState.MIGRATION_REQUIRED, f"{status.pending} migrations are pending; run scrm db upgrade")
+            out[plugin.name] = (LoadState.MIGRATION_REQUIRED, [f"{pending(status.pending)}; run scrm db upgrade"])
         elif status is not None and status.head is None and plugin.contribution.tables:
             written = f"it has tables and no migration; write one with scrm db revision {plugin.name} --message TEXT"
-            out[plugin.name] = (LoadState.MIGRATION_REQUIRED, written)
-        for other in plugin.contribution.requires:
-            if other in out and plugin.name not in out:
-                out[plugin.name] = (LoadState.INCOMPATIBLE, f"{plugin.name} requires {other}, which is {out[other][0]}")
+            out[plugin.name] = (LoadState.MIGRATION_REQUIRED, [written])
     return plugins.without(out, at)
 
 
@@ -194,34 +241,28 @@ def _package(point: EntryPoint) -> str:
 
 
 def _import(candidate: _Candidate) -> None:
-    """Import a plugin and ask what it brings; whatever it raises is its own failure, even an attempt to exit."""
+    """Import a plugin and ask what it brings."""
     assert candidate.import_ is not None
-    try:
-        candidate.module = candidate.import_()
-        problems = check_hooks(candidate.name, candidate.module) if not _brings_hooks(candidate.module) else []
-        if has_hook(candidate.module, "contribute"):
-            said = candidate.module.contribute()
-            if isinstance(said, Contribution):
-                candidate.contribution, candidate.version = said, said.version
-            else:
-                problems.append(f"contribute() of {candidate.name} returned a {type(said).__name__}; return a Contribution")
-        else:
-            problems = problems or check_hooks(candidate.name, candidate.module)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        problems = [f"{candidate.name} cannot be imported: {type(error).__name__}: {_first_line(error)}"]
-    if problems:
-        candidate.stop(LoadState.LOAD_ERROR, *problems)
+    candidate.module = candidate.import_()
+    if not has_hook(candidate.module, "contribute"):
+        candidate.stop(LoadState.LOAD_ERROR, *check_hooks(candidate.name, candidate.module))
+        return
+    said = candidate.module.contribute()
+    if isinstance(said, Contribution):
+        candidate.contribution, candidate.version = said, str(said.version)
+        return
+    if inspect.iscoroutine(said):
+        said.close()
+    problem = f"contribute() of {candidate.name} returned a {type(said).__name__}; return a Contribution"
+    candidate.stop(LoadState.LOAD_ERROR, problem)
 
 
-def _brings_hooks(module: Any) -> bool:
-    """Whether it says contribute(), and so may name plugins whose hooks it implements: these are checked when all are known."""
-    return has_hook(module, "contribute")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or "no message").splitlines()[0]
+def _said(error: BaseException) -> str:
+    """What somebody else's code raised, in one line, with the way out where there is one."""
+    if isinstance(error, ModuleNotFoundError) and error.name is not None:
+        return f"{type(error).__name__}: {error}; install what brings {error.name} beside scrm"
+    words = (str(error).strip() or "no message").splitlines()[0]
+    return f"{type(error).__name__}: {words}"
 
 
 def _check_alone(candidate: _Candidate, found: Mapping[str, _Candidate], settings: Settings) -> None:
@@ -244,6 +285,11 @@ def _check_alone(candidate: _Candidate, found: Mapping[str, _Candidate], setting
         rules, wiring = plugin_settings(candidate.name, candidate.section, it.rules, it.wiring, settings.house)
     except StartupError as error:
         candidate.stop(LoadState.LOAD_ERROR, *error.problems)
+        return
+    try:
+        dumps(rules.model_dump(mode="json"))
+    except Exception as error:
+        candidate.stop(LoadState.LOAD_ERROR, f"the rules of {it.name} cannot be kept in the log as JSON: {_said(error)}")
         return
     candidate.plugin = Plugin(candidate.name, it, rules, wiring, bind_hooks(candidate.module))
 

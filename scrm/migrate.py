@@ -10,8 +10,11 @@ import asyncio
 import io
 import re
 import threading
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -30,8 +33,11 @@ import scrm.events.models
 import scrm.models
 import scrm.tags.models
 import scrm.users.models  # noqa: F401  # the imports fill `metadata`
-from scrm.db import Id, Instant, Json, Text, metadata
+from scrm.audit import audit
+from scrm.db import Id, Instant, Json, Text, Tx, metadata
 from scrm.errors import StartupError
+from scrm.migration_guard import MigrationRefusedError, guarded
+from scrm.models import audit_log
 from scrm.plugin import Contribution
 
 T = TypeVar("T")
@@ -39,6 +45,7 @@ T = TypeVar("T")
 CORE = "core"
 VERSION_TABLE = "alembic_version"
 _LOCK = 0x5C_12_3A_01
+_FAILED = "plugin.migration_failed"
 _IN_PROCESS = threading.Lock()
 """Alembic's `op` and `context` are one per process."""
 
@@ -67,17 +74,31 @@ class Owner:
     name: str
     metadata: sa.MetaData
     versions: Path
+    others: tuple[str, ...] = ()
+    """The names of other plugins, whose tables may begin as its own do."""
 
     @property
     def version_table(self) -> str:
         """The table in which its history is kept."""
         return _version_table(self.name)
 
+    def owns(self, table: str) -> bool:
+        """Whether a table of that name is this plugin's."""
+        name = table.removeprefix("_alembic_tmp_")
+        return name == self.version_table or self.whose(name) == self.name
+
+    def whose(self, table: str) -> str | None:
+        """Whose a table of that name is, or None."""
+        if table in metadata.tables or table.startswith(VERSION_TABLE):
+            return CORE
+        named = [name for name in (self.name, *self.others) if table.startswith(f"{name}_")]
+        return max(named, key=len, default=None)
+
     def include_name(self, name: str | None, kind: str, _parents: object) -> bool:
         """Whether a table found in the database is this owner's."""
         if kind != "table" or name is None:
             return True
-        return name in self.metadata.tables if self.name == CORE else name.startswith(f"{self.name}_")
+        return name in self.metadata.tables if self.name == CORE else self.whose(name) == self.name
 
     def include_object(self, thing: Any, name: str | None, kind: str, _reflected: bool, _other: object) -> bool:
         """Leave out what the core's first migration says differently per engine."""
@@ -111,16 +132,19 @@ def core_owner() -> Owner:
     return Owner(CORE, metadata, migrations_directory() / "versions")
 
 
-def owner_of(contribution: Contribution) -> Owner | None:
+def owner_of(contribution: Contribution, others: Iterable[str] = ()) -> Owner | None:
     """The plugin as an owner; None when it has no migrations."""
     if contribution.migrations is None:
         return None
-    return Owner(contribution.name, contribution.tables or sa.MetaData(), contribution.migrations)
+    tables = contribution.tables if contribution.tables is not None else sa.MetaData()
+    return Owner(contribution.name, tables, contribution.migrations, tuple(others))
 
 
 def owners(plugins: Iterable[HasContribution]) -> list[Owner]:
     """The core, then the plugins that have migrations, in the given order."""
-    found = (owner_of(plugin.contribution) for plugin in plugins)
+    brought = [plugin.contribution for plugin in plugins]
+    names = [each.name for each in brought]
+    found = (owner_of(each, [name for name in names if name != each.name]) for each in brought)
     return [core_owner(), *(owner for owner in found if owner is not None)]
 
 
@@ -149,6 +173,11 @@ class OwnerStatus:
     problem: str | None = None
 
 
+def pending(count: int) -> str:
+    """`1 migration is pending`, `2 migrations are pending`."""
+    return "1 migration is pending" if count == 1 else f"{count} migrations are pending"
+
+
 async def upgrade(db_url: str, plugins: Iterable[HasContribution] = ()) -> list[Upgraded]:
     """Bring the database up to date: the core, then each plugin, each in one transaction.
 
@@ -159,11 +188,14 @@ async def upgrade(db_url: str, plugins: Iterable[HasContribution] = ()) -> list[
     results = []
     for owner in owners(plugins):
         try:
-            results.append(await _in_transaction(db_url, lambda connection, owner=owner: _upgrade(connection, owner)))  # type: ignore[misc]
-        except Exception as error:
+            results.append(await _in_transaction(db_url, partial(_upgrade, owner=owner)))
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # a plugin's own code, even where it tries to exit
             problem = f"migration of {owner.name} failed: {_short(error)}"
             if owner.name == CORE:
                 raise StartupError(problem) from error
+            await _in_transaction(db_url, partial(_keep_failure, owner=owner, said=_described(error, owner)))
             results.append(Upgraded(owner.name, None, None, problem))
     return results
 
@@ -263,7 +295,12 @@ async def purge(db_url: str, name: str) -> list[str]:
 
 def _upgrade(connection: Connection, owner: Owner) -> Upgraded:
     before = _current(connection, owner.version_table)
-    _alembic(lambda: command.upgrade(owner.config(connection), "heads"))
+    if owner.name == CORE:
+        _alembic(lambda: command.upgrade(owner.config(connection), "heads"))
+    else:
+        mine = replace(owner, others=(*owner.others, *_histories(connection) - {owner.name}))
+        with guarded(connection, owner.name, mine.owns, mine.whose):
+            _alembic(lambda: command.upgrade(owner.config(connection), "heads"))
     if connection.dialect.name == "sqlite":
         broken = connection.exec_driver_sql("pragma foreign_key_check").fetchall()
         if broken:
@@ -272,23 +309,58 @@ def _upgrade(connection: Connection, owner: Owner) -> Upgraded:
 
 
 def _status(connection: Connection, known: Sequence[Owner]) -> list[OwnerStatus]:
-    found = []
+    found: list[OwnerStatus] = []
     for owner in known:
         current = _current(connection, owner.version_table)
         try:
             script = _script(owner)
             head = ",".join(sorted(script.get_heads())) or None
-            pending = len(list(script.iterate_revisions("heads", current or "base"))) if head else 0
-            found.append(OwnerStatus(owner.name, current, head, pending))
+            left = len(list(script.iterate_revisions("heads", current or "base"))) if head else 0
+            failed = _kept_failure(connection, owner, head) if left and owner.name != CORE and not found[0].pending else None
+            found.append(OwnerStatus(owner.name, current, head, left, failed))
         except (CommandError, RevisionError) as error:
             found.append(OwnerStatus(owner.name, current, None, 0, _short(error)))
-    names = {owner.name for owner in known}
-    for table in sorted(sa.inspect(connection).get_table_names()):
-        name = table.removeprefix(f"{VERSION_TABLE}_")
-        if name != table and name not in names:
-            problem = f"plugin {name} is not loaded (see scrm plugins list); its tables stay as they are"
-            found.append(OwnerStatus(name, _current(connection, table), None, 0, problem))
+        except BaseException as error:  # a script that cannot even be read
+            problem = f"its migrations cannot be read: {type(error).__name__}: {_short(error)}"
+            found.append(OwnerStatus(owner.name, current, None, 0, problem))
+    for name in sorted(_histories(connection) - {owner.name for owner in known}):
+        problem = f"plugin {name} is not loaded (see scrm plugins list); its tables stay as they are"
+        found.append(OwnerStatus(name, _current(connection, f"{VERSION_TABLE}_{name}"), None, 0, problem))
     return found
+
+
+def _histories(connection: Connection) -> set[str]:
+    """The plugins that have a history here."""
+    tables = sa.inspect(connection).get_table_names()
+    return {table.removeprefix(f"{VERSION_TABLE}_") for table in tables if table.startswith(f"{VERSION_TABLE}_")}
+
+
+def _keep_failure(connection: Connection, owner: Owner, said: str) -> None:
+    """Write down that a plugin's migration failed, for whoever asks in which state the plugin is."""
+    try:
+        head = ",".join(sorted(_script(owner).get_heads()))
+    except BaseException:
+        return
+    audit(Tx(connection), CORE, _FAILED, owner.name, {"head": head, "error": said}, at=datetime.now(UTC))
+
+
+def _kept_failure(connection: Connection, owner: Owner, head: str | None) -> str | None:
+    """Why the last try to get to this head failed, if there was one."""
+    mine = (audit_log.c.action == _FAILED, audit_log.c.subject == owner.name)
+    row = connection.execute(sa.select(audit_log).where(*mine).order_by(audit_log.c.at.desc(), audit_log.c.id.desc())).first()
+    if row is None or row.detail["head"] != head:
+        return None
+    return f"its migration failed: {row.detail['error']}; mend it and run scrm db upgrade"
+
+
+def _described(error: BaseException, owner: Owner) -> str:
+    """What failed and where, without values of rows: other words than the host's own may hold them."""
+    if isinstance(error, MigrationRefusedError | CommandError):
+        return str(error)
+    cause = getattr(error, "orig", None) or error
+    name = " ".join(filter(None, [type(cause).__name__, getattr(cause, "sqlstate", None)]))
+    frames = [each for each in traceback.extract_tb(error.__traceback__) if Path(each.filename).parent == owner.versions]
+    return f"{name} in {frames[-1].name} ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else name
 
 
 def _differences(connection: Connection, owner: Owner) -> list[str]:
@@ -298,6 +370,10 @@ def _differences(connection: Connection, owner: Owner) -> list[str]:
         return [f"{owner.name}: {_describe(difference)}" for difference in _flat(error.diffs)]
     except (CommandError, RevisionError) as error:
         return [f"{owner.name}: {_short(error)}"]
+    except BaseException as error:
+        if owner.name == CORE:
+            raise
+        return [f"{owner.name}: its migrations cannot be read: {type(error).__name__}: {_short(error)}"]
     return []
 
 
@@ -322,8 +398,7 @@ def _describe(difference: tuple[Any, ...]) -> str:
 def _purge(connection: Connection, name: str) -> list[str]:
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name == CORE:
         raise StartupError(f"{name!r} is no plugin's name")
-    other = [table.removeprefix(f"{VERSION_TABLE}_") for table in sa.inspect(connection).get_table_names()]
-    longer = tuple(f"{one}_" for one in other if one.startswith(f"{name}_"))
+    longer = tuple(f"{one}_" for one in _histories(connection) if one.startswith(f"{name}_"))
     mine = [
         table
         for table in sa.inspect(connection).get_table_names()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,16 +16,20 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from scrm import hookspecs
 from scrm.conformance import core_hooks, has_hook
-from scrm.db import Database, Tx
+from scrm.db import Database, Tx, dumps
 from scrm.errors import PluginFailedError, ScrmError, UserError
-from scrm.events.consumers import Consumer, ConsumerSettings, consumer_of
+from scrm.events.consumers import Consumer, ConsumerSettings, consumer_of, watched
 from scrm.events.decide import Decided, decide
+from scrm.events.handling import is_cancelled, is_trouble, reading
 from scrm.events.ingest import Ingest
 from scrm.events.records import Event, NewEvent, RecordResult
 from scrm.plugin import Contribution, Decision, HandlerTx, Health, Rules, Wiring
+from scrm.watch import Watch
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+log = logging.getLogger("scrm.plugins")
 
 _HEALTH_WITHIN = 5.0
 """Seconds that a plugin may take to say how it is."""
@@ -55,6 +60,8 @@ class PluginStatus:
     version: str | None = None
     package: str | None = None
     warnings: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    """The reason, one line each."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +82,15 @@ class Context:
     """What a plugin may use while the server runs: its wiring, the clock, reads, and the door for events."""
 
     def __init__(
-        self, plugin: Plugin, db: Database, ingest: Ingest | None = None, settings: ConsumerSettings | None = None
+        self,
+        plugin: Plugin,
+        db: Database,
+        ingest: Ingest | None = None,
+        settings: ConsumerSettings | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self._plugin = plugin
+        self._watch = watch
         self._name = plugin.name
         self._wiring = plugin.wiring
         self._settings = settings
@@ -96,7 +109,7 @@ class Context:
 
     async def read(self, function: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function(tx, …)` in one read-only snapshot."""
-        return await self._db.read(function, *args, **kwargs)
+        return await self._db.read(lambda tx: function(reading(tx), *args, **kwargs))
 
     async def record(self, events: Sequence[NewEvent]) -> list[RecordResult]:
         """Record what happened; each event once, an answer for each."""
@@ -123,7 +136,7 @@ class Context:
     def _consumer(self) -> Consumer:
         if self._settings is None:
             raise RuntimeError(f"plugin {self._name} has no rules to see here")
-        return consumer_of(self._plugin, self._settings)
+        return watched(consumer_of(self._plugin, self._settings), self._watch)
 
 
 def bind_hooks(module: object) -> SimpleNamespace:
@@ -137,8 +150,8 @@ def bind_hooks(module: object) -> SimpleNamespace:
 
 def _bind(spec: Callable[..., Any], implementation: Callable[..., Any]) -> Callable[..., Any]:
     given = inspect.signature(spec)
-    wanted = list(inspect.signature(implementation).parameters)
-    if wanted == list(given.parameters):
+    wanted = [name for name in inspect.signature(implementation).parameters if name in given.parameters]
+    if wanted == list(given.parameters) == list(inspect.signature(implementation).parameters):
         return implementation
 
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -170,13 +183,21 @@ class PluginSet:
     def __len__(self) -> int:
         return len(self.active)
 
-    def without(self, out: Mapping[str, tuple[LoadState, str]], since: datetime) -> PluginSet:
-        """The same with these plugins not active, in the given state for the given reason."""
+    def without(self, out: Mapping[str, tuple[LoadState, Sequence[str]]], since: datetime) -> PluginSet:
+        """The same with these plugins not active, each in a state for its reasons, and without those that require them."""
+        gone = dict(out)
+        for plugin in self.active:  # what a plugin requires comes before it
+            for other in plugin.contribution.requires:
+                if other in gone and plugin.name not in gone:
+                    said = f"{plugin.name} requires {other}, which is {gone[other][0]}"
+                    gone[plugin.name] = (LoadState.INCOMPATIBLE, [said])
         statuses = [
-            replace(status, state=out[status.name][0], reason=out[status.name][1], since=since) if status.name in out else status
-            for status in self.statuses
+            self._left_out(status, *gone[status.name], since) if status.name in gone else status for status in self.statuses
         ]
-        return PluginSet([plugin for plugin in self.active if plugin.name not in out], statuses)
+        return PluginSet([plugin for plugin in self.active if plugin.name not in gone], statuses)
+
+    def _left_out(self, status: PluginStatus, state: LoadState, problems: Sequence[str], since: datetime) -> PluginStatus:
+        return replace(status, state=state, reason="; ".join(problems), problems=tuple(problems), since=since)
 
     def merge(self, plugin: Plugin, tx: HandlerTx, event: Event, kept: uuid.UUID, absorbed: uuid.UUID, rules: Any) -> int:
         """Let one plugin follow a merge; how many rows moved.
@@ -202,35 +223,57 @@ class PluginSet:
         self._call(plugin, "erase", tx, event, user, pseudonym)
 
     def count(self, tx: Tx, user: uuid.UUID) -> dict[str, int]:
-        """How many rows of each plugin hang on a user; plugins that do not say are left out.
-
-        Raises: PluginFailedError.
-        """
-        return {plugin.name: int(self._call(plugin, "count", tx, user)) for plugin in self._with("count")}
+        """How many rows of each plugin hang on a user; plugins that do not say, or fail at it, are left out."""
+        counted = {plugin.name: count_rows(plugin, tx, user) for plugin in self._with("count")}
+        return {name: count for name, count in counted.items() if count is not None}
 
     def export(self, tx: Tx, user: uuid.UUID) -> dict[str, Mapping[str, Sequence[Mapping[str, Any]]]]:
         """What each plugin keeps of a user.
 
-        Raises: PluginFailedError.
+        Raises: PluginFailedError, also for what JSON cannot hold.
         """
-        return {plugin.name: self._call(plugin, "export", tx, user) for plugin in self._with("export")}
+        found = {}
+        for plugin in self._with("export"):
+            found[plugin.name] = self._call(plugin, "export", reading(tx), user)
+            try:
+                dumps(found[plugin.name])
+            except TypeError as error:
+                raise PluginFailedError(plugin.name, "export") from error
+        return found
 
     @asynccontextmanager
     async def lifespan(
-        self, db: Database, ingest: Ingest | None = None, settings: ConsumerSettings | None = None
+        self,
+        db: Database,
+        ingest: Ingest | None = None,
+        settings: ConsumerSettings | None = None,
+        *,
+        seconds: float = 30.0,
+        skip: bool = False,
     ) -> AsyncIterator[None]:
-        """Every plugin's lifespan, entered in order and left in reverse.
+        """Every plugin's lifespan, entered in order and left in reverse, each within so many seconds.
+
+        With `skip` one that cannot start leaves its plugin degraded, and the others go on.
 
         Raises: PluginFailedError when one cannot start.
         """
         async with AsyncExitStack() as stack:
             for plugin in self._with("lifespan"):
-                manager = self._call(plugin, "lifespan", Context(plugin, db, ingest, settings))
                 try:
-                    await stack.enter_async_context(manager)
-                except Exception as error:
-                    raise PluginFailedError(plugin.name, "lifespan") from error
+                    manager = self._call(plugin, "lifespan", Context(plugin, db, ingest, settings))
+                    await stack.enter_async_context(_Lifespan(plugin.name, manager, seconds))
+                except PluginFailedError as error:
+                    if not skip:
+                        raise
+                    log.error("%s; the others go on", error, exc_info=error)
+                    self._degrade(plugin.name, f"its lifespan failed: {type(error.__cause__).__name__}", db.clock())
             yield
+
+    def _degrade(self, name: str, reason: str, at: datetime) -> None:
+        self.statuses = tuple(
+            replace(each, state=LoadState.DEGRADED, reason=reason, problems=(reason,), since=at) if each.name == name else each
+            for each in self.statuses
+        )
 
     async def health(self, db: Database) -> dict[str, Health]:
         """What each plugin says of itself; one that fails at saying it, or takes long, is not well."""
@@ -241,12 +284,17 @@ class PluginSet:
     async def _ask_health(self, plugin: Plugin, db: Database) -> Health:
         try:
             said = self._call(plugin, "health", Context(plugin, db))
-            found: Health = await asyncio.wait_for(said, _HEALTH_WITHIN) if inspect.isawaitable(said) else said
+            async with asyncio.timeout(_HEALTH_WITHIN):
+                found: object = await said if inspect.isawaitable(said) else said
         except PluginFailedError as error:
             return Health(ok=False, detail=f"{error}: {type(error.__cause__).__name__}")
-        except Exception as error:
+        except BaseException as error:
+            if is_cancelled(error):
+                raise
             return Health(ok=False, detail=f"plugin {plugin.name} failed in health: {type(error).__name__}")
-        return found
+        if not isinstance(found, Health):
+            return Health(ok=False, detail=f"health() of {plugin.name} returned a {type(found).__name__}; return a Health")
+        return Health(bool(found.ok), str(found.detail))
 
     def _with(self, hook: str) -> Iterator[Plugin]:
         return (plugin for plugin in self.active if hasattr(plugin.hooks, hook))
@@ -257,5 +305,44 @@ class PluginSet:
             return None
         try:
             return function(*args)
-        except Exception as error:
+        except BaseException as error:  # even an attempt to exit
             raise PluginFailedError(plugin.name, hook) from error
+
+
+def count_rows(plugin: Plugin, tx: Tx, user: uuid.UUID) -> int | None:
+    """How many rows of a plugin hang on a user, or None where it fails at saying so: nobody waits for that."""
+    try:
+        with tx.connection.begin_nested():
+            return int(plugin.hooks.count(reading(tx), user))  # type: ignore[attr-defined]
+    except BaseException as error:
+        if is_trouble(error):
+            raise
+        log.exception("plugin %s failed in count", plugin.name)
+        return None
+
+
+class _Lifespan:
+    """One plugin's lifespan: what it raises is its own failure, at the end a line in the log; and it has so many seconds."""
+
+    def __init__(self, plugin: str, manager: Any, seconds: float) -> None:
+        self._plugin = plugin
+        self._manager = manager
+        self._seconds = seconds
+
+    async def __aenter__(self) -> None:
+        try:
+            async with asyncio.timeout(self._seconds):
+                await type(self._manager).__aenter__(self._manager)
+        except BaseException as error:
+            if is_cancelled(error):
+                raise
+            raise PluginFailedError(self._plugin, "lifespan") from error
+
+    async def __aexit__(self, *raised: Any) -> None:
+        try:
+            async with asyncio.timeout(self._seconds):
+                await type(self._manager).__aexit__(self._manager, *raised)
+        except BaseException as error:
+            if is_cancelled(error) or error is raised[1]:
+                raise
+            log.exception("plugin %s failed at the end of its lifespan", self._plugin)

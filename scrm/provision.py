@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 import sqlalchemy as sa
 
@@ -11,10 +12,11 @@ from scrm import migrate
 from scrm.config import Settings
 from scrm.db import Database, Tx, dumps
 from scrm.errors import StartupError
-from scrm.events.consumers import consumer_of, enable
+from scrm.events.consumers import CORE, consumer_of, disable, enable
 from scrm.events.log import core_event_types
+from scrm.events.models import consumers
 from scrm.events.rules import RuleChange, configure, current_rules, difference
-from scrm.loader import load_plugins, with_migrations
+from scrm.loader import OnError, refuse, with_migrations
 from scrm.plugin import EventType
 from scrm.plugin_set import LoadState, PluginSet
 
@@ -48,36 +50,32 @@ async def provision(settings: Settings, plugins: PluginSet) -> Provisioned:
     upgraded = await migrate.upgrade(settings.database_url, plugins)
     failed = {one.owner for one in upgraded if one.error is not None}
     db = Database(settings.database_url)
-    working = plugins.without(dict.fromkeys(failed, (LoadState.MIGRATION_ERROR, "its migration failed")), db.clock())
+    working = plugins.without(dict.fromkeys(failed, (LoadState.MIGRATION_ERROR, ["its migration failed"])), db.clock())
     try:
         await db.write(keep_event_types, working)
+        await db.write(note_disabled, plugins, db.clock())
         await db.write(_enable, db, working, settings)
         return Provisioned(upgraded, await apply_rules(db, working, settings))
     finally:
         await db.close()
 
 
-async def ready_plugins(settings: Settings, plugins: PluginSet | None = None) -> PluginSet:
-    """The plugins that can run on the database as it is.
+async def ready_plugins(settings: Settings, plugins: PluginSet, *, on_error: OnError | None = None) -> PluginSet:
+    """Those of the plugins that can run on the database as it is. `on_error` overrides the setting `on_plugin_error`.
 
     Raises: StartupError when the core's tables are not up to date, or a plugin's are not while `on_plugin_error` is fail.
     """
-    if plugins is None:
-        plugins = load_plugins(settings)
     stands = await migrate.status(settings.database_url, plugins)
     core = stands[0]
     if core.problem is not None:
         raise StartupError(f"the database does not fit this version of scrm: {core.problem}")
     if core.pending:
-        raise StartupError(f"the database is not ready: {core.pending} migrations are pending; run scrm db upgrade")
+        raise StartupError(f"the database is not ready: {migrate.pending(core.pending)}; run scrm db upgrade")
     db = Database(settings.database_url)
     ready = with_migrations(plugins, stands, db.clock())
     await db.close()
-    left_out = [
-        status for status in ready.statuses if status.name not in {one.name for one in ready} and plugins.get(status.name)
-    ]
-    if left_out and settings.on_plugin_error == "fail":
-        raise StartupError([f"plugin {status.name} is not ready: {status.reason}" for status in left_out])
+    if (on_error or settings.on_plugin_error) == "fail":
+        refuse([status for status in ready.statuses if plugins.get(status.name) and not ready.get(status.name)])
     return ready
 
 
@@ -99,6 +97,14 @@ def _owned_types(plugins: PluginSet) -> Iterable[tuple[str, EventType]]:
         decided = {decision.event_type for decision in plugin.contribution.decisions}
         for kind in plugin.contribution.event_types:
             yield plugin.name, replace(kind, own=kind.own or kind.name in decided)
+
+
+def note_disabled(tx: Tx, plugins: PluginSet, at: datetime) -> None:
+    """Note in the log's readers whose plugins the settings do not enable."""
+    for row in tx.rows(sa.select(consumers.c.plugin).where(consumers.c.plugin != CORE)):
+        status = plugins.status(row.plugin)
+        if status is None or status.state is LoadState.DISABLED:
+            disable(tx, row.plugin, at)
 
 
 def _enable(tx: Tx, db: Database, plugins: PluginSet, settings: Settings) -> None:

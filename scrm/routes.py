@@ -11,16 +11,17 @@ from typing import Any
 
 import asyncpg
 from sqlalchemy.exc import SQLAlchemyError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Message
 
 from scrm import migrate
 from scrm.auth import Keys, Principal
+from scrm.config import ServerSettings
 from scrm.db import Database, Tx, why_unavailable
 from scrm.errors import ScrmError
-from scrm.events.handling import describe
+from scrm.events.handling import describe, is_cancelled
 from scrm.events.sequencer import head
 from scrm.graphql.refusals import refusal
 from scrm.graphql.requests import read_body
@@ -52,18 +53,30 @@ def authorizer(keys: Keys) -> Authorize:
     return authorize
 
 
-def plugin_route(plugin: str, route: PluginRoute, context: PluginContext, authorize: Authorize, limit: int) -> Route:
-    """A plugin's route behind its scope, or open where the plugin checks for itself; the body has at most `limit` bytes."""
+def plugin_route(
+    plugin: str, route: PluginRoute, context: PluginContext, authorize: Authorize, limit: int, seconds: float
+) -> Route:
+    """A plugin's route behind its scope, or open where the plugin checks for itself; the body has at most `limit` bytes, and the
+    answer is waited for so many seconds."""
     arguments = (context,) if len(inspect.signature(route.endpoint).parameters) > 1 else ()
 
     async def endpoint(request: Request) -> Response:
         try:
             if not route.public:
                 await authorize(request, route.scope or "*")
-            return await route.endpoint(_with_body(request, await read_body(request, limit)), *arguments)
+            given = _with_body(request, await read_body(request, limit))
+            async with asyncio.timeout(seconds):
+                answer: object = await route.endpoint(given, *arguments)
+            if not isinstance(answer, Response):
+                raise TypeError(f"the endpoint returned a {type(answer).__name__}; return a Response")
+            return answer
         except ScrmError as error:
             return _failure(error.code, error.message, _STATUS.get(error.code, 400))
-        except Exception:
+        except ClientDisconnect:
+            raise
+        except BaseException as error:  # even what would end the server
+            if is_cancelled(error):
+                raise
             log.exception("plugin %s failed in %s %s", plugin, request.method, route.path)
             return _failure("PLUGIN_FAILED", f"plugin {plugin} could not answer; the server's log says why", 500)
 
@@ -138,10 +151,12 @@ def readiness(db: Database, plugins: PluginSet) -> Endpoint:
     return ready
 
 
-def plugin_routes(plugins: PluginSet, contexts: Callable[[str], PluginContext], authorize: Authorize, limit: int) -> list[Route]:
+def plugin_routes(
+    plugins: PluginSet, contexts: Callable[[str], PluginContext], authorize: Authorize, server: ServerSettings
+) -> list[Route]:
     """The routes of every active plugin."""
     return [
-        plugin_route(plugin.name, route, contexts(plugin.name), authorize, limit)
+        plugin_route(plugin.name, route, contexts(plugin.name), authorize, server.max_body_bytes, server.timeout_seconds)
         for plugin in plugins
         for route in plugin.contribution.routes
     ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import logging
 import os
 import socket
@@ -12,16 +11,28 @@ import threading
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 
+from scrm.bounded import HangingError
 from scrm.db import Database, Tx, new_id, why_unavailable
-from scrm.events.consumers import ACTIVE, DEGRADED, Consumer, ConsumerSettings, ReadsTheLog, consumer_of, core_consumer, enable
+from scrm.events.consumers import (
+    ACTIVE,
+    DEGRADED,
+    Consumer,
+    ConsumerSettings,
+    ReadsTheLog,
+    consumer_of,
+    core_consumer,
+    enable,
+    watched,
+)
 from scrm.events.handling import describe
+from scrm.events.hanging import note_hang
 from scrm.events.models import consumers, parked_events, workers
 from scrm.events.parked import RETRYING, retry_due
 from scrm.events.sequencer import head, sequence
@@ -29,17 +40,13 @@ from scrm.events.steps import step
 from scrm.jobs import Scheduled, run_due_jobs
 from scrm.outbox import Delivery, deliver_due
 from scrm.plugin import Handler
-
-T = TypeVar("T")
+from scrm.watch import HANGS_AFTER, Hang, Watch
 
 log = logging.getLogger("scrm.worker")
 
 POLL = 0.05
 IDLE_POLL = 0.2
 """Seconds between two looks for work: after some was found, and after there has been none for a while."""
-
-HANGS_AFTER = 60.0
-"""Seconds that one call of a consumer may take."""
 
 _LARGEST, _SMALLEST = 500, 20
 _LONG_WRITE = 0.08
@@ -80,30 +87,34 @@ async def run_worker(
     stop: asyncio.Event,
     *,
     chores: Sequence[Chore] = (),
-    on_hang: Callable[[str], None] | None = None,
+    hangs_after: float | None = None,
+    on_hang: Callable[[Hang], None] | None = None,
+    hung: Hang | None = None,
 ) -> None:
     """Work until `stop` is set; what is under way then is ended first.
 
     `chores` are the core's own periodic tasks; each may be done by several workers at once without harm.
-    `on_hang` is told of a consumer that does not return even when it is interrupted; by default the process ends.
+    A call of a plugin's code that takes longer than `hangs_after` seconds is interrupted; of one that does not return even then
+    `on_hang` is told, and by default the process ends. `hung` is who made the process before this one end.
     """
-    readers = [core_consumer(core_handlers, settings), *(consumer_of(plugin, settings) for plugin in plugins.active)]
+    watch = Watch(on_hang or _exit, hangs_after or HANGS_AFTER[db.dialect])
+    readers = [watched(core_consumer(core_handlers, settings), watch)]
+    readers += [watched(consumer_of(plugin, settings), watch) for plugin in plugins.active]
     for reader in readers:
         await db.write(enable, reader, db.clock())
-    scheduled, deliveries = scheduled_jobs(plugins, settings), all_deliveries(plugins)
+        if hung is not None and reader.name == hung.owner:
+            await db.write(note_hang, hung, db.clock())
+            reader.hung.update(() if hung.event_id is None else (hung.event_id,))
     me = new_id()
     await db.write(_arrive, me, db.clock())
-    watch = Watch(on_hang or _exit)
     watch.start()
-    threads = [] if db.dialect == "sqlite" else [_Thread(db, reader, watch) for reader in readers]
+    threads = _threads(db, plugins, readers, [replace(one, watch=watch) for one in scheduled_jobs(plugins, settings)], watch)
     loops = [
         _repeat(stop, 5.0, "heartbeat", lambda: db.write(_be_seen, me, db.clock())),
-        _repeat(stop, 1.0, "jobs", lambda: run_due_jobs(db, scheduled, at=db.clock())),
-        _repeat(stop, 0.2, "outbox", lambda: deliver_due(db, deliveries)),
         *(_repeat(stop, chore.seconds, chore.name, partial(db.write, chore.do, db.clock)) for chore in chores),
     ]
     if db.dialect == "sqlite":
-        loops += [follow(db, reader, stop, watch) for reader in readers]
+        loops += [follow(db, reader, stop) for reader in readers]
     else:
         loops.append(_repeat(stop, POLL, "sequencer", lambda: sequence(db)))
     try:
@@ -120,6 +131,39 @@ async def run_worker(
             await db.write(_leave, me)
 
 
+def _threads(
+    db: Database, plugins: WorkingPlugins, readers: Sequence[Consumer], scheduled: Sequence[Scheduled], watch: Watch
+) -> list[_Thread]:
+    """Everything of plugins that may block has a loop of its own, so that it blocks nobody else; on SQLite its readers have not,
+    because they share the one writer."""
+    threads = [] if db.dialect == "sqlite" else [_Thread(db, one.name, partial(_following, one)) for one in readers]
+    threads += [_Thread(db, f"jobs of {name}", partial(_running, jobs)) for name, jobs in _by_owner(scheduled).items()]
+    for plugin in plugins.active:
+        deliveries = [Delivery(plugin.name, one, plugin.wiring) for one in plugin.contribution.deliverers]
+        if deliveries:
+            threads.append(_Thread(db, f"outbox of {plugin.name}", partial(_delivering, deliveries)))
+    return threads
+
+
+def _by_owner(scheduled: Sequence[Scheduled]) -> dict[str, list[Scheduled]]:
+    found: dict[str, list[Scheduled]] = {}
+    for one in scheduled:
+        found.setdefault(one.consumer.name, []).append(one)
+    return found
+
+
+async def _following(consumer: Consumer, db: Database, stop: asyncio.Event) -> None:
+    await follow(db, consumer, stop)
+
+
+async def _running(jobs: Sequence[Scheduled], db: Database, stop: asyncio.Event) -> None:
+    await _repeat(stop, 1.0, "jobs", lambda: run_due_jobs(db, jobs, at=db.clock()))
+
+
+async def _delivering(deliveries: Sequence[Delivery], db: Database, stop: asyncio.Event) -> None:
+    await _repeat(stop, 0.2, "outbox", lambda: deliver_due(db, deliveries))
+
+
 def scheduled_jobs(plugins: WorkingPlugins, settings: ConsumerSettings) -> list[Scheduled]:
     """Every active plugin's jobs."""
     return [Scheduled(consumer_of(plugin, settings), job) for plugin in plugins.active for job in plugin.contribution.jobs]
@@ -130,7 +174,7 @@ def all_deliveries(plugins: WorkingPlugins) -> list[Delivery]:
     return [Delivery(plugin.name, one, plugin.wiring) for plugin in plugins.active for one in plugin.contribution.deliverers]
 
 
-async def follow(db: Database, consumer: Consumer, stop: asyncio.Event, watch: Watch) -> None:
+async def follow(db: Database, consumer: Consumer, stop: asyncio.Event) -> None:
     """Move one consumer along the log, and try its parked events, until `stop` is set."""
     pace, idle = Pace(db.dialect == "sqlite"), 0
     while not stop.is_set():
@@ -138,10 +182,10 @@ async def follow(db: Database, consumer: Consumer, stop: asyncio.Event, watch: W
         try:
             ready = await db.read(_work, consumer.name, db.clock())
             if ready.parked:
-                await db.write(watch.call, consumer.name, retry_due, consumer, at=db.clock(), limit=pace.limit)
+                await db.write(retry_due, consumer, at=db.clock(), limit=pace.limit)
             if ready.events:
                 with pace.measured():
-                    taken = await db.write(watch.call, consumer.name, step, consumer, at=db.clock(), limit=pace.limit)
+                    taken = await db.write(step, consumer, at=db.clock(), limit=pace.limit)
                 idle = 0
                 if not taken.idle:
                     await asyncio.sleep(0)
@@ -190,80 +234,24 @@ class Pace:
             self.limit = max(self.limit // 2, _SMALLEST) if slow else min(self.limit * 2, _LARGEST)
 
 
-class HangingError(BaseException):
-    """Raised inside a handler that has not returned for too long; it counts as the handler's failure."""
-
-
-@dataclass
-class _Call:
-    thread: int
-    since: float
-    interrupted: bool = False
-    over: bool = False
-
-
-class Watch(threading.Thread):
-    """Looks from outside whether every consumer returns: a handler that blocks or hangs can only be ended with its process."""
-
-    def __init__(self, on_hang: Callable[[str], None], after: float = HANGS_AFTER) -> None:
-        super().__init__(name="scrm-watch", daemon=True)
-        self._on_hang = on_hang
-        self._after = after
-        self._calls: dict[str, _Call] = {}
-        self._lock = threading.Lock()
-        self._done = threading.Event()
-
-    def call(self, tx: Tx, name: str, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Call for this consumer, under watch: what does not return is interrupted where it is Python that runs."""
-        call = self._calls[name] = _Call(threading.get_ident(), time.monotonic())
-        try:
-            return function(tx, *args, **kwargs)
-        finally:
-            with self._lock:
-                call.over = True
-
-    def run(self) -> None:
-        """Look about once a second."""
-        while not self._done.wait(min(1.0, self._after / 4)):
-            for name, call in list(self._calls.items()):
-                self._look(name, call)
-
-    def _look(self, name: str, call: _Call) -> None:
-        with self._lock:
-            late = time.monotonic() - call.since
-            if call.over or late < self._after:
-                return
-            if late < 2 * self._after:
-                if not call.interrupted:
-                    call.interrupted = True
-                    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(call.thread), ctypes.py_object(HangingError))
-                return
-            call.over = True
-        self._on_hang(name)
-
-    def finish(self) -> None:
-        """Stop looking."""
-        self._done.set()
-
-
-def _exit(name: str) -> None:
-    log.critical("consumer %s has not returned for %d s; the worker ends so that its locks do", name, HANGS_AFTER)
+def _exit(hang: Hang) -> None:
+    log.critical("%s does not return; the worker ends so that its locks do", hang)
     os._exit(EXIT_HANGING)
 
 
 @dataclass
 class _Thread:
-    """One consumer in a thread with its own loop and connection: on PostgreSQL a handler that blocks holds up nobody else."""
+    """Some work in a thread with its own loop and connection: what blocks there holds up nobody else."""
 
     db: Database
-    consumer: Consumer
-    watch: Watch
+    name: str
+    work: Callable[[Database, asyncio.Event], Awaitable[None]]
     _ending: threading.Event = field(default_factory=threading.Event)
     _stop: asyncio.Event | None = None
     _loop: asyncio.AbstractEventLoop | None = None
 
     def __post_init__(self) -> None:
-        self._thread = threading.Thread(target=self._run, name=f"scrm-{self.consumer.name}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"scrm-{self.name}", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -284,19 +272,19 @@ class _Thread:
     def _run(self) -> None:
         while not self._ending.is_set():
             try:
-                asyncio.run(self._follow())
+                asyncio.run(self._work())
             except BaseException as error:
-                log.warning("consumer %s: %s; it starts again", self.consumer.name, describe(error))
+                log.warning("%s: %s; it starts again", self.name, describe(error))
                 self._ending.wait(1.0)
 
-    async def _follow(self) -> None:
+    async def _work(self) -> None:
         self._stop = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         if self._ending.is_set():
             return
         db = Database(self.db.url.render_as_string(hide_password=False), pool_size=1, clock=self.db.clock)
         try:
-            await follow(db, self.consumer, self._stop, self.watch)
+            await self.work(db, self._stop)
         finally:
             await db.close()
 

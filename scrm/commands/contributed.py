@@ -13,10 +13,25 @@ import typer
 
 from scrm.commands.session import Session, session
 from scrm.db import Database
+from scrm.errors import StartupError
 from scrm.events.ingest import Ingest
 from scrm.plugin import PluginContext
 from scrm.plugin_set import Context, Plugin, PluginSet
 from scrm.provision import all_event_types
+
+
+def group_of(plugin: Plugin) -> Any:
+    """A plugin's commands as the command line calls them.
+
+    Raises: StartupError when they cannot be made of its functions.
+    """
+    try:
+        return typer.main.get_command(plugin_app(plugin))
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+        raise StartupError(
+            f"the commands of {plugin.name} cannot be made: {said}; check their parameters' annotations"
+        ) from error
 
 
 def plugin_app(plugin: Plugin) -> typer.Typer:

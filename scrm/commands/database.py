@@ -53,16 +53,20 @@ def status(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 
 @app.command("check")
-def check(ctx: typer.Context) -> None:
+def check(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Compare the tables with the models; exit 1 where they differ."""
     opened = session(ctx)
     settings = opened.settings()
     differences = asyncio.run(migrate.check(settings.database_url, opened.plugins(settings, "skip")))
-    for line in differences:
+    if as_json:
+        lines = [line.partition(": ") for line in differences]
+        say_json([{"owner": owner, "difference": text} for owner, _, text in lines])
+    for line in () if as_json else differences:
         note(line)
     if differences:
         raise typer.Exit(1)
-    say("the tables are as the models say")
+    if not as_json:
+        say("the tables are as the models say")
 
 
 @app.command("revision")

@@ -37,7 +37,7 @@ def demo(
     ready = asyncio.run(_prepare(settings, plugins, DemoOptions(users=users, seed=seed)))
     _introduce(ready, host or settings.server.host, settings.server.port if port is None else port)
     if not no_serve:
-        run_server(settings, opened.config, host, port, worker=True)
+        run_server(opened, settings, host, port, worker=True)
 
 
 async def _prepare(settings: Settings, plugins: PluginSet, options: DemoOptions) -> Demo:

@@ -16,9 +16,11 @@ import typer
 
 from scrm import migrate
 from scrm.commands.configuration import of_plugin
-from scrm.commands.serving import FREEZE
-from scrm.commands.session import AsJson, Session, late, note, say, say_json, session, table
+from scrm.commands.contributed import group_of
+from scrm.commands.serving import FIT
+from scrm.commands.session import AsJson, Session, cell, counted, late, note, say, say_json, session, table
 from scrm.config import PluginSection, Settings, check_rules, read_toml
+from scrm.conformance import Finding
 from scrm.db import Database, Tx
 from scrm.errors import StartupError
 from scrm.events import consumers
@@ -27,7 +29,7 @@ from scrm.events.parked import retry as retry_parked
 from scrm.events.parked import skip as skip_parked
 from scrm.events.replay import ReplayReport
 from scrm.events.replay import replay as run_replay
-from scrm.loader import live_statuses, load_plugins
+from scrm.loader import live_statuses, load_plugins, with_migrations
 from scrm.plugin_set import LoadState, Plugin, PluginSet, PluginStatus
 from scrm.settings_file import set_enabled
 from scrm.unpacked import offered_by
@@ -54,8 +56,9 @@ def list_(ctx: typer.Context, as_json: AsJson = False) -> None:
 def show(ctx: typer.Context, name: Name, as_json: AsJson = False) -> None:
     """One plugin: its state, its settings, how far it is in the log, and the events that failed."""
     opened = session(ctx)
-    status = _find(_statuses(opened), name)
-    plugin = opened.plugins(on_error="skip").get(name)
+    loaded = opened.plugins(on_error="skip")
+    status = _find(_statuses(opened, loaded), name)
+    plugin = loaded.get(name)
 
     async def work(db: Database, _settings: Settings) -> dict[str, Any]:
         return await db.read(_place, name)
@@ -66,14 +69,15 @@ def show(ctx: typer.Context, name: Name, as_json: AsJson = False) -> None:
         say_json({**_fields(status), "settings": settings, **place})
         return
     for key, value in {**_fields(status), **place}.items():
-        if key not in ("failures", "warnings"):
-            say(f"{key}: {value}")
+        if key not in ("failures", "warnings", "problems"):
+            say(f"{key.replace('_', ' ')}: {cell(value)}")
     for warning in status.warnings:
         say(f"warning: {warning}")
     for key, value in settings.items():
-        say(f"setting {key}: {value}")
+        say(f"setting {key}: {cell(value)}")
     for failure in place.get("failures", ()):
-        say(f"event {failure['event']}: {failure['state']} after {failure['attempts']} attempts: {failure['error']}")
+        said = f"{failure['state']} after {counted(failure['attempts'], 'attempt')}: {cell(failure['error'])}"
+        say(f"event {failure['event']}: {said}")
 
 
 @app.command("enable")
@@ -81,11 +85,10 @@ def enable(ctx: typer.Context, name: Name) -> None:
     """Enable an installed plugin in scrm.toml; its tables come with `scrm db upgrade`."""
     opened = session(ctx)
     settings = opened.settings()
-    statuses = load_plugins(settings, on_error="skip", core=opened.core()).statuses
-    _find([one for one in statuses if one.package is not None], name)
+    _find([one for one in _installed(settings) if one.package is not None], name)
     status = _find(_with(settings, name, True, opened).statuses, name)
     if status.state is not LoadState.ACTIVE:
-        raise StartupError(f"plugin {name} cannot be enabled: {status.reason}")
+        raise StartupError([f"plugin {name} cannot be enabled: {problem}" for problem in status.problems])
     file = set_enabled(settings, opened.config, name, True)
     note(f"plugin {name} is enabled in {file}; run scrm db upgrade, and start the server again")
 
@@ -110,37 +113,51 @@ def disable(ctx: typer.Context, name: Name) -> None:
 def check(
     ctx: typer.Context,
     names: Annotated[list[str] | None, typer.Argument(help="Plugins, or directories of source; else all enabled.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Run the host's checks on plugins, enabled or not, installed or not; exit 1 where one fails."""
     opened = session(ctx)
+    found = _findings(opened, names or [])
+    if as_json:
+        say_json(found)
+    for finding in () if as_json else found:
+        note(f"warning: {finding.text}" if finding.level == "warning" else f"{finding.plugin}: {finding.text}")
+    if any(finding.level == "error" for finding in found):
+        raise typer.Exit(1)
+    if not as_json:
+        say("no problems")
+
+
+def _findings(opened: Session, names: Sequence[str]) -> list[Finding]:
     settings = opened.settings()
-    known = load_plugins(settings, on_error="skip", core=opened.core()).statuses
+    known = _installed(settings)
     installed = {status.name for status in known}
-    unpacked = {name: offered_by(Path(name)) for name in names or () if name not in installed and Path(name).is_dir()}
-    wanted = [one for name in names or () for one in unpacked.get(name) or [_find(known, name).name]]
+    unpacked = {name: offered_by(Path(name)) for name in names if name not in installed and Path(name).is_dir()}
+    wanted = [one for name in names for one in unpacked.get(name) or [_find(known, name).name]]
     for name in wanted:
         settings = _enabled(settings, name, True)
     sources = {name: load for offered in unpacked.values() for name, load in offered.items()}
     loaded = load_plugins(settings, unpacked=sources, on_error="skip", core=opened.core())
-    chosen = [_find(loaded.statuses, name) for name in wanted] or list(loaded.statuses)
-    fine = (LoadState.ACTIVE, LoadState.DISABLED, LoadState.DISCOVERED)
-    names_chosen = {one.name for one in chosen}
-    problems = [f"{one.name}: {one.reason}" for one in chosen if one.state not in fine]
-    problems += [  # a collision may have been laid at the other plugin's door
-        f"{one.name}: {one.reason}"
-        for one in loaded.statuses
-        if one.name not in names_chosen and one.state not in fine and names_chosen & set(re.findall(r"\w+", one.reason or ""))
-    ]
-    try:
-        late(FREEZE)(settings, loaded)
-    except StartupError as error:
-        problems += error.problems
-    problems += _drift([plugin for plugin in loaded if plugin.name in {one.name for one in chosen}])
-    for line in [*(f"warning: {warning}" for one in chosen for warning in one.warnings), *problems]:
-        note(line)
-    if problems:
-        raise typer.Exit(1)
-    say("no problems")
+    fitting, _ = late(FIT)(settings, loaded)
+    chosen = [_find(fitting.statuses, name) for name in wanted] or list(fitting.statuses)
+    mine = {one.name for one in chosen}
+    found = [Finding(one.name, "warning", warning) for one in chosen for warning in one.warnings]
+    for one in fitting.statuses:
+        for problem in one.problems if one.state in (LoadState.LOAD_ERROR, LoadState.INCOMPATIBLE) else ():
+            if one.name in mine or mine & set(re.findall(r"\w+", problem)):  # a collision may have been laid at the other's door
+                found.append(Finding(one.name, "error", problem))
+    running = [plugin for plugin in fitting if plugin.name in mine]
+    return [*found, *_commands(running), *_drift(running)]
+
+
+def _commands(plugins: Sequence[Plugin]) -> list[Finding]:
+    found = []
+    for plugin in plugins:
+        try:
+            group_of(plugin)
+        except StartupError as error:
+            found.append(Finding(plugin.name, "error", str(error)))
+    return found
 
 
 @app.command("replay")
@@ -182,7 +199,7 @@ def purge(
     if not yes:
         raise StartupError(f"the tables of plugin {name} would be dropped and cannot be had again; add --yes to do it")
     dropped = asyncio.run(migrate.purge(settings.database_url, name))
-    if not dropped and name not in settings.plugins and load_plugins(settings, on_error="skip").status(name) is None:
+    if not dropped and name not in settings.plugins and not {one.name for one in _installed(settings)} & {name}:
         raise StartupError(f"plugin {name} is not known here and left no table; see scrm plugins list")
     note(f"plugin {name} is purged; dropped {', '.join(sorted(dropped)) or 'no table'}")
 
@@ -196,7 +213,7 @@ def retry(
     async def work(db: Database, _settings: Settings) -> int:
         return await db.write(retry_parked, name, [_event(one) for one in event] if event else None, at=db.clock())
 
-    note(f"{session(ctx).run(work)} events of plugin {name} will be tried again")
+    note(f"{counted(session(ctx).run(work), 'event')} of plugin {name} will be tried again")
 
 
 @app.command("skip")
@@ -232,13 +249,23 @@ def resume(ctx: typer.Context, name: Name) -> None:
     note(f"plugin {name} goes on")
 
 
-def _statuses(opened: Session) -> list[PluginStatus]:
-    plugins = opened.plugins(on_error="skip")
+def _statuses(opened: Session, loaded: PluginSet | None = None) -> list[PluginStatus]:
+    """Every plugin in the state it has, or would have if the server were started now."""
+    settings = opened.settings()
+    fitting: PluginSet = late(FIT)(settings, loaded or opened.plugins(settings, "skip"))[0]
 
     async def work(db: Database, _settings: Settings) -> list[PluginStatus]:
-        return await db.read(live_statuses, plugins) if await db.read(_has_tables) else list(plugins.statuses)
+        if not await db.read(_has_tables):
+            return list(fitting.statuses)
+        stands = await migrate.status(settings.database_url, fitting)
+        return await db.read(live_statuses, with_migrations(fitting, stands, db.clock()))
 
     return opened.run(work)
+
+
+def _installed(settings: Settings) -> Sequence[PluginStatus]:
+    """Every plugin that is installed or enabled, by name; none is imported for it."""
+    return load_plugins(settings, safe=True).statuses
 
 
 def _has_tables(tx: Tx) -> bool:
@@ -263,12 +290,17 @@ def _active(plugins: PluginSet, name: str) -> Plugin:
     return plugin
 
 
-def _drift(plugins: Sequence[Plugin]) -> list[str]:
-    """Where the plugins' migrations, run on an empty database, do not make the tables that their models say."""
+def _drift(plugins: Sequence[Plugin]) -> list[Finding]:
+    """Where the plugins' migrations, run on an empty database, fail or do not make the tables that their models say."""
+    if not any(plugin.contribution.migrations for plugin in plugins):
+        return []
     with tempfile.TemporaryDirectory() as directory:
         url = f"sqlite:///{Path(directory) / 'check.db'}"
-        failed = [one.error for one in asyncio.run(migrate.upgrade(url, plugins)) if one.error is not None]
-        return failed or asyncio.run(migrate.check(url, plugins))
+        failed = [one for one in asyncio.run(migrate.upgrade(url, plugins)) if one.error is not None]
+        if failed:
+            return [Finding(one.owner, "error", str(one.error)) for one in failed]
+        lines = [line.partition(": ") for line in asyncio.run(migrate.check(url, plugins))]
+        return [Finding(owner, "error", f"migrations and models differ: {text}") for owner, _, text in lines]
 
 
 def _enabled(settings: Settings, name: str, value: bool) -> Settings:
@@ -305,7 +337,7 @@ def _place(tx: Tx, name: str) -> dict[str, Any]:
 
 
 def _say_replay(report: ReplayReport) -> None:
-    say(f"{report.events} events up to position {report.position}")
+    say(f"{counted(report.events, 'event')} up to position {report.position}")
     table(
         ("TABLE", "LIVE", "REPLAYED", "DIFFERING"),
         [(key, one.live, one.replayed, one.differing) for key, one in report.tables.items()],

@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -20,20 +21,24 @@ import uvicorn
 
 from scrm.audit_chain import chaining
 from scrm.auth import signing_secret
-from scrm.commands.session import late, note, say, session
+from scrm.commands.session import Session, late, note, say, session
 from scrm.config import Settings
 from scrm.db import Database
 from scrm.errors import StartupError
+from scrm.loader import refuse
 from scrm.memory import settle
-from scrm.plugin_set import PluginSet
-from scrm.provision import keep_event_types, ready_plugins
+from scrm.plugin_set import LoadState, PluginSet
+from scrm.provision import keep_event_types, note_disabled
 from scrm.users.handlers import core_chores, core_handlers
+from scrm.watch import Hang, read_hang
 from scrm.worker import EXIT_HANGING, run_worker
 
 log = logging.getLogger("scrm.serve")
 
 CREATE_APP = "scrm.app:create_app"
-FREEZE = "scrm.app:freeze_schema"
+FIT = "scrm.app:fit_schema"
+START = "scrm.start:start_plugins"
+SafeMode = Annotated[bool, typer.Option("--safe-mode", help="Import no plugin: the core alone.")]
 GRACE = 10
 """Seconds that requests under way have after a signal to end."""
 WORKER_GRACE = 15
@@ -48,31 +53,41 @@ def serve(
     host: Annotated[str | None, typer.Option("--host", help="Address to listen on; else server.host.")] = None,
     port: Annotated[int | None, typer.Option("--port", help="Port to listen on; else server.port.")] = None,
     no_worker: Annotated[bool, typer.Option("--no-worker", help="Do not start a worker beside the server.")] = False,
+    safe_mode: SafeMode = False,
 ) -> None:
     """Answer requests, with a worker as a child process that is started again when it ends."""
     opened = session(ctx)
     settings = opened.settings()
-    run_server(settings, opened.config, host, port, worker=not no_worker)
+    run_server(opened, settings, host, port, worker=not no_worker, safe=safe_mode)
 
 
-def run_server(settings: Settings, config: Path | None, host: str | None, port: int | None, *, worker: bool) -> None:
-    """Serve until a signal comes; the child ends with it.
+def run_server(
+    opened: Session, settings: Settings, host: str | None, port: int | None, *, worker: bool, safe: bool = False
+) -> None:
+    """Serve until a signal comes; the child ends with it. In the `safe` mode no plugin is imported, in the child neither.
 
     Raises: StartupError when something is missing or the port is taken.
     """
     _log_to_stderr()
-    plugins = asyncio.run(ready_plugins(settings))
-    for status in plugins.statuses:
-        for warning in status.warnings:
-            note(f"warning: {warning}")
+    plugins = _started(opened, settings, safe)
     app = late(CREATE_APP)(settings, plugins=plugins)
     listening = listen(host or settings.server.host, settings.server.port if port is None else port)
-    child = worker_command(config) if worker else None
+    child = worker_command(opened.config, safe=safe) if worker else None
     settle()
     try:
         asyncio.run(_serve(app, listening, child))
     finally:
         listening.close()
+
+
+def _started(opened: Session, settings: Settings, safe: bool) -> PluginSet:
+    plugins: PluginSet = asyncio.run(late(START)(settings, core=opened.core(), safe=safe))
+    for status in plugins.statuses:
+        for warning in status.warnings:
+            note(f"warning: {warning}")
+        if status.state not in (LoadState.ACTIVE, LoadState.DISABLED):
+            note(f"plugin {status.name} is {status.state}: {status.reason}")
+    return plugins
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -96,10 +111,13 @@ def listen(host: str, port: int) -> socket.socket:
     return opened
 
 
-def worker_command(config: Path | None) -> list[str]:
-    """The command line of a worker that ends when its parent does."""
+def worker_command(config: Path | None, *, safe: bool = False, with_parent: bool = True, hung: Hang | None = None) -> list[str]:
+    """The command line of a worker, by default one that ends when its parent does; `hung` is why it has to start again."""
     chosen = ["--config", str(config)] if config is not None else []
-    return [sys.executable, "-m", "scrm.cli", *chosen, "worker", "--with-parent"]
+    options = ["--with-parent"] if with_parent else []
+    options += ["--safe-mode"] if safe else []
+    options += ["--hung", str(hung)] if hung is not None else []
+    return [sys.executable, "-m", "scrm.cli", *chosen, "worker", *options]
 
 
 class _Server(uvicorn.Server):
@@ -168,18 +186,34 @@ async def _end(process: asyncio.subprocess.Process) -> None:
             await process.wait()
 
 
-def worker(ctx: typer.Context, with_parent: Annotated[bool, typer.Option("--with-parent", hidden=True)] = False) -> None:
+def worker(
+    ctx: typer.Context,
+    safe_mode: SafeMode = False,
+    with_parent: Annotated[bool, typer.Option("--with-parent", hidden=True)] = False,
+    hung: Annotated[str | None, typer.Option("--hung", hidden=True)] = None,
+) -> None:
     """Let the plugins follow the log, run jobs and deliver messages; several workers share the work."""
     opened = session(ctx)
     settings = opened.settings()
     _log_to_stderr()
-    plugins = asyncio.run(ready_plugins(settings))
+    plugins = _started(opened, settings, safe_mode)
     settle()
-    asyncio.run(_work(settings, plugins, with_parent))
+    again = partial(worker_command, opened.config, safe=safe_mode, with_parent=with_parent)
+    asyncio.run(_work(settings, plugins, with_parent, read_hang(hung) if hung is not None else None, again))
 
 
-async def _work(settings: Settings, plugins: PluginSet, with_parent: bool) -> None:
+async def _work(
+    settings: Settings, plugins: PluginSet, with_parent: bool, hung: Hang | None, again: Callable[..., list[str]]
+) -> None:
     stop = asyncio.Event()
+
+    def on_hang(hang: Hang) -> None:
+        log.critical("%s does not return; the worker starts again without it, so that the others go on", hang)
+        if stop.is_set():
+            os._exit(EXIT_HANGING)
+        command = again(hung=hang)
+        os.execv(command[0], command)
+
     loop = asyncio.get_running_loop()
 
     def finish() -> None:
@@ -195,7 +229,18 @@ async def _work(settings: Settings, plugins: PluginSet, with_parent: bool) -> No
     db = Database(settings.database_url)
     try:
         await db.write(keep_event_types, plugins)
-        await run_worker(db, settings, plugins, core_handlers(settings.zone), stop, chores=chores)
+        await db.write(note_disabled, plugins, db.clock())
+        await run_worker(
+            db,
+            settings,
+            plugins,
+            core_handlers(settings.zone),
+            stop,
+            chores=chores,
+            hangs_after=settings.handler_seconds,
+            on_hang=on_hang,
+            hung=hung,
+        )
     finally:
         await db.close()
 
@@ -212,7 +257,10 @@ def schema(ctx: typer.Context) -> None:
     """Print the GraphQL schema of this configuration; needs no database."""
     opened = session(ctx)
     settings = opened.settings()
-    say(late(FREEZE)(settings, opened.plugins(settings)).sdl().rstrip("\n"))
+    fitting, frozen = late(FIT)(settings, opened.plugins(settings, "skip"))
+    if settings.on_plugin_error == "fail":
+        refuse(fitting.statuses)
+    say(frozen.sdl().rstrip("\n"))
 
 
 def _log_to_stderr() -> None:

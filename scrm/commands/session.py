@@ -120,13 +120,19 @@ def camel(name: str) -> str:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """An answer as aligned columns; empty cells are `-`."""
-    cells = [list(columns), *([_cell(value) for value in row] for row in rows)]
+    cells = [list(columns), *([cell(value) for value in row] for row in rows)]
     widths = [max(len(row[index]) for row in cells) for index in range(len(columns))]
     for row in cells:
         say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def _cell(value: Any) -> str:
+def counted(number: int, thing: str) -> str:
+    """`1 event`, `2 events`."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def cell(value: Any) -> str:
+    """A value as people read it; what is empty is `-`."""
     if value is None or value == "" or value == []:
         return "-"
     if isinstance(value, datetime):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any, Protocol
@@ -20,17 +21,19 @@ from scrm.events.models import consumers, events
 from scrm.events.rules import Timeline, configure, current_rules, read_timeline
 from scrm.events.sequencer import head
 from scrm.plugin import Contribution, Handler, NoRules, Rules
+from scrm.watch import Hang, Watch
 
 CORE = "core"
 EVERY = "*"
 """As the only type of a handler of core: whatever happens, registered or not."""
 ACTIVE, DEGRADED, PAUSED = "ACTIVE", "DEGRADED", "PAUSED"
+DISABLED = "disabled in the settings"
+"""Why a consumer is paused whose plugin is not enabled."""
 HOOKS = {"merge": "user.merged", "unmerge": "user.unmerged", "erase": "user.erased"}
 """The hooks that follow what core does to a person, and the event that says so."""
 
 _LOCK = 0x7363  # first half of the advisory locks that keep two workers off one consumer
-# A statement of a handler that waits for ever is ended by the database, and is then the handler's failure.
-_TRY = sa.text(f"select pg_try_advisory_xact_lock({_LOCK}, hashtext(:name)), set_config('statement_timeout', '60s', true)")
+_TRY = sa.text(f"select pg_try_advisory_xact_lock({_LOCK}, hashtext(:name))")
 _WAIT = sa.text(f"select pg_advisory_xact_lock({_LOCK}, hashtext(:name))")
 
 
@@ -56,6 +59,14 @@ class ConsumerSettings(Protocol):
     def announcement_depth(self) -> int: ...
 
 
+Around = Callable[[Sequence[Any], Callable[[], None]], AbstractContextManager[None]]
+
+
+def unwatched(_events: Sequence[Any], _end_statement: Callable[[], None]) -> AbstractContextManager[None]:
+    """Nobody looks whether the call returns."""
+    return nullcontext()
+
+
 @dataclass(frozen=True)
 class Consumer:
     """One reader of the log: its handlers, its hooks for what happens to people, and the model of its rules."""
@@ -67,6 +78,14 @@ class Consumer:
     rules_model: type[Rules] = NoRules
     initial_rules: Rules = field(default_factory=NoRules)
     announcement_depth: int = 8
+    tables: frozenset[str] = frozenset()
+    """What its handlers may write."""
+    around: Around = unwatched
+    """Put around every call of its code: given the events, and what ends a statement that runs for it."""
+    statement_seconds: float = 60.0
+    """How long one statement of it may take on PostgreSQL, which ends it then: that is the handler's failure."""
+    hung: set[uuid.UUID] = field(default_factory=set)
+    """Events on which it did not return before this process began: not tried again until somebody asks for it."""
 
     @cached_property
     def routes(self) -> Mapping[str, tuple[Callable[..., Any], ...]]:
@@ -100,7 +119,9 @@ def consumer_of(plugin: ReadsTheLog, settings: ConsumerSettings) -> Consumer:
     """A plugin as a reader of the log."""
     brought = plugin.contribution
     depth = settings.announcement_depth
-    return Consumer(plugin.name, tuple(brought.handlers), settings.zone, plugin.hooks, brought.rules, plugin.rules, depth)
+    tables = frozenset(brought.tables.tables if brought.tables is not None else ())
+    handlers = tuple(brought.handlers)
+    return Consumer(plugin.name, handlers, settings.zone, plugin.hooks, brought.rules, plugin.rules, depth, tables)
 
 
 def core_consumer(handlers: Sequence[Handler], settings: ConsumerSettings) -> Consumer:
@@ -108,23 +129,52 @@ def core_consumer(handlers: Sequence[Handler], settings: ConsumerSettings) -> Co
     return Consumer(CORE, tuple(handlers), settings.zone, announcement_depth=settings.announcement_depth)
 
 
+def watched(consumer: Consumer, watch: Watch | None) -> Consumer:
+    """The same, with every call of its code watched."""
+    if watch is None:
+        return consumer
+
+    def around(events: Sequence[Any], end_statement: Callable[[], None]) -> AbstractContextManager[None]:
+        return watch.calling(Hang(consumer.name, event_id=events[0].id if len(events) == 1 else None), end_statement)
+
+    return replace(consumer, around=around, statement_seconds=watch.after * 0.8)
+
+
 def enable(tx: Tx, consumer: Consumer, at: datetime) -> bool:
     """Give the consumer a place at the start of the log, with all there is so far as history; its rules go into the log.
 
-    Returns whether it is new; one that has a place keeps it.
+    Returns whether it is new; one that has a place keeps it, and what it has missed while it was disabled is history to it.
     """
-    if tx.scalar(sa.select(consumers.c.plugin).where(consumers.c.plugin == consumer.name)) is not None:
-        return False
-    if tx.dialect != "sqlite":
+    place = sa.select(consumers.c.state, consumers.c.reason).where(consumers.c.plugin == consumer.name)
+    row = tx.row(place)
+    if row is None and tx.dialect != "sqlite":
         tx.execute(_WAIT, {"name": consumer.name})
-        if tx.scalar(sa.select(consumers.c.plugin).where(consumers.c.plugin == consumer.name)) is not None:
-            return False
+        row = tx.row(place)
+    if row is not None:
+        if (row.state, row.reason) == (PAUSED, DISABLED):
+            fresh = {
+                "state": ACTIVE,
+                "reason": None,
+                "since": at,
+                "failures": 0,
+                "next_attempt_at": None,
+                "backfill_to": head(tx),
+            }
+            tx.execute(sa.update(consumers).where(consumers.c.plugin == consumer.name).values(fresh))
+        return False
     backfill_to = 0 if consumer.name == CORE else head(tx)
-    place = {"plugin": consumer.name, "cursor": 0, "state": ACTIVE, "since": at, "backfill_to": backfill_to, "failures": 0}
-    tx.execute(sa.insert(consumers).values(place))
+    fresh = {"plugin": consumer.name, "cursor": 0, "state": ACTIVE, "since": at, "backfill_to": backfill_to, "failures": 0}
+    tx.execute(sa.insert(consumers).values(fresh))
     if consumer.rules_model.model_fields and current_rules(tx, consumer.name) is None:
         configure(tx, consumer.name, consumer.initial_rules, at=at, zone=consumer.zone)
     return True
+
+
+def disable(tx: Tx, plugin: str, at: datetime) -> None:
+    """Note that a plugin is disabled, so that what happens meanwhile is history when it is enabled again; one that was paused
+    stays so."""
+    resting = {"state": PAUSED, "reason": DISABLED, "since": at}
+    tx.execute(sa.update(consumers).where(consumers.c.plugin == plugin, consumers.c.state != PAUSED).values(resting))
 
 
 def hold(tx: Tx, name: str, *, wait: bool = False) -> Row[Any] | None:

@@ -112,13 +112,18 @@ def _ask(
     tx: Tx, consumer: Consumer, decision: Decision, input: Mapping[str, Any], rules: Rules, at: datetime
 ) -> Fact | UserError:
     try:
-        return decision.decide(reading(tx), input, rules, at)
+        with consumer.around((), tx.end_statement):
+            said: object = decision.decide(reading(tx), input, rules, at)
     except ScrmError:
         raise
     except BaseException as error:
         if is_trouble(error):
             raise
         raise PluginFailedError(consumer.name, f"the decision {decision.name}") from error
+    if not isinstance(said, Fact | UserError):
+        what = f"the decision {decision.name}, which returned a {type(said).__name__} and no Fact or UserError"
+        raise PluginFailedError(consumer.name, what)
+    return said
 
 
 def _entry(

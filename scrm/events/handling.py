@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sqlite3
 import traceback
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,19 +21,19 @@ from sqlalchemy.exc import DBAPIError, InterfaceError
 from scrm.db import Id, Tx
 from scrm.errors import ScrmError
 from scrm.events.consumers import CORE, HOOKS, Consumer
-from scrm.events.log import Entry, append, digest_of, owners
+from scrm.events.log import Entry, append, digest_of, owners, refuse_core_types
 from scrm.events.models import events
 from scrm.events.records import Announcement, Event, derive_id
 from scrm.events.rules import Timeline
 from scrm.models import outbox
 from scrm.plugin import HandlerTx, Rules
 from scrm.rowset import row_set, upsert
+from scrm.statements import Check, read_statement
 from scrm.users.models import merges
 
 _NOT_THE_PLUGIN = ("08", "40", "53", "57P", "58", "55P03")
 """SQLSTATEs of a database in trouble: connection, serialization, deadlock, resources, shutdown, system, no lock."""
-_SQLITE_TROUBLE = ("locked", "busy", "disk", "unable to open", "readonly", "interrupted")
-_WRITING = ("insert", "update", "delete", "merge", "create", "drop", "alter", "truncate", "replace")
+_SQLITE_TROUBLE = ("locked", "busy", "disk", "unable to open", "readonly")
 
 EVENT_COLUMNS = (
     events.c.id,
@@ -64,18 +65,17 @@ def event_of(row: Row[Any], *, position: int | None = None) -> Event:
 class _Guarded(HandlerTx):
     """A transaction without its connection, which ends with the call it was made for."""
 
-    def __init__(self, tx: Tx, check: Callable[[sa.Executable], None]) -> None:
+    def __init__(self, tx: Tx, check: Check) -> None:
         self.dialect = tx.dialect
         self._open = True
         self._check = check
-        self._run = tx.execute
+        self._run = tx.checked
 
     def execute(self, statement: sa.Executable, parameters: Any = None) -> CursorResult[Any]:
         """Run a statement; words that end or begin a transaction are refused, and so is writing what is somebody else's."""
         if not self._open:
             raise PermissionError("this transaction has ended; a handler may not keep it")
-        self._check(statement)
-        return self._run(statement, parameters)
+        return self._run(statement, parameters, self._check)
 
     @property
     def connection(self) -> Connection:
@@ -96,12 +96,12 @@ def reading(tx: Tx) -> Tx:
     return _Guarded(tx, _refuse_writing)
 
 
-def _refuse_writing(statement: sa.Executable) -> None:
-    writes = getattr(statement, "is_dml", False) or isinstance(statement, sa.schema.ExecutableDDLElement)
-    if isinstance(statement, sa.TextClause):
-        writes = statement.text.lstrip().lower().startswith(_WRITING)
-    if writes:
-        raise PermissionError("only a handler writes; a decision or a job says what is to be recorded")
+def _refuse_writing(statement: str) -> None:
+    read = read_statement(statement)
+    if read.writes or read.refused:
+        raise PermissionError(
+            f"only a handler writes; a decision, a job or a read may not send {read.refused or f'what writes {read.writes[0]}'}"
+        )
 
 
 class Applying(_Guarded):
@@ -117,13 +117,18 @@ class Applying(_Guarded):
         self._entries: dict[uuid.UUID, Entry] = {}
         self._messages: list[dict[str, Any]] = []
 
-    def _refuse_others(self, statement: sa.Executable) -> None:
-        table = getattr(statement, "table", None) if getattr(statement, "is_dml", False) else None
-        name = getattr(table, "name", None)
-        if name is not None and self._consumer.name != CORE and not name.startswith(f"{self._consumer.name}_"):
+    def _refuse_others(self, statement: str) -> None:
+        consumer = self._consumer
+        if consumer.name == CORE:
+            return
+        read = read_statement(statement)
+        if read.refused:
             raise PermissionError(
-                f"plugin {self._consumer.name} may not write {name}; its own tables begin with {self._consumer.name}_"
+                f"plugin {consumer.name} may not send {read.refused}; a handler selects, inserts, updates and deletes"
             )
+        for table in read.writes:
+            if table not in consumer.tables:
+                raise PermissionError(f"plugin {consumer.name} may not write {table}; {_own_tables(consumer)}")
 
     def announce(self, announcement: Announcement) -> uuid.UUID:
         """Record an event as an effect of the one being handled; doing it again changes nothing. Returns its id.
@@ -132,6 +137,8 @@ class Applying(_Guarded):
             ScrmError: announcements follow from announcements deeper than the setting allows.
         """
         cause, name = announcement.cause, self._consumer.name
+        if name != CORE:
+            refuse_core_types(announcement.type)
         if cause.depth >= self._consumer.announcement_depth:
             raise ScrmError(
                 "ANNOUNCEMENT_TOO_DEEP",
@@ -197,6 +204,10 @@ class Applying(_Guarded):
             statement = statement.where(events.c.occurred_at >= since)
         return statement.subquery()
 
+    def end_statement(self) -> None:
+        """End the statement that runs now, from another thread; PostgreSQL does it by itself."""
+        self._tx().end_statement()
+
     def finish(self) -> None:
         """Write what was announced and sent."""
         if self._entries:
@@ -216,6 +227,10 @@ class Applying(_Guarded):
 
     def _is_history(self, cause: Event) -> bool:
         return cause.backfill or 0 < cause.position <= self._backfill_to
+
+
+def _own_tables(consumer: Consumer) -> str:
+    return f"its own tables are {', '.join(sorted(consumer.tables))}" if consumer.tables else "it has no tables of its own"
 
 
 def _owned(entry: Entry, now: Mapping[uuid.UUID, uuid.UUID]) -> Entry:
@@ -257,13 +272,17 @@ def give(consumer: Consumer, scope: Applying, batch: Sequence[tuple[Event, Rules
     """Call the consumer's handlers and hooks on events in their order, as many at once as share handler and rules."""
     for run in _runs(consumer, batch):
         for call in run.calls:
-            result = call(scope, run.events, run.rules)
+            with consumer.around(run.events, scope.end_statement):
+                result = call(scope, run.events, run.rules)
+            if inspect.iscoroutine(result):
+                result.close()
             if inspect.isawaitable(result):
                 raise TypeError("a handler must be a plain function, not async")
         hook = next((name for name, type_ in HOOKS.items() if type_ == run.type), None)
         if hook is not None:
             for event in run.events:
-                _follow(consumer, scope, hook, event, run.rules)
+                with consumer.around([event], scope.end_statement):
+                    _follow(consumer, scope, hook, event, run.rules)
     scope.finish()
 
 
@@ -310,22 +329,22 @@ def _merge_event(tx: Tx, merge: uuid.UUID) -> uuid.UUID:
 def is_trouble(error: BaseException) -> bool:
     """Whether it is the trouble of the database or the process, so that the step is tried again, and not a plugin's failure."""
     if isinstance(error, asyncio.CancelledError):
-        return _is_cancelled()
+        return is_cancelled(error)
     if isinstance(error, GeneratorExit) or type(error).__name__ == "GreenletExit":
         return True
-    if not isinstance(error, DBAPIError):
-        return False
-    if error.connection_invalidated or isinstance(error, InterfaceError):
+    if isinstance(error, DBAPIError) and (error.connection_invalidated or isinstance(error, InterfaceError)):
         return True
-    state = getattr(error.orig, "sqlstate", None)
+    raw = error.orig if isinstance(error, DBAPIError) else error
+    state = getattr(raw, "sqlstate", None)
     if state is not None:
         return str(state).startswith(_NOT_THE_PLUGIN)
-    return type(error.orig).__name__ == "OperationalError" and any(word in str(error.orig) for word in _SQLITE_TROUBLE)
+    return isinstance(raw, sqlite3.OperationalError) and any(word in str(raw) for word in _SQLITE_TROUBLE)
 
 
-def _is_cancelled() -> bool:
+def is_cancelled(error: BaseException) -> bool:
+    """Whether it is the running task's own cancelling, and not something that was raised to look like it."""
     try:
-        task = asyncio.current_task()
+        task = asyncio.current_task() if isinstance(error, asyncio.CancelledError) else None
     except RuntimeError:
         return False
     return task is not None and task.cancelling() > 0

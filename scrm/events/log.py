@@ -94,6 +94,15 @@ def new_ids(count: int) -> list[uuid.UUID]:
     return [uuid.UUID(int=first | n) for n in range(count)]
 
 
+def refuse_core_types(type: str) -> None:
+    """Stop a plugin from saying what only the core can say.
+
+    Raises: PermissionError.
+    """
+    if any(type == change.name for change in change_event_types):
+        raise PermissionError(f"events of type {type} are recorded by the core itself; a plugin announces types of its own")
+
+
 def core_event(
     type: str, user_id: uuid.UUID | None, properties: Mapping[str, Any], at: datetime, zone: ZoneInfo, key: str | None = None
 ) -> Entry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Row
 
 from scrm.audit import audit
+from scrm.bounded import HangingError
 from scrm.db import Tx
 from scrm.errors import ScrmError
 from scrm.events.consumers import ACTIVE, Consumer, hold, out_of_turn_row
@@ -27,6 +29,8 @@ ATTEMPTS = 8
 """After so many an event is dead: a person's turn."""
 
 _LONGEST = timedelta(hours=1)
+_ENDED = "57014"
+"""PostgreSQL's word for a statement that took too long."""
 _RELEASED_AT_ONCE = 200
 _LINKS = ("user.merged", "user.unmerged")
 
@@ -93,11 +97,30 @@ class Blocked:
         return key
 
 
-def park(tx: Tx, consumer: Consumer, blocked: Blocked, event: Event, error: str | None, at: datetime) -> None:
-    """Set one event aside: to be tried again if it failed, else behind an earlier one."""
+HUNG = "it did not return, and its worker had to be started again"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What went wrong with an event. What hung is not tried again by itself: each try would hold others up as long."""
+
+    text: str
+    hung: bool = False
+
+
+def failure_of(error: BaseException) -> Failure:
+    """What a call raised, as it is kept."""
+    raw = getattr(error, "orig", None) or error
+    ended = getattr(raw, "sqlstate", None) == _ENDED or (isinstance(raw, sqlite3.OperationalError) and str(raw) == "interrupted")
+    return Failure(describe(error), ended or isinstance(error, HangingError))
+
+
+def park(tx: Tx, consumer: Consumer, blocked: Blocked, event: Event, failure: Failure | None, at: datetime) -> None:
+    """Set one event aside: to be tried again if it failed, for people if it hung, else behind an earlier one."""
     row = {"plugin": consumer.name, "event_id": event.id, "position": event.position, "key": blocked.add(event), "parked_at": at}
-    row |= {"state": BEHIND, "attempts": 0} if error is None else {"state": RETRYING, "attempts": 1}
-    row |= {"error": error, "next_attempt_at": None if error is None else at + back_off(1)}
+    row |= {"attempts": 0 if failure is None else 1, "error": failure.text if failure is not None else None}
+    state = BEHIND if failure is None else DEAD if failure.hung else RETRYING
+    row |= {"state": state, "next_attempt_at": at + back_off(1) if state == RETRYING else None}
     tx.execute(sa.insert(parked_events).values(row))
 
 
@@ -115,6 +138,7 @@ def retry_due(tx: Tx, consumer: Consumer, *, at: datetime, limit: int = 50) -> R
     place = hold(tx, consumer.name)
     if place is None or place.state != ACTIVE:
         return Retried()
+    tx.limit_statements(consumer.statement_seconds)
     due = (
         sa.select(parked_events.c.event_id)
         .where(parked_events.c.plugin == consumer.name, parked_events.c.state == RETRYING, parked_events.c.next_attempt_at <= at)
@@ -161,6 +185,8 @@ class _Attempt:
         event, after = event_of(row), self._place.cursor
         try:
             with self._tx.connection.begin_nested():
+                if event.id in self._consumer.hung:
+                    raise HangingError(HUNG)
                 scope = Applying(self._tx, self._consumer, after=after, backfill_to=self._place.backfill_to, at=self._at)
                 give(self._consumer, scope, with_rules([event], self._timeline))
                 scope.close()
@@ -168,10 +194,11 @@ class _Attempt:
         except BaseException as error:
             if is_trouble(error):
                 raise
-            attempts = row.attempts + 1
-            state = DEAD if attempts >= ATTEMPTS else RETRYING
+            attempts, failure = row.attempts + 1, failure_of(error)
+            self._consumer.hung.discard(event.id)
+            state = DEAD if attempts >= ATTEMPTS or failure.hung else RETRYING
             retry_at = self._at + back_off(attempts) if state == RETRYING else None
-            changed = {"state": state, "attempts": attempts, "error": describe(error), "next_attempt_at": retry_at}
+            changed = {"state": state, "attempts": attempts, "error": failure.text, "next_attempt_at": retry_at}
             self._tx.execute(sa.update(parked_events).where(*mine).values(changed))
             self.failed += 1
             return False

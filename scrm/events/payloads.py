@@ -19,7 +19,7 @@ KEYWORDS = _WORDS | _RULES | _BOUNDS
 """What a registered schema may say."""
 
 _EXACT: dict[str, tuple[type, ...]] = {"string": (str,), "integer": (int,), "number": (int, float), "boolean": (bool,)}
-_KINDS: dict[str, tuple[type, ...]] = {
+KINDS: dict[str, tuple[type, ...]] = {
     "string": (str,),
     "integer": (int,),
     "number": (int, float),
@@ -28,6 +28,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "array": (list, tuple),
     "null": (type(None),),
 }
+"""Types that a schema may name, and what is of them in Python."""
 
 
 class Payload:
@@ -132,7 +133,7 @@ def _is(value: Any, kind: str) -> bool:
         return kind == "boolean"
     if kind == "integer" and isinstance(value, float):
         return value.is_integer()
-    return isinstance(value, _KINDS.get(kind, (object,)))
+    return isinstance(value, KINDS.get(kind, (object,)))
 
 
 def _shown(value: Any) -> str:

@@ -14,10 +14,10 @@ from sqlalchemy.engine import Row
 
 from scrm.db import Tx
 from scrm.events.consumers import ACTIVE, DEGRADED, PAUSED, Consumer, hold
-from scrm.events.handling import EVENT_COLUMNS, Applying, describe, event_of, give, is_trouble
+from scrm.events.handling import EVENT_COLUMNS, Applying, event_of, give, is_trouble
 from scrm.events.log import share_owners
 from scrm.events.models import consumers, events, out_of_turn
-from scrm.events.parked import Blocked, park
+from scrm.events.parked import HUNG, Blocked, Failure, failure_of, park
 from scrm.events.records import Event
 from scrm.events.rules import Timeline
 from scrm.events.sequencer import head
@@ -31,6 +31,9 @@ ONE_BY_ONE = 50
 
 BATCHES_TO_DEGRADE, EVENTS_TO_DEGRADE = 5, 20
 """So many failed batches, or failed events of one batch, in a row and none applied: the plugin is broken, not the event."""
+
+HANGS_TO_DEGRADE = 2
+"""So many events in a row from which it did not return."""
 
 _SHORTEST, _LONGEST = timedelta(seconds=10), timedelta(minutes=10)
 
@@ -64,6 +67,7 @@ def step(tx: Tx, consumer: Consumer, *, at: datetime, limit: int = 500) -> Step:
     place = hold(tx, consumer.name)
     if place is None:
         return Step(0, 0, 0, 0, idle=True, busy=True)
+    tx.limit_statements(consumer.statement_seconds)
     top = head(tx)
     waits = place.state == DEGRADED and place.next_attempt_at is not None and place.next_attempt_at > at
     if place.state == PAUSED or waits or place.cursor >= top:
@@ -75,12 +79,12 @@ def step(tx: Tx, consumer: Consumer, *, at: datetime, limit: int = 500) -> Step:
     attempt = _Step(tx, consumer, place, at)
     try:
         attempt.prepare(batch)
-        cursor = attempt.all_at_once(batch, upper)
+        cursor = attempt.all_at_once(batch, upper) if place.state == ACTIVE else None
         if cursor is None:
             with tx.connection.begin_nested():
                 cursor = attempt.one_by_one(batch, upper)
     except _BrokenError as broken:
-        _degrade(tx, place, broken.reason, at)
+        degrade(tx, place, broken.reason, at)
         return Step(0, 0, place.cursor, top, idle=True)
     attempt.move(cursor)
     return Step(attempt.applied, attempt.parked, cursor, top, idle=cursor >= top)
@@ -104,6 +108,7 @@ class _Step:
         self._timeline: Timeline = consumer.timeline(tx)
         self._rules: dict[uuid.UUID, Rules] = {}
         self.applied = self.parked = self.failed = 0
+        self.hung: Failure | None = None
 
     def prepare(self, batch: Sequence[Event]) -> None:
         """Find the rules in force at each event; rules that the plugin's model no longer takes are the plugin's failure."""
@@ -114,6 +119,8 @@ class _Step:
 
     def all_at_once(self, batch: Sequence[Event], upper: int) -> int | None:
         """Apply the batch whole; the new cursor, or None if it failed and nothing has happened."""
+        if any(event.id in self._consumer.hung for event in batch):
+            return None
         blocked = Blocked(self._tx, self._consumer.name)
         try:
             with self._tx.connection.begin_nested():
@@ -133,34 +140,45 @@ class _Step:
         return upper
 
     def one_by_one(self, batch: Sequence[Event], upper: int) -> int:
-        """Apply the first events each alone, setting aside what fails and what comes behind it; the new cursor."""
+        """Apply the first events each alone, setting aside what fails and what comes behind it; the new cursor.
+
+        Behind one that hung it stops: others have waited long enough for this transaction.
+        """
         blocked = Blocked(self._tx, self._consumer.name)
+        failure = None
         for event in batch[:ONE_BY_ONE]:
             if blocked.waits(event):
                 park(self._tx, self._consumer, blocked, event, None, self._at)
                 self.parked += 1
                 continue
-            error = self._try(event)
-            if error is None:
+            failure = self._try(event)
+            if failure is None:
                 self.applied += 1
                 continue
             self.failed += 1
             if not self.applied and self.failed >= EVENTS_TO_DEGRADE:
-                raise _BrokenError(f"{self.failed} events failed in a row; the last, {event.id.hex} at {event.position}: {error}")
-            park(self._tx, self._consumer, blocked, event, error, self._at)
+                where = f"{event.id.hex} at {event.position}: {failure.text}"
+                raise _BrokenError(f"{self.failed} events failed in a row; the last, {where}")
+            park(self._tx, self._consumer, blocked, event, failure, self._at)
             self.parked += 1
-        if self.failed and not self.applied and self._place.failures + 1 >= BATCHES_TO_DEGRADE:
-            raise _BrokenError(f"{self._place.failures + 1} batches failed in a row; the last: {error}")
+            if failure.hung:
+                self.hung = failure
+                return event.position
+        if failure is not None and not self.applied and self._place.failures + 1 >= BATCHES_TO_DEGRADE:
+            raise _BrokenError(f"{self._place.failures + 1} batches failed in a row; the last: {failure.text}")
         return upper if len(batch) <= ONE_BY_ONE else batch[ONE_BY_ONE - 1].position
 
-    def _try(self, event: Event) -> str | None:
+    def _try(self, event: Event) -> Failure | None:
+        if event.id in self._consumer.hung:
+            self._consumer.hung.discard(event.id)
+            return Failure(HUNG, hung=True)
         try:
             with self._tx.connection.begin_nested():
                 self._apply([event])
         except BaseException as error:
             if is_trouble(error):
                 raise
-            return describe(error)
+            return failure_of(error)
         return None
 
     def _apply(self, batch: Sequence[Event]) -> None:
@@ -178,15 +196,28 @@ class _Step:
             changed |= {"failures": 0, "next_attempt_at": None}
             if self._place.state == DEGRADED:
                 changed |= {"state": ACTIVE, "reason": None, "since": self._at}
+        elif self.hung is not None:
+            changed |= self._after_hanging(self.hung)
         elif self.failed:
             changed["failures"] = self._place.failures + 1
         self._tx.execute(sa.update(consumers).where(consumers.c.plugin == self._consumer.name).values(changed))
 
+    def _after_hanging(self, failure: Failure) -> dict[str, Any]:
+        if failure.text == HUNG:  # it has paused for that before this process began
+            return {"next_attempt_at": None}
+        if self._place.failures + 1 < HANGS_TO_DEGRADE:
+            return {"failures": self._place.failures + 1}
+        return degraded(self._place, f"it does not return from events; the last: {failure.text}", self._at)
 
-def _degrade(tx: Tx, place: Row[Any], reason: str, at: datetime) -> None:
+
+def degrade(tx: Tx, place: Row[Any], reason: str, at: datetime) -> None:
+    """Let the plugin rest, each time longer; its cursor stays."""
+    tx.execute(sa.update(consumers).where(consumers.c.plugin == place.plugin).values(degraded(place, reason, at)))
+
+
+def degraded(place: Row[Any], reason: str, at: datetime) -> dict[str, Any]:
+    """What becomes of a consumer's row when it has to rest."""
     failures = place.failures + 1
     wait = min(_SHORTEST * 2 ** min(max(failures - BATCHES_TO_DEGRADE, 0), 10), _LONGEST)
     changed = {"state": DEGRADED, "reason": reason, "failures": failures, "next_attempt_at": at + wait}
-    if place.state != DEGRADED:
-        changed["since"] = at
-    tx.execute(sa.update(consumers).where(consumers.c.plugin == place.plugin).values(changed))
+    return changed if place.state == DEGRADED else {**changed, "since": at}

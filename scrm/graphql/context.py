@@ -17,8 +17,9 @@ from scrm.auth import Principal
 from scrm.config import Settings
 from scrm.db import Database, Snapshot, Tx
 from scrm.errors import ScrmError, UserError
-from scrm.events.consumers import consumer_of
+from scrm.events.consumers import consumer_of, watched
 from scrm.events.decide import Decided, decide_in
+from scrm.events.handling import reading
 from scrm.events.ingest import Ingest
 from scrm.events.tide import Tide
 from scrm.graphql.compiler import Grants
@@ -28,6 +29,7 @@ from scrm.plugin import Decision, EventType, Indicator, Rules
 from scrm.plugin_set import Plugin, PluginSet
 from scrm.sql import Moment
 from scrm.users.service import find_user, find_users, user_erased, user_not_found
+from scrm.watch import Watch
 
 if TYPE_CHECKING:
     from scrm.graphql.cost import Charged
@@ -54,6 +56,7 @@ class Services:
     event_types: Mapping[str, EventType]
     indicators: Mapping[str, tuple[str, Indicator]]
     tide: Tide
+    watch: Watch | None = None
 
 
 class Context:
@@ -139,7 +142,7 @@ class Context:
 
     async def read(self, function: Callable[..., T], *args: Any) -> T:
         """Run `function(tx, *args)` in one read-only snapshot."""
-        return await self.services.db.read(function, *args)
+        return await self.services.db.read(lambda tx: function(reading(tx), *args))
 
     def snapshot(self, plan: Plan, excluded: frozenset[str]) -> Snapshot:
         """Where a plan is run: on the request's own connection, unless it is tried again without somebody's fields."""
@@ -183,7 +186,8 @@ class Context:
             ScrmError: what one of them is refused for, or IDEMPOTENCY_CONFLICT.
         """
         services = self.services
-        consumers = [consumer_of(self._decider(decision), services.settings) for decision, _ in asked]
+        deciders = [self._decider(decision) for decision, _ in asked]
+        consumers = [watched(consumer_of(plugin, services.settings), services.watch) for plugin in deciders]
 
         def run(tx: Tx) -> list[Decided]:
             said = []
@@ -222,7 +226,8 @@ class Context:
     @property
     def batch_info(self) -> BatchInfo:
         """What batch functions may use."""
-        return BatchInfo(self.services.db.read, self.now, self.language)
+        seconds = self.services.settings.server.timeout_seconds / 3
+        return BatchInfo(self.read, self.now, self.language, seconds)
 
 
 @lru_cache(maxsize=1_000)

@@ -8,7 +8,7 @@ from typing import Any
 from graphql import GraphQLError, GraphQLSyntaxError
 
 from scrm.db import new_id, why_unavailable
-from scrm.errors import ScrmError
+from scrm.errors import PluginFailedError, ScrmError
 
 log = logging.getLogger("scrm.graphql")
 
@@ -33,6 +33,11 @@ def present(error: GraphQLError) -> dict[str, Any]:
         log.warning("the database cannot be used: %s", why)
         shown["message"] = "the database cannot be used now; ask again in a moment"
         shown["extensions"] = {"code": "DATABASE_UNAVAILABLE"}
+    elif isinstance(original, PluginFailedError):
+        error_id = new_id().hex
+        log.error("%s, errorId %s", original, error_id, exc_info=original)
+        shown["message"] = f"the field of plugin {original.plugin} could not be computed"
+        shown["extensions"] = {"code": "PLUGIN_FIELD_FAILED", "plugin": original.plugin, "errorId": error_id}
     else:
         error_id = new_id().hex
         log.error("request failed, errorId %s", error_id, exc_info=original)

@@ -12,11 +12,12 @@ import orjson
 from graphql import FieldNode, GraphQLError, GraphQLObjectType, get_named_type, is_non_null_type
 from graphql.execution.collect_fields import FieldDetails
 from graphql.pyutils import Path
-from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
 from scrm.errors import ScrmError
+from scrm.events.handling import is_trouble
 from scrm.graphql.compiler import FieldFailure
 from scrm.graphql.context import Context
+from scrm.graphql.guarded import GuardedExecutor
 from scrm.graphql.model import BoundField
 from scrm.graphql.plans import Answer, Facts, Plan, run, run_refs
 from scrm.graphql.selection import Operation
@@ -25,7 +26,7 @@ from scrm.graphql.sources import Ref, ResolverSource
 log = logging.getLogger("scrm.graphql")
 
 
-class CompiledExecutor(StrawberryGraphQLCoreExecutionContext):
+class CompiledExecutor(GuardedExecutor):
     """Executes one operation."""
 
     @classmethod
@@ -218,9 +219,11 @@ async def without_culprit(attempt: Callable[[frozenset[str]], Awaitable[Any]], o
     except (ScrmError, ConnectionError, asyncio.CancelledError):
         raise
     except Exception as error:
+        if is_trouble(error):
+            raise
         first = error
     names = sorted(owners)
-    for excluded in [frozenset({name}) for name in names] + ([frozenset(names)] if len(names) > 1 else []):
+    for excluded in [frozenset({name}) for name in names]:
         try:
             answer = await attempt(excluded)
         except Exception:
@@ -228,4 +231,21 @@ async def without_culprit(attempt: Callable[[frozenset[str]], Awaitable[Any]], o
             continue
         log.error("fields of plugin %s failed", ", ".join(excluded), exc_info=first)
         return answer
-    raise first
+    return await _without_several(attempt, names, first)
+
+
+async def _without_several(attempt: Callable[[frozenset[str]], Awaitable[Any]], names: Sequence[str], first: Exception) -> Any:
+    """Leave all out, and let back in who does no harm."""
+    out, answer = set(names), None
+    for back in (None, *names) if len(names) > 1 else ():
+        try:
+            answer = await attempt(frozenset(out - {back}))
+        except Exception:
+            if back is None:
+                raise first from None
+            continue
+        out.discard(back or "")
+    if answer is None:
+        raise first
+    log.error("fields of the plugins %s failed", ", ".join(sorted(out)), exc_info=first)
+    return answer

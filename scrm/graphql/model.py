@@ -58,6 +58,8 @@ KINDS = {
     "JSON": "json",
 }
 GENERIC = (Connection, Edge, PageInfo)
+LIST_CAP = 1_000
+"""No list that is no connection has more items."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +129,13 @@ class Model:
         return self.fields.get(parent, {}).get(name)
 
 
+Problem = tuple[str, str]
+"""Whose fault it is, and what is wrong."""
+
+
 def build_model(
     schema: GraphQLSchema, owners: Mapping[str, Mapping[str, str]], personal_keys: Mapping[str, frozenset[str]]
-) -> tuple[Model, list[str]]:
+) -> tuple[Model, list[Problem]]:
     """Read the sources off a finished schema; `owners` says whose each type's field is. Returns what is wrong with it too."""
     builder = _Builder(schema, owners)
     for named in schema.type_map.values():
@@ -159,7 +165,7 @@ class _Builder:
         self.rows: dict[str, RowType] = {}
         self.plugins = frozenset(owner for of_type in owners.values() for owner in of_type.values()) - {CORE}
         self.type_names: dict[type, str] = {}
-        self.problems: list[str] = []
+        self.problems: list[Problem] = []
 
     def add(self, named: GraphQLNamedType) -> None:
         definition = named.extensions.get("strawberry-definition")
@@ -167,7 +173,7 @@ class _Builder:
         if named.name.startswith("__") or definition is None:
             return
         if not named.description:
-            self.problems.append(f"type {named.name} has no description; write its docstring")
+            self._wrong("type", named.name, "*", "has no description; write its docstring")
         if isinstance(named, GraphQLInputObjectType):
             self._add_input(named)
         elif isinstance(named, GraphQLObjectType):
@@ -180,7 +186,12 @@ class _Builder:
 
     def _check_rows(self, name: str, rows: RowType) -> None:
         if rows.owner is None and not rows.public:
-            self.problems.append(f"type {name} does not say whose its rows are; give @rows owner=… or public=True")
+            self._wrong("type", name, "*", "does not say whose its rows are; give @rows owner=… or public=True")
+
+    def _wrong(self, kind: str, type_name: str, field_name: str, said: str) -> None:
+        owner = self._owner(type_name, field_name)
+        where = type_name if field_name == "*" else f"{type_name}.{field_name}"
+        self.problems.append((owner, f"{kind} {where}{f' of {owner}' if owner != CORE else ''} {said}"))
 
     def _owner(self, type_name: str, field_name: str) -> str:
         of_type = self.owner_of.get(type_name, {})
@@ -194,26 +205,26 @@ class _Builder:
             strawberry_field: Any = definition.extensions.get("strawberry-definition")
             metadata = getattr(strawberry_field, "metadata", None) or {}
             source = metadata.get(KEY)
-            where = f"{named.name}.{name}"
+            place = ("field", named.name, name)
             if not definition.description:
-                self.problems.append(f"field {where} has no description")
+                self._wrong(*place, "has no description; say what it is in its first argument, or description=…")
             for arg_name, argument in definition.args.items():
                 if not argument.description:
-                    self.problems.append(f"argument {where}({arg_name}:) has no description")
+                    self._wrong(*place, f"has the argument {arg_name} without a description; say what it is")
             if source is None:
                 if compiled:
-                    self.problems.append(
-                        f"field {where} of a compiled type has no source; use column, expression, one, many or batch"
-                    )
+                    self._wrong(*place, "is of a compiled type and has no source; use column, expression, one, many or batch")
                 elif root:
-                    self.problems.append(f"field {where} has no scope; declare it with query, mutation or subscription")
+                    self._wrong(*place, "has no scope; declare it with query, mutation or subscription")
                 continue
             made = self._bind(named, name, definition, strawberry_field, source, origin)
             bound[name] = made
+            if isinstance(source, ManySource) and source.cap > LIST_CAP:
+                self._wrong(*place, f"has cap={source.cap}; a list has {LIST_CAP} items at most, so make it a connection")
             if root and made.scope is None:
-                self.problems.append(f"field {where} has no scope; say scope=…")
+                self._wrong(*place, "has no scope; say scope=…")
             elif compiled and origin not in GENERIC and made.scope is None and not self._is_public(named.name):
-                self.problems.append(f"field {where} has no scope; say scope=… on it, on its class or on @rows")
+                self._wrong(*place, "has no scope; say scope=… on it, on its class or on @rows")
         self.fields[named.name] = bound
 
     def _is_public(self, type_name: str) -> bool:
@@ -236,7 +247,7 @@ class _Builder:
         owner = self._owner(named.name, name)
         shared = self._owner(named.name, "*") == CORE and named.name != "Subscription"  # whose fields are asked alone
         if owner != CORE and shared and is_non_null_type(definition.type):
-            self.problems.append(f"field {named.name}.{name} of {owner} is added to a core type and must be nullable; drop its !")
+            self._wrong("field", named.name, name, "is added to a core type and must be nullable; annotate it with | None")
         return BoundField(
             parent=named.name,
             name=name,
@@ -245,7 +256,7 @@ class _Builder:
             owner=owner,
             scope=scope,
             definition=definition,
-            kind=self._kind(f"{named.name}.{name}", definition, source),
+            kind=self._kind(named.name, name, definition, source),
             target=None if is_leaf_type(target) else target.name,
             is_list=is_list_type(inner),
             is_connection=target_origin is Connection,
@@ -259,9 +270,9 @@ class _Builder:
             return
         column = source.name or strawberry_field.python_name
         if column not in rows.table.c:
-            self.problems.append(f"field {type_name}.{name} shows the column {column}, which {rows.table} has not")
+            self._wrong("field", type_name, name, f"shows the column {column}, which {rows.table} has not; check its name")
 
-    def _kind(self, where: str, definition: GraphQLField, source: Source) -> str:
+    def _kind(self, type_name: str, name: str, definition: GraphQLField, source: Source) -> str:
         target = get_named_type(definition.type)
         if isinstance(source, NodeIdSource):
             return "id"
@@ -273,9 +284,8 @@ class _Builder:
             return "enum"
         kind = KINDS.get(target.name)
         if kind is None and not isinstance(source, BatchSource | ResolverSource):
-            self.problems.append(
-                f"field {where} has the scalar {target.name}, which does not compile; use one of {', '.join(KINDS)}"
-            )
+            said = f"has the scalar {target.name}, which does not compile; use one of {', '.join(KINDS)}"
+            self._wrong("field", type_name, name, said)
         return kind or "text"
 
     def _add_input(self, named: GraphQLInputObjectType) -> None:
@@ -285,7 +295,7 @@ class _Builder:
             strawberry_field: Any = definition.extensions.get("strawberry-definition")
             names[name] = strawberry_field.python_name
             if not definition.description:
-                self.problems.append(f"input field {named.name}.{name} has no description")
+                self._wrong("input field", named.name, name, "has no description; say what it is")
             source = (strawberry_field.metadata or {}).get(KEY)
             if source is not None:
                 scope = source.scope or getattr(strawberry_field.origin, SCOPE, None)
@@ -308,7 +318,7 @@ class _Builder:
                 if bound.scope is None and not isinstance(bound.source, CombineSource):
                     scope = scopes.get(getattr(bound.source, "build", None))  # type: ignore[arg-type]
                     if scope is None and bound.owner != CORE:
-                        self.problems.append(f"input field {type_name}.{name} has no scope; say scope=…")
+                        self._wrong("input field", type_name, name, "has no scope; say scope=…")
                     if scope is not None:
                         of_input[name] = BoundInput(bound.name, bound.python_name, bound.source, bound.owner, scope, bound.type)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -15,7 +17,7 @@ import sqlalchemy as sa
 from graphql.execution.collect_fields import FieldDetails
 
 from scrm.db import Snapshot
-from scrm.errors import ScrmError
+from scrm.errors import PluginFailedError, ScrmError
 from scrm.graphql.compiler import BatchCall, Compiled, Compiler, FieldFailure, Grants, Part
 from scrm.graphql.encoding import PARENTS
 from scrm.graphql.filters import OTHER_CURSOR
@@ -25,6 +27,8 @@ from scrm.graphql.sources import BatchInfo, BatchSource
 from scrm.sql import HELD, Convert, Held, ListOf, Moment, Value
 
 T = TypeVar("T")
+
+log = logging.getLogger("scrm.graphql")
 
 PLANS = 2_000
 LEVELS = (None, 4, 2, 1)
@@ -198,7 +202,7 @@ class Plans:
         tried = 0 if kept is None else kept.tried
         selection = Selection(self.model, operation, variables)
         compiler = Compiler(self.model, self.dialect.name, selection, grants, excluded, self.levels[tried])
-        plan = replace(finish(compile_(compiler), self.dialect), key=key)
+        plan = replace(finish(_compiled(compile_, compiler), self.dialect), key=key)
         self._plans[key] = _Kept(operation, plan, tried)
         if len(self._plans) > self.limit:
             self._plans.popitem(last=False)
@@ -227,6 +231,13 @@ class Plans:
 
     def __len__(self) -> int:
         return len(self._plans)
+
+
+def _compiled(compile_: Callable[[Compiler], Compiled], compiler: Compiler) -> Compiled:
+    try:
+        return compile_(compiler)
+    except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:  # a plugin's source function must not end the server
+        raise RuntimeError(f"a source function raised {type(error).__name__}") from error
 
 
 def finish(compiled: Compiled, dialect: Any) -> Plan:
@@ -353,42 +364,75 @@ def _key(value: Any) -> UUID:
 
 
 async def fill(trees: Sequence[Any], batches: Sequence[BatchCall], facts: Facts, info: BatchInfo) -> list[FieldFailure]:
-    """Call each batch function once and put its values where they belong."""
-    failures = []
+    """Call each batch function once, all at a time, and put its values where they belong."""
+    found = []
     for call in batches:
         places: list[tuple[dict[str, Any], tuple[Any, ...]]] = []
         for tree in trees:
             _places(tree, call.path, (), places)
-        failure = await _fill_one(call, places, facts, info)
-        if failure is not None:
-            failures.append(failure)
-    return failures
+        keyed = _keyed(call, places)
+        if keyed:
+            found.append((call, keyed))
+    failures = await asyncio.gather(*(_fill_one(call, keyed, facts, info) for call, keyed in found))
+    return [failure for failure in failures if failure is not None]
 
 
-async def _fill_one(
-    call: BatchCall, places: list[tuple[dict[str, Any], tuple[Any, ...]]], facts: Facts, info: BatchInfo
-) -> FieldFailure | None:
-    source = call.field.source
-    assert isinstance(source, BatchSource)
-    keyed = []
+_Keyed = list[tuple[dict[str, Any], Any, tuple[Any, ...]]]
+
+
+def _keyed(call: BatchCall, places: list[tuple[dict[str, Any], tuple[Any, ...]]]) -> _Keyed:
+    keyed: _Keyed = []
     for target, path in places:
         values = tuple(decode(target.pop(name)) for name, decode in zip(call.reserved, call.decoders, strict=True))
         keyed.append((target, values[0] if len(values) == 1 else values, path))
-    if not keyed:
-        return None
+    return keyed
+
+
+async def _fill_one(call: BatchCall, keyed: _Keyed, facts: Facts, info: BatchInfo) -> FieldFailure | None:
     arguments = {
         name: value.slot.read(facts.variables) if isinstance(value, Value) else value for name, value in call.arguments.items()
     }
-    failure = None
     try:
-        found = await source.load(list(dict.fromkeys(key for _, key, _ in keyed)), info, **arguments)
-        for target, key, _ in keyed:
-            target[call.key] = _checked(found.get(key), call.field)
+        found = await loaded(call.field, list(dict.fromkeys(key for _, key, _ in keyed)), info, arguments)
+        values = [_checked(found.get(key), call.field) for _, key, _ in keyed]
     except Exception:  # a plugin's own code: whatever it raised, the core's data must come out
+        log.exception("field %s.%s of plugin %s failed", call.field.parent, call.field.name, call.field.owner)
         for target, _, _ in keyed:
             target[call.key] = None
-        failure = FieldFailure((*keyed[0][2], call.key), call.field.owner)
-    return failure
+        return FieldFailure((*keyed[0][2], call.key), call.field.owner)
+    for (target, _, _), value in zip(keyed, values, strict=True):
+        target[call.key] = value
+    return None
+
+
+async def loaded(field: BoundField, keys: list[Any], info: BatchInfo, arguments: Mapping[str, Any]) -> Mapping[Any, Any]:
+    """What a batch function maps its keys to. One that does not answer in time is cancelled, and left alone if it goes on.
+
+    Raises: TimeoutError, PluginFailedError with what it raised as the cause.
+    """
+    task = asyncio.ensure_future(_load(field, keys, info, arguments))
+    try:
+        done, _ = await asyncio.wait({task}, timeout=info.seconds)
+    except asyncio.CancelledError:
+        task.cancel()
+        raise
+    if not done:
+        task.cancel()
+        raise TimeoutError(f"the batch function of {field.parent}.{field.name} has not answered for {info.seconds:g} s")
+    failure, found = task.result()
+    if failure is not None:
+        raise PluginFailedError(field.owner, f"{field.parent}.{field.name}") from failure
+    answer: Mapping[Any, Any] = found
+    return answer
+
+
+async def _load(field: BoundField, keys: list[Any], info: BatchInfo, arguments: Mapping[str, Any]) -> tuple[Any, Any]:
+    source = field.source
+    assert isinstance(source, BatchSource)
+    try:
+        return None, await source.load(keys, info, **arguments)
+    except BaseException as error:  # even what would end the server
+        return error, None
 
 
 _PYTHON: dict[str, Callable[[Any], bool]] = {

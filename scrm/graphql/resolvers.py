@@ -109,9 +109,12 @@ def subscription(
             info = next(each for each in (*args, *kwargs.values()) if isinstance(each, strawberry.Info))
             info.context.require(scope, f"Subscription.{info.field_name}", self_service=self_service)
             async with aclosing(function(*args, **kwargs)) as events:
-                async for event in events:
-                    await info.context.renew_when_due()
-                    yield event
+                try:
+                    async for event in events:
+                        await info.context.renew_when_due()
+                        yield event
+                except (SystemExit, KeyboardInterrupt) as error:  # it ends itself, not the server
+                    raise RuntimeError(f"the subscription {info.field_name} raised {type(error).__name__}") from error
 
         metadata = _metadata(scope, weight, self_service)
         return strawberry.subscription(resolver=follow, description=description, metadata=metadata)

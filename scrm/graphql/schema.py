@@ -10,7 +10,7 @@ from typing import Any
 import strawberry
 from graphql import GraphQLError
 from strawberry.annotation import StrawberryAnnotation
-from strawberry.exceptions import StrawberryException
+from strawberry.exceptions import DuplicatedTypeName
 from strawberry.printer import print_schema
 from strawberry.schema.config import StrawberryConfig
 from strawberry.schema_directive import Location
@@ -24,7 +24,7 @@ from scrm.errors import StartupError
 from scrm.graphql.context import Context
 from scrm.graphql.executor import CompiledExecutor
 from scrm.graphql.gate import Admission
-from scrm.graphql.model import CORE, Model, build_model
+from scrm.graphql.model import CORE, Model, Problem, build_model
 from scrm.graphql.scalars import SCALARS
 from scrm.graphql.sources import EXTENDS, KEY, Connection, ManySource, Mutation, Query, Subscription, origin_of
 from scrm.plugin import Contribution
@@ -66,7 +66,20 @@ class Composition:
 
     added: dict[type, list[tuple[str, StrawberryField]]] = field(default_factory=dict)
     type_owners: dict[str, str] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+    def collide(self, what: str, first: str, second: str) -> None:
+        """Two owners say the same name: it is the second one's problem."""
+        way_out = f"rename it in {second}" if first == CORE else "disable one"
+        self.problems.append((second, f"{what} is defined by {first} and by {second}; {way_out}"))
+
+
+class SchemaError(StartupError):
+    """The parts do not make a schema: every problem, and whose it is."""
+
+    def __init__(self, found: Sequence[Problem]) -> None:
+        super().__init__([text for _, text in found])
+        self.found = tuple(found)
 
 
 def compose(parts: Sequence[Part]) -> Composition:
@@ -76,8 +89,8 @@ def compose(parts: Sequence[Part]) -> Composition:
         for type_ in part.types:
             name = type_.__strawberry_definition__.name if hasattr(type_, "__strawberry_definition__") else type_.__name__
             if name in made.type_owners:
-                made.problems.append(f"type {name} is defined by {made.type_owners[name]} and by {part.owner}; disable one")
-            made.type_owners[name] = part.owner
+                made.collide(f"type {name}", made.type_owners[name], part.owner)
+            made.type_owners.setdefault(name, part.owner)
     for part in parts:
         for extension in part.extensions:
             _add(made, part, extension)
@@ -87,7 +100,8 @@ def compose(parts: Sequence[Part]) -> Composition:
 def _add(made: Composition, part: Part, extension: type) -> None:
     target = getattr(extension, EXTENDS, None)
     if target is None:
-        made.problems.append(f"{extension.__name__} of {part.owner} extends nothing; decorate it with @extend(Type)")
+        said = f"{extension.__name__} of {part.owner} extends nothing; decorate it with @extend(Type)"
+        made.problems.append((part.owner, said))
         return
     known = {each.python_name: CORE for each in target.__strawberry_definition__.fields}
     added = made.added.setdefault(target, [])
@@ -95,7 +109,7 @@ def _add(made: Composition, part: Part, extension: type) -> None:
     for each in extension.__strawberry_definition__.fields:  # type: ignore[attr-defined]
         if each.python_name in known:
             name = f"{target.__strawberry_definition__.name}.{_camel(each.python_name)}"
-            made.problems.append(f"{name} is defined by {known[each.python_name]} and by {part.owner}; disable one")
+            made.collide(name, known[each.python_name], part.owner)
             continue
         mine = copy.copy(each)
         if part.owner != CORE:
@@ -202,34 +216,87 @@ def freeze(parts: Sequence[Part], personal_keys: Mapping[str, frozenset[str]], *
     """Compose, check and build.
 
     Raises:
-        StartupError: with every problem found, each naming its owner.
+        SchemaError: with every problem found, each naming its owner.
     """
     composition = compose(parts)
     if composition.problems:
-        raise StartupError(composition.problems)
-    types = [type_ for part in parts for type_ in part.types]
+        raise SchemaError(composition.problems)
     try:
-        schema = ScrmSchema(composition, types, subscription=bool(composition.added.get(Subscription)), debug=debug)
-        owners = _owners(schema, composition, parts)
-    except (StrawberryException, TypeError, ValueError) as error:
-        raise StartupError(f"the schema cannot be built: {error}") from error
-    model, problems = build_model(schema._schema, owners, personal_keys)
+        frozen, problems = _build(composition, parts, personal_keys, debug)
+    except Exception as error:
+        raise SchemaError(_blamed(parts, personal_keys, error)) from error
     if problems:
-        raise StartupError(problems)
-    return Frozen(schema, model)
+        raise SchemaError(problems)
+    return frozen
+
+
+def _build(
+    composition: Composition, parts: Sequence[Part], personal_keys: Mapping[str, frozenset[str]], debug: bool = False
+) -> tuple[Frozen, list[Problem]]:
+    types = [type_ for part in parts for type_ in part.types]
+    schema = ScrmSchema(composition, types, subscription=bool(composition.added.get(Subscription)), debug=debug)
+    owners = _owners(schema, composition, parts)
+    model, problems = build_model(schema._schema, owners, personal_keys)
+    return Frozen(schema, model), problems
+
+
+def _blamed(parts: Sequence[Part], personal_keys: Mapping[str, frozenset[str]], error: Exception) -> list[Problem]:
+    """With whose parts no schema can be built: those that make it fail when they are added one after the other."""
+    kept = [part for part in parts if part.owner == CORE]
+    found: list[Problem] = []
+    for part in (part for part in parts if part.owner != CORE):
+        tried = [*kept, part]
+        try:
+            _build(compose(tried), tried, personal_keys)
+        except Exception as each:
+            found.append((part.owner, _words(each, part, tried)))
+        else:
+            kept.append(part)
+    return found or [(CORE, f"the schema cannot be built: {error}")]
+
+
+def _words(error: Exception, part: Part, parts: Sequence[Part]) -> str:
+    if isinstance(error, DuplicatedTypeName):
+        packages = _packages(parts)
+        owners = {_owner_of(each, packages) for each in (error.first_cls, error.second_cls) if each is not None}
+        first = next(iter(sorted(owners - {part.owner})), CORE)
+        way_out = f"rename it in {part.owner}" if first == CORE else "disable one"
+        return f"type {str(error).split()[1]} is defined by {first} and by {part.owner}; {way_out}"
+    words = (str(error).strip() or "no message").splitlines()[0].rstrip(".")
+    return f"the types of {part.owner} cannot be built: {type(error).__name__}: {words}; check their annotations"
 
 
 def _owners(schema: ScrmSchema, composition: Composition, parts: Sequence[Part]) -> dict[str, dict[str, str]]:
-    packages = {part.package: part.owner for part in parts if part.owner != CORE}
+    packages = _packages(parts)
     owners: dict[str, dict[str, str]] = {}
     for name, named in schema._schema.type_map.items():
         definition: Any = named.extensions.get("strawberry-definition")
         origin = getattr(definition, "origin", None) or getattr(definition, "wrapped_cls", None)
-        package = (getattr(origin, "__module__", "") or "").split(".")[0]
-        owners[name] = {"*": composition.type_owners.get(name) or packages.get(package, CORE)}
+        owners[name] = {"*": composition.type_owners.get(name) or _owner_of(origin, packages)}
         for owner, each in composition.added.get(origin, []) if isinstance(origin, type) else []:
             owners[name][schema.config.name_converter.get_graphql_name(each)] = owner
     return owners
+
+
+def _packages(parts: Sequence[Part]) -> dict[str, str]:
+    """Owners by their packages, and by those around them where one owner alone lies in there."""
+    around: dict[str, set[str]] = {}
+    for part in parts:
+        names = part.package.split(".")
+        for length in range(1, len(names)):
+            around.setdefault(".".join(names[:length]), set()).add(part.owner)
+    alone = {package: owners.pop() for package, owners in around.items() if len(owners) == 1}
+    return {**alone, **{part.package: part.owner for part in parts}}
+
+
+def _owner_of(thing: object, packages: Mapping[str, str]) -> str:
+    """Whose a class is, by the package that it lies in, or the one around that."""
+    module = getattr(thing, "__module__", None) or ""
+    while module:
+        if module in packages:
+            return packages[module]
+        module = module.rpartition(".")[0]
+    return CORE
 
 
 def _camel(name: str) -> str:

@@ -88,11 +88,12 @@ class ManySource(Source):
 
 @dataclass(frozen=True, slots=True)
 class BatchInfo:
-    """What a batch function may use: a way to read, the request's instant and language."""
+    """What a batch function may use: a way to read, the request's instant and language; and how long it may take."""
 
     read: Callable[..., Awaitable[Any]]
     now: datetime
     language: str
+    seconds: float = 10.0
 
 
 BatchFunction = Callable[..., Awaitable[Mapping[Any, Any]]]

@@ -111,8 +111,8 @@ async def _points(
     context: Context, key: str, spans: list[periods.Span], channel: str | None, as_of: dt.datetime
 ) -> list[IndicatorPoint]:
     services = context.services
-    _, definition = services.indicators[key]
-    ratios = await services.db.read(periods.read_series, definition, spans, channel, as_of)
+    owner, definition = services.indicators[key]
+    ratios = await services.db.read(periods.read_series, owner, definition, spans, channel, as_of)
     today = as_of.astimezone(services.settings.zone).date()
     return [_point(span, ratio, span.end <= today, context.now) for span, ratio in zip(spans, ratios, strict=True)]
 

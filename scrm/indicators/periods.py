@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from scrm.channels.service import find_channel
 from scrm.db import Tx
-from scrm.errors import ScrmError
+from scrm.errors import PluginFailedError, ScrmError
+from scrm.events.handling import is_trouble, reading
+from scrm.events.log import CORE
 from scrm.plugin import Indicator, Period, Ratio
 
 Span = Period
@@ -79,11 +82,25 @@ def change_pp(current: float | None, previous: float | None) -> float | None:
     return None if current is None or previous is None else (current - previous) * 100
 
 
-def read_series(tx: Tx, definition: Indicator, wanted: Sequence[Span], channel: str | None, as_of: datetime) -> Sequence[Ratio]:
+def read_series(
+    tx: Tx, owner: str, definition: Indicator, wanted: Sequence[Span], channel: str | None, as_of: datetime
+) -> Sequence[Ratio]:
     """An indicator's values, one per period.
 
     Raises:
         ScrmError: UNKNOWN_CHANNEL.
+        PluginFailedError: the owner's code failed, or answered something else.
     """
     channel_id: Any = find_channel(tx, channel).id if channel is not None else None
-    return definition.series(tx, wanted, channel_id, as_of)
+    what = f"the indicator {definition.key}"
+    try:
+        found = list(islice(definition.series(reading(tx), wanted, channel_id, as_of), len(wanted) + 1))
+    except ScrmError:
+        raise
+    except BaseException as error:
+        if owner == CORE or is_trouble(error):
+            raise
+        raise PluginFailedError(owner, what) from error
+    if len(found) != len(wanted) or not all(isinstance(each, Ratio) and isinstance(each.numerator, int) for each in found):
+        raise PluginFailedError(owner, f"{what}, which did not answer one Ratio for each of {len(wanted)} periods")
+    return found

@@ -12,7 +12,7 @@ import orjson
 from pydantic import SecretStr
 from starlette.applications import Starlette
 
-from scrm.app import create_app
+from scrm.app import create_app, fit_schema
 from scrm.auth import create_key
 from scrm.config import PluginSection, Settings
 from scrm.db import new_id
@@ -25,7 +25,7 @@ from scrm.graphql.context import Services
 from scrm.jobs import run_due_jobs
 from scrm.loader import PluginSet, load_plugins
 from scrm.outbox import deliver_due
-from scrm.provision import provision
+from scrm.provision import provision, ready_plugins
 from scrm.users.handlers import core_handlers
 from scrm.worker import all_deliveries, scheduled_jobs
 
@@ -89,14 +89,18 @@ async def serving(
     """An app on a migrated database with a key that may do everything; no worker runs beside it. `transport` is where an issuer
     of tokens answers.
 
-    `modules` are plugins by name, installed or not: loaded as their `sections` say (else enabled) and provisioned.
+    `modules` are plugins by name, installed or not: loaded as their `sections` say (else enabled) and provisioned. With the
+    setting `on_plugin_error="skip"` those that cannot run are left out, as `scrm serve` does.
     """
     said = {name: PluginSection(**section) for name, section in (sections or {}).items()}
     chosen = Settings(database_url=url, secret_key=SecretStr("for tests only " * 4), plugins=said, **settings)
     if modules is not None:
         plugins = load_plugins(chosen, modules)
         problems = (await provision(chosen, plugins)).problems
-        assert not problems, problems
+        if chosen.on_plugin_error == "skip":
+            plugins = await ready_plugins(chosen, fit_schema(chosen, plugins)[0])
+        else:
+            assert not problems, problems
     app = create_app(chosen, plugins=plugins or PluginSet(), clock=clock, transport=transport)
     async with app.router.lifespan_context(app):
         first = Client(app, httpx2.AsyncClient())

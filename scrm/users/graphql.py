@@ -38,7 +38,7 @@ from scrm.graphql.sources import (
     rows,
     where,
 )
-from scrm.plugin_set import Plugin
+from scrm.plugin_set import Plugin, count_rows
 from scrm.sql import member
 from scrm.users import merging, privacy, reads, service
 from scrm.users.models import identities, users
@@ -301,9 +301,9 @@ def _payload(outcome: merging.MergeOutcome) -> MergePayload:
     )
 
 
-def counter(plugin: Plugin) -> Callable[[Tx, uuid.UUID], int]:
-    """How a plugin counts its rows of a user."""
-    return lambda tx, user: int(plugin.hooks.count(tx, user))  # type: ignore[attr-defined]
+def counter(plugin: Plugin) -> Callable[[Tx, uuid.UUID], int | None]:
+    """How a plugin counts its rows of a user; None where it fails at it."""
+    return lambda tx, user: count_rows(plugin, tx, user)
 
 
 def _identity(input: NewIdentityInput) -> service.NewIdentity:

@@ -30,7 +30,7 @@ from scrm.users.models import identities, merge_suggestions, merges, users
 from scrm.users.seen import recompute_seen
 from scrm.users.service import find_user, user_erased, user_not_found
 
-Counters = Mapping[str, Callable[[Tx, uuid.UUID], int]]
+Counters = Mapping[str, Callable[[Tx, uuid.UUID], int | None]]
 """By plugin: how many of its rows hang on a user."""
 
 _FILLED = (*(name for name in FIELDS if name != "attributes"), "acquisition_channel_id")
@@ -185,7 +185,8 @@ def _count(tx: Tx, user_id: uuid.UUID, counters: Counters | None) -> dict[str, i
         for table in (identities, user_tags, events)
     ]
     core = sum(tx.rows(sa.select(*parts))[0])
-    return {"core": core, **{name: count(tx, user_id) for name, count in (counters or {}).items()}}
+    of_plugins = {name: count(tx, user_id) for name, count in (counters or {}).items()}
+    return {"core": core, **{name: count for name, count in of_plugins.items() if count is not None}}
 
 
 def _record(

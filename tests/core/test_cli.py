@@ -268,7 +268,7 @@ def test_a_plugins_life(on: Command, migrated_url: str, acme: Path) -> None:
     assert on("plugins", "enable", "acme").code == 0
     assert settings.read_text() == '# my shop\ncurrency = "CNY"  # yuan\n\n[plugins.acme]\nenabled = true  # not yet\nbonus = 3\n'
     assert stat.S_IMODE(settings.stat().st_mode) == 0o640
-    assert on("worker").err == ["plugin acme is not ready: 1 migrations are pending; run scrm db upgrade"]
+    assert on("worker").err == ["plugin acme is not ready: 1 migration is pending; run scrm db upgrade"]
     said = on("db", "upgrade")
     assert (said.code, said.out) == (0, "core: up to date\nacme: nothing → 0001\n")
     assert seen(migrated_url) == (["acme"], [("acme.noted", "acme", ["text"])], [{"plugin": "acme", "rules": {"bonus": 3}}])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from scrm.bounded import HangingError
 from scrm.db import Database
 from scrm.events.consumers import wait_for
 from scrm.events.models import consumers, workers
@@ -21,7 +23,8 @@ from scrm.events.records import Event
 from scrm.models import outbox
 from scrm.outbox import ATTEMPTS, Delivery, claim, deliver_due
 from scrm.plugin import Contribution, Deliverer, Handler, HandlerTx, NoRules
-from scrm.worker import HangingError, Watch, run_worker
+from scrm.watch import Hang, Watch, read_hang
+from scrm.worker import run_worker
 
 
 async def put(toy: Any, n: int = 1, kind: str = "mail") -> None:
@@ -173,34 +176,40 @@ async def test_a_consumer_that_fails_or_blocks_stops_nobody_else(toy: Any) -> No
 
 
 def test_a_call_that_does_not_return_is_interrupted() -> None:
-    told: list[str] = []
+    told: list[Hang] = []
     watch = Watch(told.append, after=0.05)
     watch.start()
 
-    def spin(tx: Any) -> None:
-        while True:
-            pass
+    def spin() -> None:
+        with watch.calling(Hang("toy")):
+            while True:
+                pass
 
     with pytest.raises(HangingError):
-        watch.call(None, "toy", spin)  # type: ignore[arg-type]
+        spin()
     watch.finish()
     assert told == []
 
 
 def test_who_does_not_even_then_is_told_of() -> None:
-    told = threading.Event()
-    watch = Watch(lambda name: told.set(), after=0.05)
+    told: list[Hang] = []
+    heard = threading.Event()
+
+    def on_hang(hang: Hang) -> None:
+        told.append(hang)
+        heard.set()
+
+    watch = Watch(on_hang, after=0.05)
     watch.start()
-
-    def stubborn(tx: Any) -> bool:
-        while True:
-            try:
-                return told.wait(30)
-            except HangingError:
-                pass
-
-    try:
-        assert watch.call(None, "toy", stubborn)  # type: ignore[arg-type]
-    except HangingError:
-        assert told.is_set()
+    hang = Hang("toy", event_id=uuid.UUID(int=7))
+    with contextlib.suppress(HangingError), watch.calling(hang):
+        while not heard.is_set():
+            with contextlib.suppress(HangingError):
+                heard.wait(30)
     watch.finish()
+    assert told == [hang]
+    assert [read_hang(str(each)) for each in (hang, Hang("toy"), Hang("toy", "nightly"))] == [
+        hang,
+        Hang("toy"),
+        Hang("toy", "nightly"),
+    ]

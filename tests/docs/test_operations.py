@@ -13,7 +13,7 @@ import pytest
 from graphql import build_schema, parse, validate
 from typer.main import get_command
 
-from scrm import outbox, worker
+from scrm import outbox, watch
 from scrm.backup.figures import Figures
 from scrm.backup.manifest import Manifest
 from scrm.cli import app
@@ -38,7 +38,8 @@ LIMITS = {
     "items on a page": pages.PAGE_LIMIT,
     "amount of an event": checks.MAX_AMOUNT,
     "time for a request": int(ServerSettings().timeout_seconds),
-    "time for one call of a plugin's handler": int(worker.HANGS_AFTER),
+    "time for one call of a plugin's handler, SQLite": int(watch.HANGS_AFTER["sqlite"]),
+    "time for one call of a plugin's handler, PostgreSQL": int(watch.HANGS_AFTER["postgresql"]),
     "attempts at an event that fails": parked.ATTEMPTS,
     "attempts at a message of the outbox": outbox.ATTEMPTS,
     "time after a signal, server": serving.GRACE,

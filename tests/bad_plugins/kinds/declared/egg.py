@@ -1,0 +1,14 @@
+"""Requires chicken, which requires it.
+
+Outcome: both are left out as incompatible, with the circle.
+State: incompatible
+Reason: plugins that come after each other in a circle: chicken → egg → chicken; break it
+With: chicken egg
+"""
+
+from scrm.api import Contribution, hookimpl
+
+
+@hookimpl
+def contribute():
+    return Contribution(name="egg", version="1.0", requires=["chicken"])

@@ -1,0 +1,9 @@
+import sqlalchemy as sa
+from alembic import op
+
+revision, down_revision, branch_labels, depends_on = "0001", None, None, None
+
+
+def upgrade():
+    op.create_table("meddles_rows", sa.Column("id", sa.Integer, primary_key=True))
+    op.execute("update users set city = 'Shanghai'")

@@ -1,0 +1,26 @@
+"""Has a field whose SQL fails in the database.
+
+Outcome: the statement is run again without the plugin's fields, which are null; the core's and the others' come out.
+State: active
+Asks: { users(first: 2) { nodes { id missingNumber goodOrders goodWord } } }
+Fails: missingNumber
+Check: no problems
+"""
+
+import sqlalchemy as sa
+
+from scrm.api import Contribution, User, expression, extend, hookimpl
+
+
+def nowhere(user):
+    return sa.select(sa.literal_column("1")).select_from(sa.table("missing_nothing")).scalar_subquery()
+
+
+@extend(User, scope="users:read")
+class More:
+    missing_number: int | None = expression("A number.", nowhere)
+
+
+@hookimpl
+def contribute():
+    return Contribution(name="missing", version="1.0", extends=[More])

@@ -1,0 +1,78 @@
+"""Plugins whose fields fail: these are null and named, and whatever else was asked comes out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from scrm.testing.client import Client, drain, serving
+from tests.bad_plugins.asking import counted, open_shop, otherwise, plugins, sell
+from tests.bad_plugins.kit import GOOD, Kind, kinds, modules
+
+FOUND = kinds("reads")
+
+
+@pytest.fixture
+async def shop(migrated_url: str) -> AsyncIterator[Client]:
+    """A server with all of them, and two people with an order each."""
+    async with serving(migrated_url, modules=modules(*FOUND), server={"timeout_seconds": 6}) as client:
+        await open_shop(client)
+        await sell(client, "ann:1", "ben:1")
+        await drain(client)
+        yield client
+
+
+def nulls(value: Any, name: str = "") -> set[str]:
+    """The names of the fields that are null, wherever they are."""
+    if isinstance(value, dict):
+        return {found for key, each in value.items() for found in nulls(each, key)}
+    if isinstance(value, list):
+        return {found for each in value for found in nulls(each, name)}
+    return {name} if value is None else set()
+
+
+def wrong(kind: Kind, answer: dict[str, Any]) -> list[object]:
+    """What is otherwise than promised in an answer."""
+    promised = {name.rpartition(".")[2] for name in kind.says["Fails"].split()} - {"nothing"}
+    errors = answer.get("errors", [])
+    told = {error["path"][-1] for error in errors}
+    codes = {(error["extensions"]["code"], error["extensions"].get("plugin")) for error in errors}
+    forgotten = {"batchForgets"} if "batchForgets" in kind.says["Asks"] else set()
+    fine = (
+        told == promised
+        and nulls(answer["data"]) == promised | forgotten
+        and codes <= {("PLUGIN_FIELD_FAILED", kind.name)}
+        and "name" not in str(codes)
+    )
+    return [] if fine else [answer]
+
+
+async def test_what_fails_is_null_and_the_rest_comes_out(shop: Client) -> None:
+    assert otherwise([GOOD, *FOUND], await plugins(shop)) == {}
+    answers = {kind.name: wrong(kind, await shop.graphql(kind.says["Asks"])) for kind in FOUND}
+    assert {name: said for name, said in answers.items() if said} == {}
+    listed = await shop.data("{ floodingThousand users(first: 1) { nodes { lengthyList { number } } } }")
+    assert len(listed["floodingThousand"]) == 1000
+    assert [one["number"] for one in listed["users"]["nodes"][0]["lengthyList"]] == list(range(1, 101))
+    assert await counted(shop) == {"ann": 1, "ben": 1}
+
+
+async def test_several_that_fail_at_once_are_told_apart(shop: Client) -> None:
+    fields = "id missingNumber buildRaises batchRaises goodOrders goodWord"
+    answer = await shop.graphql(
+        f"{{ raisingNumber quittingNow users(first: 2) {{ totalCount nodes {{ {fields} }} }} viewer {{ name }} }}"
+    )
+    failed = {"raisingNumber", "quittingNow", "missingNumber", "buildRaises", "batchRaises"}
+    assert nulls(answer["data"]) == failed
+    said = {(error["path"][-1], error["extensions"]["plugin"]) for error in answer["errors"]}
+    assert said == {
+        ("raisingNumber", "raising"),
+        ("quittingNow", "quitting"),
+        ("missingNumber", "missing"),
+        ("buildRaises", "misbuilding"),
+        ("batchRaises", "misbatching"),
+    }
+    assert "a person's name" not in str(answer)
+    assert [person["goodOrders"] for person in answer["data"]["users"]["nodes"]] == [1, 1]
