@@ -2,7 +2,7 @@
 
 Outcome: it is left out: its prefix would be the core's.
 State: load_error
-Reason: core's table audit_log has the prefix of audit; rename the plugin
+Reason: core's table audit_chain has the prefix of audit; rename the plugin
 """
 
 from scrm.api import Contribution, hookimpl
