@@ -59,7 +59,7 @@ async def test_who_does_not_return_rests_and_the_others_read_on(
 ) -> None:
     found = kinds("hangs")
     sections = "".join(f"[plugins.{kind.name}]\nenabled = true\n" for kind in (GOOD, *found))
-    (tmp_path / "scrm.toml").write_text(f'database_url = "{migrated_url}"\nhandler_seconds = 0.5\n{sections}')
+    (tmp_path / "scrm.toml").write_text(f'database_url = "{migrated_url}"\nhandler_seconds = 1\n{sections}')
     async with serving(migrated_url, modules=modules(*found)) as client:
         await open_shop(client)
         await sell(client, *ORDERS)

@@ -2,7 +2,7 @@
 
 Outcome: it is interrupted; the event is left to people, with that person's later ones behind it, and the others' are applied.
 State: active
-Failures: DEAD HangingError in handle (spinning.py:…); BEHIND -
+Failures: DEAD HangingError in …; BEHIND -
 Check: no problems
 """
 
