@@ -31,7 +31,7 @@ from scrm.plugin import Contribution
 from scrm.plugin_set import Context
 from scrm.provision import all_event_types, keep_event_types
 from scrm.revocation import forgetting
-from scrm.routes import UNAVAILABLE, alive, authorizer, plugin_routes, readiness
+from scrm.routes import alive, authorizer, plugin_routes, readiness
 from scrm.system.graphql import Import, SystemMutation, SystemQuery
 from scrm.tags.graphql import Tag, TagGroup, TagMutation, TagQuery, UserTagMatch, UserTags
 from scrm.users.graphql import User, UserMutation, UserQuery
@@ -91,7 +91,7 @@ def create_app(settings: Settings, *, plugins: PluginSet | None = None, clock: C
     """
     plugins = load_plugins(settings) if plugins is None else plugins
     frozen = freeze_schema(settings, plugins)
-    db = Database(settings.database_url, clock=clock)
+    db = Database(settings.database_url, pool_size=settings.database_pool, clock=clock)
     services = build_services(settings, plugins, db)
     keys = Keys(db, settings)
     endpoint = GraphQLEndpoint(frozen, services, keys, page() if settings.server.ide else None)
@@ -119,7 +119,7 @@ def create_app(settings: Settings, *, plugins: PluginSet | None = None, clock: C
         finally:
             await db.close()
 
-    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=UNAVAILABLE)
+    app = Starlette(routes=routes, lifespan=lifespan)
     app.state.services = services
     app.state.frozen = frozen
     app.state.endpoint = endpoint

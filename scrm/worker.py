@@ -19,7 +19,8 @@ from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
 
-from scrm.db import Database, Tx, new_id, why_unavailable
+from scrm.availability import why_unavailable
+from scrm.db import Database, Tx, new_id
 from scrm.events.consumers import ACTIVE, DEGRADED, Consumer, ConsumerSettings, ReadsTheLog, consumer_of, core_consumer, enable
 from scrm.events.handling import describe
 from scrm.events.models import consumers, parked_events, workers

@@ -189,7 +189,7 @@ async def _work(settings: Settings, plugins: PluginSet, with_parent: bool) -> No
         loop.add_signal_handler(one, finish)
     if with_parent:
         threading.Thread(target=_follow_parent, args=(loop, finish), daemon=True).start()
-    db = Database(settings.database_url)
+    db = Database(settings.database_url, pool_size=settings.database_pool)
     try:
         await db.write(keep_event_types, plugins)
         await run_worker(db, settings, plugins, core_handlers(settings.zone), stop, chores=core_chores(settings.zone))

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from graphql.execution.collect_fields import FieldDetails
 
 from scrm.db import Snapshot
-from scrm.errors import ScrmError
+from scrm.errors import ScrmError, UnavailableError
 from scrm.graphql.compiler import BatchCall, Compiled, Compiler, FieldFailure, Grants, Part
 from scrm.graphql.encoding import PARENTS
 from scrm.graphql.filters import OTHER_CURSOR
@@ -384,6 +384,8 @@ async def _fill_one(
         found = await source.load(list(dict.fromkeys(key for _, key, _ in keyed)), info, **arguments)
         for target, key, _ in keyed:
             target[call.key] = _checked(found.get(key), call.field)
+    except UnavailableError:
+        raise
     except Exception:  # a plugin's own code: whatever it raised, the core's data must come out
         for target, _, _ in keyed:
             target[call.key] = None
