@@ -33,7 +33,7 @@ from scrm.plugin import Contribution
 from scrm.plugin_set import Context, LoadState, Plugin, PluginSet
 from scrm.provision import all_event_types, keep_event_types
 from scrm.revocation import forgetting
-from scrm.routes import UNAVAILABLE, alive, authorizer, plugin_routes, readiness
+from scrm.routes import alive, authorizer, plugin_routes, readiness
 from scrm.system.graphql import Import, SystemMutation, SystemQuery
 from scrm.tags.graphql import Tag, TagGroup, TagMutation, TagQuery, UserTagMatch, UserTags
 from scrm.tokens import tokens_of
@@ -131,7 +131,7 @@ def create_app(
     plugins, frozen = fit_schema(settings, loaded)
     if settings.on_plugin_error == "fail":
         refuse([status for status in plugins.statuses if loaded.get(status.name) and not plugins.get(status.name)])
-    db = Database(settings.database_url, clock=clock)
+    db = Database(settings.database_url, pool_size=settings.database_pool, clock=clock)
     services = build_services(settings, plugins, db)
     keys = Keys(db, settings, tokens_of(settings, db, known_scopes(plugins), transport))
     endpoint = GraphQLEndpoint(frozen, services, keys, page() if settings.server.ide else None)
@@ -165,7 +165,7 @@ def create_app(
                 services.watch.finish()
             await db.close()
 
-    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=UNAVAILABLE)
+    app = Starlette(routes=routes, lifespan=lifespan)
     app.state.services = services
     app.state.frozen = frozen
     app.state.endpoint = endpoint

@@ -21,7 +21,7 @@ from typer.exceptions import TyperException
 from scrm import __version__
 from scrm.commands import audit, backups, configuration, contributed, database, demo, importing, keys, plugins, serving
 from scrm.commands.session import Session, note, say
-from scrm.errors import PluginFailedError, ScrmError, StartupError
+from scrm.errors import PluginFailedError, ScrmError, StartupError, UnavailableError
 
 
 class WithPlugins(TyperGroup):
@@ -104,6 +104,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return result if isinstance(result, int) else 0
     except StartupError as error:
         return _problems(error.problems)
+    except UnavailableError as error:
+        return _problems([_of_database(error.__cause__ or error)])
     except (ScrmError, PluginFailedError) as error:
         return _problems([str(error)])
     except TyperException as error:
@@ -122,7 +124,7 @@ def _problems(lines: Sequence[str], code: int = 2) -> int:
     return code
 
 
-def _of_database(error: Exception) -> str:
+def _of_database(error: BaseException) -> str:
     cause = getattr(error, "orig", None) or error
     text = " ".join(str(cause).split()) or type(cause).__name__
     if "no such table" in text or ("does not exist" in text and "relation" in text):

@@ -179,6 +179,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SCRM_", env_nested_delimiter="__", extra="forbid", frozen=True)
 
     database_url: str = f"sqlite:///{Path('scrm.db')}"
+    database_pool: int = Field(default=10, ge=1, le=1_000)
     currency: str = "CNY"
     timezone: str = "Asia/Shanghai"
     language: Literal["zh-CN", "en"] = "zh-CN"

@@ -8,8 +8,6 @@ a statement waits; on SQLite in a thread, a whole function per hop, writers one 
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 import sqlite3
 import threading
 import uuid
@@ -27,6 +25,7 @@ from sqlalchemy.engine import Connection, CursorResult, Dialect, Engine, Row, ma
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from uuid6 import uuid7
 
+from scrm.availability import CONNECTING, PATIENCE, Reach, Reached
 from scrm.errors import StartupError
 from scrm.statements import CHECK, Check
 
@@ -150,29 +149,6 @@ def _refuse_transaction_control(text: str) -> None:
         raise PermissionError(f"a transaction is the host's to end; refused: {text.strip()[:40]}")
 
 
-_NOT_NOW = frozenset(
-    getattr(sqlite3, f"SQLITE_{name}")
-    for name in ("BUSY", "LOCKED", "READONLY", "IOERR", "CORRUPT", "FULL", "CANTOPEN", "NOTADB")
-)
-_NOT_NOW_STATES = ("08", "25006", "3D000", "53", "57P", "58")
-"""PostgreSQL's: no connection, a replica, no such database, no memory or disk or connection left, shutting down, its system's."""
-
-
-def why_unavailable(error: BaseException) -> str | None:
-    """In a word why the database cannot be used now; None where an error is about what was asked of it."""
-    cause = getattr(error, "orig", None) or error
-    state = getattr(cause, "sqlstate", None)
-    if isinstance(cause, sqlite3.Error):
-        now = getattr(cause, "sqlite_errorcode", -1) & 0xFF in _NOT_NOW
-        return str(cause.sqlite_errorname) if now else None
-    if state is not None:
-        return f"{type(cause).__name__} {state}" if str(state).startswith(_NOT_NOW_STATES) else None
-    if isinstance(cause, asyncpg.InterfaceError):
-        return "the connection is closed" if "clos" in str(cause) else None
-    away = isinstance(cause, ConnectionError | socket.gaierror) or type(cause) is OSError
-    return type(cause).__name__ if away or getattr(error, "connection_invalidated", False) is True else None
-
-
 class Snapshot(Protocol):
     """Something that answers a compiled read: text in the driver's own parameter style, and its parameters."""
 
@@ -189,10 +165,14 @@ def dumps(value: Any) -> str:
 
 
 class Database:
-    """Where everything is kept. Opened by `create_app` and the commands; closed by them."""
+    """Where everything is kept. Opened by `create_app` and the commands; closed by them.
+
+    Raises: UnavailableError from everything that asks it, where it does not answer.
+    """
 
     def __init__(self, url: str, *, pool_size: int = 10, clock: Callable[[], datetime] | None = None) -> None:
         self.url = make_url(url)
+        self._reach = Reach()
         self.clock = clock or (lambda: datetime.now(UTC))
         self.dialect = self.url.get_backend_name()
         self._backend: _SqliteBackend | _PostgresBackend
@@ -212,25 +192,36 @@ class Database:
 
     async def read(self, function: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function(tx, …)` in one read-only snapshot."""
-        return await self._backend.run(False, lambda tx: function(tx, *args, **kwargs))
+        return await self._run(False, lambda tx: function(tx, *args, **kwargs))
 
     async def write(self, function: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function(tx, …)` in one transaction: all of it happens, or nothing."""
-        return await self._backend.run(True, lambda tx: function(tx, *args, **kwargs))
+        return await self._run(True, lambda tx: function(tx, *args, **kwargs))
+
+    async def _run(self, write: bool, call: Callable[[Tx], T]) -> T:
+        inside = False
+
+        def run(tx: Tx) -> T:
+            nonlocal inside
+            inside = True
+            answer = call(tx)
+            inside = False
+            return answer
+
+        with self._reach(lambda: not inside):
+            return await self._backend.run(write, run)
 
     async def fetch(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Answer one compiled read on a connection of its own."""
-        return await self._backend.fetch(sql, parameters)
+        with self._reach():
+            return await self._backend.fetch(sql, parameters)
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Snapshot]:
         """Several compiled reads that see one state of the database."""
-        async with self._backend.snapshot() as snapshot:
-            yield snapshot
-
-    def in_place(self) -> bool:
-        """Whether a SQLite file is where it was opened: one that was moved or deleted is written to, and lost at the end."""
-        return not isinstance(self._backend, _SqliteBackend) or self._backend.in_place()
+        with self._reach():
+            async with self._backend.snapshot() as snapshot:
+                yield Reached(snapshot.fetch, self._reach)
 
     async def close(self) -> None:
         """Give every connection back."""
@@ -238,31 +229,46 @@ class Database:
 
 
 class _SqliteBackend:
-    """Threads over sqlite3: one that writes, several that read."""
+    """Threads over sqlite3: one that writes, several that read. Every use sees the file that has the name by then."""
 
     def __init__(self, url: sa.URL, pool_size: int) -> None:
         if not url.database or url.database == ":memory:":
             raise StartupError("the SQLite database must be a file, as in sqlite:///scrm.db")
         self.path = Path(url.database).resolve()
-        self.engine: Engine = sa.create_engine(
-            url, connect_args={"check_same_thread": False, "timeout": 30}, json_serializer=dumps, json_deserializer=loads
-        )
+        self._made = self.path.exists()
+        self.engine: Engine = sa.create_engine(url, creator=self._connect, json_serializer=dumps, json_deserializer=loads)
         sa.event.listen(self.engine, "connect", _configure_sqlite)
+        sa.event.listen(self.engine, "connect", self._note_file)
+        sa.event.listen(self.engine, "checkout", self._check_file)
         sa.event.listen(self.engine, "begin", _begin_sqlite)
         self.sql_dialect = self.engine.dialect
         self._writer = ThreadPoolExecutor(1, "scrm-writer")
         self._readers = ThreadPoolExecutor(max(2, min(pool_size, 8)), "scrm-reader")
         self._local = threading.local()
         self._raw: list[sqlite3.Connection] = []
-        self._file: int | None = None
 
-    def in_place(self) -> bool:
+    def _connect(self, mode: str = "rw") -> sqlite3.Connection:
+        """A file that was there is not made again: an empty one in its place would be worse than none."""
+        mode = "rwc" if mode == "rw" and not self._made else mode
+        connection = sqlite3.connect(
+            f"{self.path.as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False, timeout=PATIENCE
+        )
+        self._made = True
+        return connection
+
+    def _note_file(self, _connection: object, record: Any) -> None:
+        record.info["file"] = self._file()
+
+    def _check_file(self, _connection: object, record: Any, _proxy: object) -> None:
+        if record.info["file"] != self._file():
+            raise sa.exc.DisconnectionError("the database file was taken away")
+
+    def _file(self) -> tuple[int, int] | None:
         try:
-            found = os.stat(self.path).st_ino
+            found = self.path.stat()
         except OSError:
-            return False
-        self._file = self._file or found
-        return found == self._file
+            return None
+        return found.st_dev, found.st_ino
 
     async def run(self, write: bool, call: Callable[[Tx], T]) -> T:
         executor = self._writer if write else self._readers
@@ -278,15 +284,20 @@ class _SqliteBackend:
         return await _Query(self._own, sql, parameters).run(self._readers)
 
     def _own(self) -> sqlite3.Connection:
+        file = self._file()
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is not None and self._local.file != file:
+            self._local.connection = None
+            self._raw.remove(connection)
+            connection.close()
+            connection = None
         if connection is None:
-            connection = self._local.connection = self._open()
+            connection, self._local.file = self._open(), file
+            self._local.connection = connection
         return connection
 
     def _open(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            f"{self.path.as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False, timeout=30
-        )
+        connection = self._connect("ro")
         connection.execute("pragma cache_size = -16000")
         self._raw.append(connection)
         return connection
@@ -354,14 +365,7 @@ class _Query:
 
 
 def _configure_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None
-    for pragma in (
-        "journal_mode = wal",
-        "synchronous = normal",
-        "busy_timeout = 30000",
-        "foreign_keys = on",
-        "cache_size = -16000",
-    ):
+    for pragma in ("journal_mode = wal", "synchronous = normal", "foreign_keys = on", "cache_size = -16000"):
         connection.execute(f"pragma {pragma}")
 
 
@@ -384,11 +388,12 @@ class _PostgresBackend:
             url,
             pool_size=pool_size,
             max_overflow=0,
-            pool_pre_ping=False,
+            pool_timeout=PATIENCE,
             json_serializer=dumps,
             json_deserializer=loads,
-            connect_args={"server_settings": _SESSION},
+            connect_args={"server_settings": _SESSION, "timeout": CONNECTING},
         )
+        sa.event.listen(self.engine.sync_engine, "checkout", _refuse_closed)
         self.reader = self.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self.sql_dialect = self.engine.dialect
         self._pool: asyncpg.Pool[Any] | None = None
@@ -404,19 +409,33 @@ class _PostgresBackend:
                 if self._pool is None:
                     dsn = self.url.set(drivername="postgresql").render_as_string(hide_password=False)
                     self._pool = await asyncpg.create_pool(
-                        dsn, min_size=1, max_size=self.pool_size, init=_raw_json, reset=_keep, server_settings=_SESSION
+                        dsn,
+                        min_size=0,
+                        max_size=self.pool_size,
+                        init=_raw_json,
+                        reset=_keep,
+                        server_settings=_SESSION,
+                        timeout=CONNECTING,
                     )
         return self._pool
 
-    async def fetch(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Any]:
         pool = await self.pool()
-        async with pool.acquire() as connection:
-            return await connection.fetch(sql, *parameters)
+        async with asyncio.timeout(PATIENCE):
+            connection = await pool.acquire()
+        try:
+            yield connection
+        finally:
+            await pool.release(connection)
+
+    async def fetch(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        async with self._connection() as connection:
+            return await connection.fetch(sql, *parameters)  # type: ignore[no-any-return]
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Snapshot]:
-        pool = await self.pool()
-        async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+        async with self._connection() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
             yield _PostgresSnapshot(connection)
 
     async def close(self) -> None:
@@ -431,6 +450,12 @@ class _PostgresSnapshot:
 
     async def fetch(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
         return await self._connection.fetch(sql, *parameters)  # type: ignore[no-any-return]
+
+
+def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
+    """A connection that the server has ended meanwhile is known for it without a round trip; the pool then opens another."""
+    if connection.driver_connection.is_closed():
+        raise sa.exc.DisconnectionError("the server has ended the connection")
 
 
 async def _raw_json(connection: Any) -> None:

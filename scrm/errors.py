@@ -35,6 +35,14 @@ class ScrmError(Exception):
         return UserError(self.code, self.message, self.path, self.params)
 
 
+class UnavailableError(ScrmError):
+    """The database cannot be reached now, or has no room, no connection or no lock to give; the cause says which."""
+
+    def __init__(self) -> None:
+        said = "the database cannot be used now; ask again in a moment, and for a change with the same key: it may have been made"
+        super().__init__("UNAVAILABLE", said)
+
+
 class StartupError(Exception):
     """The admin's or a plugin author's fault: every problem at once, one line each; the CLI prints them and exits with 2."""
 

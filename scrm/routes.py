@@ -5,12 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import sqlite3
 from collections.abc import Awaitable, Callable
-from typing import Any
 
-import asyncpg
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -18,12 +14,12 @@ from starlette.types import Message
 
 from scrm import migrate
 from scrm.auth import Keys, Principal
+from scrm.availability import why_unavailable
 from scrm.config import ServerSettings
-from scrm.db import Database, Tx, why_unavailable
+from scrm.db import Database, Tx
 from scrm.errors import ScrmError
 from scrm.events.handling import describe, is_cancelled
 from scrm.events.sequencer import head
-from scrm.graphql.refusals import refusal
 from scrm.graphql.requests import read_body
 from scrm.plugin import PluginContext
 from scrm.plugin import Route as PluginRoute
@@ -33,7 +29,8 @@ log = logging.getLogger("scrm.routes")
 
 Authorize = Callable[[Request, str], Awaitable[Principal]]
 Endpoint = Callable[[Request], Awaitable[Response]]
-_STATUS = {"UNAUTHENTICATED": 401, "FORBIDDEN": 403, "TOO_LARGE": 413}
+_STATUS = {"UNAUTHENTICATED": 401, "FORBIDDEN": 403, "TOO_LARGE": 413, "UNAVAILABLE": 503}
+_HEADERS = {401: {"WWW-Authenticate": 'Bearer realm="scrm"'}, 503: {"Retry-After": "1"}}
 _READY_WITHIN = 5.0
 
 
@@ -91,27 +88,7 @@ def _with_body(request: Request, body: bytes) -> Request:
 
 
 def _failure(code: str, message: str, status: int) -> Response:
-    headers = {"WWW-Authenticate": 'Bearer realm="scrm"'} if status == 401 else None
-    return JSONResponse({"errors": [{"code": code, "message": message}]}, status, headers)
-
-
-async def unavailable(request: Request, error: Exception) -> Response:
-    """What a request is answered that ended because the database cannot be used now.
-
-    Raises: the error itself where it says something else.
-    """
-    why = why_unavailable(error)
-    if why is None or not isinstance(request, Request):
-        raise error
-    log.warning("%s %s: the database cannot be used: %s", request.method, request.url.path, why)
-    failure = ScrmError("DATABASE_UNAVAILABLE", "the database cannot be used now; ask again in a moment")
-    response = refusal(failure, 503) if request.url.path == "/graphql" else _failure(failure.code, failure.message, 503)
-    response.headers["Retry-After"] = "5"
-    return response
-
-
-UNAVAILABLE = dict.fromkeys((OSError, sqlite3.Error, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError), unavailable)
-"""Whom to ask about an error that came out of a request."""
+    return JSONResponse({"errors": [{"code": code, "message": message}]}, status, _HEADERS.get(status))
 
 
 async def alive(_request: Request) -> Response:
@@ -137,16 +114,16 @@ def readiness(db: Database, plugins: PluginSet) -> Endpoint:
                 ends.update(migrate.newest(plugins))
             old = await asyncio.wait_for(db.read(tables), _READY_WITHIN)
             why = dict.fromkeys(old, "its migrations are pending, or are of another version; run scrm db upgrade")
-            if not db.in_place():
-                why = {"database": "its file is not where it was opened; stop, put it back, start"}
         except Exception as error:
             log.warning("not ready: the database does not answer: %s", why_unavailable(error) or describe(error))
             why = {"database": f"it does not answer within {_READY_WITHIN:g} s, or not at all"}
         if "database" not in why:
             said = await plugins.health(db)
             why |= {name: "it is not well; systemStatus says more" for name, each in said.items() if not each.ok}
-        answer: dict[str, Any] = {"ok": False, "notReady": list(why), "why": why} if why else {"ok": True}
-        return JSONResponse(answer, 503 if why else 200)
+        if not why:
+            return JSONResponse({"ok": True})
+        answer = {"ok": False, "notReady": list(why), "why": why, **({"code": "UNAVAILABLE"} if "database" in why else {})}
+        return JSONResponse(answer, 503, _HEADERS[503])
 
     return ready
 

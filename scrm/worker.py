@@ -18,8 +18,9 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 
+from scrm.availability import why_unavailable
 from scrm.bounded import HangingError
-from scrm.db import Database, Tx, new_id, why_unavailable
+from scrm.db import Database, Tx, new_id
 from scrm.events.consumers import (
     ACTIVE,
     DEGRADED,

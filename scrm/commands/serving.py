@@ -226,7 +226,7 @@ async def _work(
     if with_parent:
         threading.Thread(target=_follow_parent, args=(loop, finish), daemon=True).start()
     chores = (*core_chores(settings.zone), chaining(signing_secret(settings)))
-    db = Database(settings.database_url)
+    db = Database(settings.database_url, pool_size=settings.database_pool)
     try:
         await db.write(keep_event_types, plugins)
         await db.write(note_disabled, plugins, db.clock())

@@ -57,7 +57,7 @@ class Session:
         settings = self.settings()
 
         async def inside() -> T:
-            db = Database(settings.database_url)
+            db = Database(settings.database_url, pool_size=settings.database_pool)
             try:
                 return await work(db, settings)
             finally:

@@ -39,7 +39,9 @@ _STATUS = {
     "TOO_LARGE": 413,
     "UNSUPPORTED_MEDIA_TYPE": 415,
     "UNSUPPORTED_ENCODING": 415,
+    "UNAVAILABLE": 503,
 }
+_HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
 
 Authorize = Callable[[Request, str], Awaitable[object]]
 """Lets a request with this scope pass; raises `ScrmError` `UNAUTHENTICATED` or `FORBIDDEN`."""
@@ -51,8 +53,9 @@ def events_endpoint(ingest: Ingest, authorize: Authorize, *, max_body: int = MAX
     """The endpoint of `POST /events`.
 
     It answers `{"results": [{index, status, eventId, errors}], "accepted", "duplicates", "rejected"}` with 200, whatever became
-    of the items. A request that cannot be read is answered with 400, 401, 403, 413 or 415 and `{"errors": [{code, message, path,
-    params}]}` beside the counts of what was recorded before it broke off: sending it again makes those duplicates.
+    of the items. A request that cannot be read is answered with 400, 401, 403, 413 or 415, and with 503 where the database is
+    away, and with `{"errors": [{code, message, path, params}]}` beside the counts of what was recorded before it broke off:
+    sending it again makes those duplicates.
     `?createUsers=false` refuses identities that nobody has.
     """
 
@@ -129,9 +132,9 @@ def _shown(result: RecordResult) -> dict[str, Any]:
 
 def _failure(error: ScrmError, counts: Mapping[str, int]) -> Response:
     said = {"code": error.code, "message": error.message, "path": list(error.path), "params": error.params}
-    headers = {"WWW-Authenticate": "Bearer"} if error.code == "UNAUTHENTICATED" else None
+    status = _STATUS.get(error.code, 400)
     body = orjson.dumps({"errors": [said], **counts})
-    return Response(body, _STATUS.get(error.code, 400), headers, "application/json")
+    return Response(body, status, _HEADERS.get(status), "application/json")
 
 
 def _flag(request: Request, name: str, default: bool) -> bool:

@@ -7,6 +7,7 @@ import logging
 import sqlalchemy as sa
 
 from scrm.db import Database, Tx
+from scrm.errors import UnavailableError
 
 _log = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ class Nudge:
                 self._again = False
                 while await self._db.write(number) == _CHUNK:
                     pass
-        except (sa.exc.SQLAlchemyError, OSError):
+        except (UnavailableError, sa.exc.SQLAlchemyError, OSError):
             _log.warning("numbering events failed; the next call tries again", exc_info=True)
         finally:
             self._running = False

@@ -25,9 +25,13 @@ class Tide:
         """The last position, as of a tenth of a second ago at most."""
         now = time.monotonic()
         found = self._known.get(plugin)
-        if found is None or now - found[0] >= POLL:
+        if found is None or now - found[0] >= POLL or _failed(found[1]):
             found = self._known[plugin] = (now, asyncio.ensure_future(self._db.read(_upper, plugin)))
         return await asyncio.shield(found[1])
+
+
+def _failed(asked: asyncio.Task[int]) -> bool:
+    return asked.done() and (asked.cancelled() or asked.exception() is not None)
 
 
 def _upper(tx: Tx, plugin: str | None) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -16,7 +16,7 @@ import strawberry
 from scrm.auth import Principal
 from scrm.config import Settings
 from scrm.db import Database, Snapshot, Tx
-from scrm.errors import ScrmError, UserError
+from scrm.errors import ScrmError, UnavailableError, UserError
 from scrm.events.consumers import consumer_of, watched
 from scrm.events.decide import Decided, decide_in
 from scrm.events.handling import reading
@@ -264,7 +264,8 @@ class Reads:
         """End the snapshot, if there was one."""
         stack, self._stack, self._snapshot = self._stack, None, None
         if stack is not None:
-            await stack.aclose()
+            with suppress(UnavailableError):  # nothing was changed in it
+                await stack.aclose()
 
 
 Info = strawberry.Info[Context, None]

@@ -7,12 +7,13 @@ from typing import Any
 
 from graphql import GraphQLError, GraphQLSyntaxError
 
-from scrm.db import new_id, why_unavailable
+from scrm.db import new_id
 from scrm.errors import PluginFailedError, ScrmError
 
 log = logging.getLogger("scrm.graphql")
 
 INTERNAL = "INTERNAL"
+UNAVAILABLE = "UNAVAILABLE"
 
 
 def present(error: GraphQLError) -> dict[str, Any]:
@@ -29,10 +30,6 @@ def present(error: GraphQLError) -> dict[str, Any]:
         shown["extensions"] = {"code": "GRAPHQL_PARSE_FAILED"}
     elif original is None or isinstance(original, GraphQLError):
         shown["extensions"] = {"code": "GRAPHQL_VALIDATION_FAILED", **(error.extensions or {})}
-    elif (why := why_unavailable(original)) is not None:
-        log.warning("the database cannot be used: %s", why)
-        shown["message"] = "the database cannot be used now; ask again in a moment"
-        shown["extensions"] = {"code": "DATABASE_UNAVAILABLE"}
     elif isinstance(original, PluginFailedError):
         error_id = new_id().hex
         log.error("%s, errorId %s", original, error_id, exc_info=original)

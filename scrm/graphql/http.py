@@ -23,9 +23,9 @@ from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 
 from scrm.auth import Keys, Principal
-from scrm.errors import ScrmError
+from scrm.errors import ScrmError, UnavailableError
 from scrm.graphql.context import Context, Services
-from scrm.graphql.errors import INTERNAL, present
+from scrm.graphql.errors import INTERNAL, UNAVAILABLE, present
 from scrm.graphql.gate import Gate
 from scrm.graphql.plans import Plans
 from scrm.graphql.refusals import refusal
@@ -108,6 +108,8 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         given = said.get("authorization")
         try:
             await self._admit(context, given if isinstance(given, str) else None)
+        except UnavailableError:
+            raise
         except ScrmError:
             raise ConnectionRejectionError from None
         return await super().on_ws_connect(context)
@@ -192,7 +194,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         body: dict[str, Any] = {}
         if result.errors:
             body["errors"] = [present(error) for error in result.errors]
-        if not refused(result):
+        if not refused(result) and not unanswered(result):
             body["data"] = result.data
         if result.extensions:
             body["extensions"] = result.extensions
@@ -216,7 +218,9 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         if isinstance(response_data, Mapping) and "data" not in response_data:
             said = {error["extensions"]["code"]: error["extensions"] for error in response_data["errors"]}
             status = 500 if INTERNAL in said else 200 if request.state.plain and SPOKEN.issuperset(said) else 400
-            if throttled := said.get("THROTTLED"):
+            if UNAVAILABLE in said:
+                status, headers = 503, {"Retry-After": "1"}
+            elif throttled := said.get("THROTTLED"):
                 status, headers = 429, {"Retry-After": str(math.ceil(throttled["params"]["retryAfterSeconds"]))}
         return Response(self.encode_json(response_data), status, headers, media_type=kind)
 
@@ -233,6 +237,12 @@ def refused(result: ExecutionResult) -> bool:
     if isinstance(result, PreExecutionError):
         return True
     return result.data is None and bool(result.errors) and not any(error.path for error in result.errors or ())
+
+
+def unanswered(result: ExecutionResult) -> bool:
+    """Whether the database was away, and nothing came out."""
+    away = any(isinstance(error.original_error, UnavailableError) for error in result.errors or ())
+    return away and all(value is None for value in (result.data or {}).values())
 
 
 @lru_cache(maxsize=1_000)

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from graphql.execution.collect_fields import FieldDetails
 
 from scrm.db import Snapshot
-from scrm.errors import PluginFailedError, ScrmError
+from scrm.errors import PluginFailedError, ScrmError, UnavailableError
 from scrm.graphql.compiler import BatchCall, Compiled, Compiler, FieldFailure, Grants, Part
 from scrm.graphql.encoding import PARENTS
 from scrm.graphql.filters import OTHER_CURSOR
@@ -395,6 +395,8 @@ async def _fill_one(call: BatchCall, keyed: _Keyed, facts: Facts, info: BatchInf
     try:
         found = await loaded(call.field, list(dict.fromkeys(key for _, key, _ in keyed)), info, arguments)
         values = [_checked(found.get(key), call.field) for _, key, _ in keyed]
+    except UnavailableError:
+        raise
     except Exception:  # a plugin's own code: whatever it raised, the core's data must come out
         log.exception("field %s.%s of plugin %s failed", call.field.parent, call.field.name, call.field.owner)
         for target, _, _ in keyed:

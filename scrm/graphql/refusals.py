@@ -14,6 +14,7 @@ STATUS = {
     "TOO_LARGE": 413,
     "UNSUPPORTED_MEDIA_TYPE": 415,
     "TOO_MANY_STREAMS": 503,
+    "UNAVAILABLE": 503,
 }
 """What an error before execution is answered with; 400 for the others."""
 

@@ -19,7 +19,7 @@ from scrm.errors import ScrmError, UserError
 from scrm.graphql.scalars import JSON
 from scrm.graphql.sources import KEY, ResolverSource
 
-REFUSALS = ("FORBIDDEN", "UNAUTHENTICATED")
+REFUSALS = ("FORBIDDEN", "UNAUTHENTICATED", "UNAVAILABLE")
 
 
 @strawberry.type(name="UserError", description="Something the caller can mend.")

@@ -1,7 +1,7 @@
 """The short way: a query whose roots are all compiled goes from its text to its plans, past parser, validation and executor.
 
 It takes the same gate, runs the same plans and writes the same bytes. Whatever is out of the ordinary, an error above all,
-is left to the long way, which says it.
+is left to the long way, which says it, unless there is no database to ask.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from graphql import FieldNode, GraphQLError, OperationDefinitionNode, OperationT
 from graphql.execution.collect_fields import FieldDetails, FragmentDetails
 from graphql.execution.values import get_variable_values
 
-from scrm.errors import ScrmError
+from scrm.errors import ScrmError, UnavailableError
 from scrm.graphql.context import Context
 from scrm.graphql.documents import Document
 from scrm.graphql.gate import Gate
@@ -72,6 +72,8 @@ class Shortcut:
                 return None
             context.charged = self._gate.admit(context, document, known.node, asked.variables or {})
             data = await self._data(context, known, variables)
+        except UnavailableError:
+            raise
         except (ScrmError, GraphQLError):
             return None
         except Exception:

@@ -15,16 +15,19 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from strawberry.asgi import ASGIWebSocketAdapter
 from strawberry.http.exceptions import WebSocketDisconnected
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler, Operation
-from strawberry.subscriptions.protocols.graphql_transport_ws.types import SubscribeMessage
+from strawberry.subscriptions.protocols.graphql_transport_ws.types import ConnectionInitMessage, SubscribeMessage
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 
-from scrm.errors import ScrmError
+from scrm.errors import ScrmError, UnavailableError
 from scrm.graphql.context import Context
 from scrm.graphql.errors import presented
 from scrm.graphql.refusals import refusal
 from scrm.graphql.requests import check_request
 
 log = logging.getLogger("scrm.graphql")
+
+TRY_AGAIN_LATER = 1013
+"""The close code after which clients connect again by themselves."""
 
 
 class Streams:
@@ -85,6 +88,12 @@ class TextSocket(ASGIWebSocketAdapter):
 
 class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
     """One connection."""
+
+    async def handle_connection_init(self, message: ConnectionInitMessage) -> None:
+        try:
+            await super().handle_connection_init(message)
+        except UnavailableError as error:
+            await self.websocket.close(code=TRY_AGAIN_LATER, reason=error.code)
 
     async def handle_subscribe(self, message: SubscribeMessage) -> None:
         if self.connection_acknowledged and message["id"] not in self.operations:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import asyncpg
 from sqlalchemy.engine import URL, make_url
 
-from scrm.testing.postgres_process import ENVIRONMENT, PostgresUnavailableError, running_server
+from scrm.testing.postgres_process import ENVIRONMENT, OwnServer, PostgresUnavailableError, running_server
 
 T = TypeVar("T")
 
@@ -21,11 +21,12 @@ DRIVER = "postgresql+asyncpg"
 class PostgresServer:
     """A running server in which tests create and drop databases; safe to call with or without a running event loop."""
 
-    def __init__(self, url: URL) -> None:
-        """Connect to `url`, whose user may create databases.
+    def __init__(self, url: URL, own: OwnServer | None = None) -> None:
+        """Connect to `url`, whose user may create databases; `own` where the server is ours to stop.
 
         Raises: OSError, asyncpg.PostgresError when it does not answer.
         """
+        self._own = own
         self.url = url.set(drivername=DRIVER, database=url.database or "postgres")
         self._created: set[str] = set()
         # asyncpg wants one loop for all of a connection's life, and a caller may be inside a loop of its own.
@@ -62,6 +63,26 @@ class PostgresServer:
         finally:
             self.drop_database(url)
 
+    def stop(self, *, crash: bool = False) -> None:
+        """Stop the server, as for an upgrade or, with `crash`, as when it is killed; `start` brings it and its databases back.
+
+        Raises: PostgresUnavailableError: it is not ours.
+        """
+        self._ours().stop(crash=crash)
+
+    def start(self) -> None:
+        """Start the server that was stopped; returns when it answers.
+
+        Raises: PostgresUnavailableError.
+        """
+        self._ours().start()
+        self._admin = self._run(self._connect())
+
+    def _ours(self) -> OwnServer:
+        if self._own is None:
+            raise PostgresUnavailableError(f"the server in {ENVIRONMENT} is not ours to stop; ask for postgres_server(own=True)")
+        return self._own
+
     def close(self, *, drop: bool = True) -> None:
         """Drop what is left of the databases made here and disconnect."""
         try:
@@ -92,15 +113,18 @@ class PostgresServer:
 
 
 @contextlib.contextmanager
-def postgres_server() -> Iterator[PostgresServer]:
+def postgres_server(*, own: bool = False) -> Iterator[PostgresServer]:
     """A server for the block, stopped at its end and also when the process is killed; takes about a second to start.
+
+    With `own` it is one of our own in any case, which can be stopped and started.
 
     Raises: PostgresUnavailableError.
     """
-    external = os.environ.get(ENVIRONMENT)
-    with contextlib.nullcontext(make_url(external)) if external else running_server() as url:
+    external = None if own else os.environ.get(ENVIRONMENT)
+    with contextlib.nullcontext() if external else running_server() as ours:
+        url = ours.url if ours is not None else make_url(external or "")
         try:
-            server = PostgresServer(url)
+            server = PostgresServer(url, ours)
         except (OSError, asyncpg.PostgresError) as error:
             raise PostgresUnavailableError(f"PostgreSQL at {url.render_as_string()} does not answer: {error}") from error
         try:

@@ -7,6 +7,7 @@ import pwd
 import re
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -94,9 +95,34 @@ class _Account:
         return said if process.returncode else None
 
 
+class OwnServer:
+    """A server of our own; it can be stopped and started again, at the same URL."""
+
+    def __init__(self, binaries: Path, directory: Path, account: _Account, password: str) -> None:
+        self._place = binaries, directory, account
+        self._process, self._port = _start(*self._place, None)
+        self.url = URL.create("postgresql", "scrm", password, "127.0.0.1", self._port, "postgres")
+
+    def stop(self, *, crash: bool = False) -> None:
+        """Stop it: it ends every connection at once; with `crash` also without writing down what it has in memory."""
+        self._process.send_signal(signal.SIGQUIT if crash else signal.SIGINT)
+        self._process.wait()
+
+    def start(self) -> None:
+        """Start it again.
+
+        Raises: PostgresUnavailableError.
+        """
+        self._process, _ = _start(*self._place, self._port)
+
+    def wait(self) -> None:
+        """Wait until it has ended."""
+        self._process.wait()
+
+
 @contextlib.contextmanager
-def running_server() -> Iterator[URL]:
-    """The URL of a server of our own, which is gone after the block; its user may do everything.
+def running_server() -> Iterator[OwnServer]:
+    """A server of our own, which is gone after the block; its user may do everything.
 
     Raises: PostgresUnavailableError.
     """
@@ -105,16 +131,16 @@ def running_server() -> Iterator[URL]:
     directory = Path(tempfile.mkdtemp(prefix="scrm-postgres-", dir="/tmp" if account.uid is not None else None))
     account.own(directory)
     keeper = account.popen(["/bin/sh", "-c", KEEPER, "keeper", str(directory)], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    process = None
+    server = None
     try:
         binaries = _find_binaries(account, directory)
         password = _initialize(binaries, directory, account)
-        process, port = _start(binaries, directory, account)
-        yield URL.create("postgresql", "scrm", password, "127.0.0.1", port, "postgres")
+        server = OwnServer(binaries, directory, account, password)
+        yield server
     finally:
         _hang_up(keeper)
-        if process is not None:
-            process.wait()
+        if server is not None:
+            server.wait()
         shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -174,13 +200,11 @@ def _initialize(binaries: Path, directory: Path, account: _Account) -> str:
     raise PostgresUnavailableError(f"{binaries}/initdb failed: {problem}")
 
 
-def _start(binaries: Path, directory: Path, account: _Account) -> "tuple[subprocess.Popen[str], int]":
-    """Start the server; returns its process and its port on 127.0.0.1."""
+def _start(binaries: Path, directory: Path, account: _Account, again: int | None) -> "tuple[subprocess.Popen[str], int]":
+    """Start the server, on the port it had if it had one; returns its process and its port on 127.0.0.1."""
     log = directory / "log"
     for _ in range(START_ATTEMPTS):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
+        port = again or _free_port()
         command = [str(binaries / "postgres"), "-D", str(directory / "data"), "-p", str(port)]
         for name, value in SETTINGS.items():
             command += ["-c", f"{name}={value}"]
@@ -191,6 +215,13 @@ def _start(binaries: Path, directory: Path, account: _Account) -> "tuple[subproc
         process.kill()
         process.wait()
     raise PostgresUnavailableError(f"{binaries}/postgres did not start: {log.read_text()}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
 
 
 def _is_ready(process: "subprocess.Popen[str]", pidfile: Path) -> bool:

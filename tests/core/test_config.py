@@ -83,9 +83,9 @@ def test_an_unknown_setting_is_refused_with_the_nearest_name(tmp_path: Path) -> 
     assert problems(tmp_path, 'curency = "CNY"\nzzz = 1\n[server]\nhots = "x"\n') == [
         "setting server.hots is unknown; did you mean host?",
         "setting curency is unknown; did you mean currency?",
-        "setting zzz is unknown; known here: announcement_depth, auto_merge, currency, database_url, handler_seconds, jwt, "
-        "language, late_after_days, max_ahead_hours, on_plugin_error, personal_attributes, personal_properties, "
-        "plugin_start_seconds, plugins, secret_key, server, timezone",
+        "setting zzz is unknown; known here: announcement_depth, auto_merge, currency, database_pool, database_url, "
+        "handler_seconds, jwt, language, late_after_days, max_ahead_hours, on_plugin_error, personal_attributes, "
+        "personal_properties, plugin_start_seconds, plugins, secret_key, server, timezone",
     ]
 
 

@@ -18,7 +18,7 @@ GUIDE = (ROOT / "docs" / "front-end.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(graphql|json)( \w+)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CODE = re.compile("[A-Z][A-Z_]+")
 RAISING = ("ScrmError", "UserError", "_not_one_of", "_problem")
-COMPUTED = {"INVALID_PHONE", "INVALID_EMAIL", "INVALID_LANGUAGE", "INTERNAL"}
+COMPUTED = {"INVALID_PHONE", "INVALID_EMAIL", "INVALID_LANGUAGE", "INTERNAL", "UNAVAILABLE"}
 """Codes that are put together, or have a name."""
 
 
