@@ -77,7 +77,7 @@ class Shortcut:
         except (ScrmError, GraphQLError):
             return None
         except Exception:
-            log.debug("left to the long way", exc_info=True)
+            log.debug("left to the long way")
             return None
         if data is None:
             return None
