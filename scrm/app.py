@@ -29,6 +29,7 @@ from scrm.indicators.service import core_indicators
 from scrm.loader import PluginSet, load_plugins
 from scrm.plugin import Contribution
 from scrm.plugin_set import Context
+from scrm.presence import Kind, present
 from scrm.provision import all_event_types, keep_event_types
 from scrm.revocation import forgetting
 from scrm.routes import alive, authorizer, plugin_routes, readiness
@@ -114,7 +115,11 @@ def create_app(settings: Settings, *, plugins: PluginSet | None = None, clock: C
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         await db.write(keep_event_types, plugins)
         try:
-            async with plugins.lifespan(db, services.ingest, settings), forgetting(db, keys):
+            async with (
+                present(db, Kind.SERVER, (plugin.name for plugin in plugins)),
+                plugins.lifespan(db, services.ingest, settings),
+                forgetting(db, keys),
+            ):
                 yield
         finally:
             await db.close()

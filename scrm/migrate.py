@@ -12,6 +12,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -30,9 +31,10 @@ import scrm.events.models
 import scrm.models
 import scrm.tags.models
 import scrm.users.models  # noqa: F401  # the imports fill `metadata`
-from scrm.db import Id, Instant, Json, Text, metadata
+from scrm.db import Id, Instant, Json, Text, Tx, metadata
 from scrm.errors import StartupError
 from scrm.plugin import Contribution
+from scrm.presence import RUNS_FOR, Process, running
 
 T = TypeVar("T")
 
@@ -219,14 +221,14 @@ async def revision(
     return await _in_transaction(db_url, write)
 
 
-async def purge(db_url: str, name: str) -> list[str]:
+async def purge(db_url: str, name: str, at: datetime) -> list[str]:
     """Drop a plugin's tables, its history, its place in the log, and nothing else; the package need not be there.
 
     Returns the names of the tables.
 
-    Raises: StartupError when the name cannot be a plugin's.
+    Raises: StartupError when the name cannot be a plugin's, or a process still runs it.
     """
-    return await _in_transaction(db_url, lambda connection: _purge(connection, name))
+    return await _in_transaction(db_url, lambda connection: _purge(connection, name, at))
 
 
 def _upgrade(connection: Connection, owner: Owner) -> Upgraded:
@@ -287,9 +289,12 @@ def _describe(difference: tuple[Any, ...]) -> str:
     return " ".join(words)
 
 
-def _purge(connection: Connection, name: str) -> list[str]:
+def _purge(connection: Connection, name: str, at: datetime) -> list[str]:
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name == CORE:
         raise StartupError(f"{name!r} is no plugin's name")
+    there = [process for process in running(Tx(connection), at) if name in process.plugins]
+    if there:
+        raise StartupError([_still_runs(process, name, at) for process in there])
     other = [table.removeprefix(f"{VERSION_TABLE}_") for table in sa.inspect(connection).get_table_names()]
     longer = tuple(f"{one}_" for one in other if one.startswith(f"{name}_"))
     mine = [
@@ -307,6 +312,14 @@ def _purge(connection: Connection, name: str) -> list[str]:
     if sa.inspect(connection).has_table("jobs"):
         connection.execute(sa.text("delete from jobs where substr(name, 1, length(:own)) = :own"), {"own": f"{name}:"})
     return mine
+
+
+def _still_runs(process: Process, name: str, at: datetime) -> str:
+    ago = max(0, int((at - process.seen_at).total_seconds()))
+    return (
+        f"plugin {name} still runs in the {process.kind.lower()} {process.pid} on {process.host}, seen {ago} s ago; restart it"
+        f" first (one that was killed is forgotten after {RUNS_FOR.seconds} s)"
+    )
 
 
 def _script(owner: Owner) -> ScriptDirectory:

@@ -55,6 +55,8 @@ class PluginStatus:
     version: str | None = None
     package: str | None = None
     warnings: tuple[str, ...] = ()
+    running_in: tuple[str, ...] = ()
+    """HOST:PID of processes that run it though it is not enabled any more."""
 
 
 @dataclass(frozen=True)

@@ -7,28 +7,27 @@ import contextlib
 import ctypes
 import logging
 import os
-import socket
 import threading
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
 
-from scrm.db import Database, Tx, new_id
+from scrm.db import Database, Tx
 from scrm.events.consumers import ACTIVE, DEGRADED, Consumer, ConsumerSettings, ReadsTheLog, consumer_of, core_consumer, enable
 from scrm.events.handling import describe
-from scrm.events.models import consumers, parked_events, workers
+from scrm.events.models import consumers, parked_events
 from scrm.events.parked import RETRYING, retry_due
 from scrm.events.sequencer import head, sequence
 from scrm.events.steps import step
 from scrm.jobs import Scheduled, run_due_jobs
 from scrm.outbox import Delivery, deliver_due
 from scrm.plugin import Handler
+from scrm.presence import HEARTBEAT, Kind, Presence
 
 T = TypeVar("T")
 
@@ -43,7 +42,6 @@ HANGS_AFTER = 60.0
 
 _LARGEST, _SMALLEST = 500, 20
 _LONG_WRITE = 0.08
-_GONE_AFTER = timedelta(seconds=30)
 EXIT_HANGING = 70
 """The exit status of a worker whose consumer does not return: only the end of the process frees its locks."""
 
@@ -91,13 +89,13 @@ async def run_worker(
     for reader in readers:
         await db.write(enable, reader, db.clock())
     scheduled, deliveries = scheduled_jobs(plugins, settings), all_deliveries(plugins)
-    me = new_id()
-    await db.write(_arrive, me, db.clock())
+    me = Presence(Kind.WORKER, tuple(plugin.name for plugin in plugins.active), db.clock())
+    await db.write(me.be_seen, me.started_at)
     watch = Watch(on_hang or _exit)
     watch.start()
     threads = [] if db.dialect == "sqlite" else [_Thread(db, reader, watch) for reader in readers]
     loops = [
-        _repeat(stop, 5.0, "heartbeat", lambda: db.write(_be_seen, me, db.clock())),
+        _repeat(stop, HEARTBEAT, "heartbeat", lambda: db.write(me.be_seen, db.clock())),
         _repeat(stop, 1.0, "jobs", lambda: run_due_jobs(db, scheduled, at=db.clock())),
         _repeat(stop, 0.2, "outbox", lambda: deliver_due(db, deliveries)),
         *(_repeat(stop, chore.seconds, chore.name, partial(db.write, chore.do, db.clock)) for chore in chores),
@@ -117,7 +115,7 @@ async def run_worker(
             await asyncio.to_thread(thread.join, 10)
         watch.finish()
         with contextlib.suppress(Exception):
-            await db.write(_leave, me)
+            await db.write(me.leave)
 
 
 def scheduled_jobs(plugins: WorkingPlugins, settings: ConsumerSettings) -> list[Scheduled]:
@@ -314,22 +312,3 @@ async def _repeat(stop: asyncio.Event, seconds: float, what: str, call: Callable
 async def _rest(stop: asyncio.Event, seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(stop.wait(), seconds)
-
-
-def _arrive(tx: Tx, me: uuid.UUID, at: datetime) -> None:
-    row = {"id": me, "host": socket.gethostname(), "pid": os.getpid(), "started_at": at, "seen_at": at}
-    tx.execute(sa.insert(workers).values(row))
-
-
-def _be_seen(tx: Tx, me: uuid.UUID, at: datetime) -> None:
-    tx.execute(sa.update(workers).where(workers.c.id == me).values(seen_at=at))
-    tx.execute(sa.delete(workers).where(workers.c.seen_at < at - 20 * _GONE_AFTER))
-
-
-def _leave(tx: Tx, me: uuid.UUID) -> None:
-    tx.execute(sa.delete(workers).where(workers.c.id == me))
-
-
-def living_workers(tx: Tx, at: datetime) -> int:
-    """How many workers have been seen in the last half minute."""
-    return int(tx.scalar(sa.select(sa.func.count()).where(workers.c.seen_at >= at - _GONE_AFTER)))

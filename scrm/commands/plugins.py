@@ -8,6 +8,7 @@ import re
 import tempfile
 import uuid
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,8 +47,15 @@ def list_(ctx: typer.Context, as_json: AsJson = False) -> None:
         return
     table(
         ("NAME", "VERSION", "STATE", "SINCE", "REASON"),
-        [(one.name, one.version, one.state, one.since, one.reason) for one in found],
+        [(one.name, one.version, _state(one), one.since, one.reason) for one in found],
     )
+
+
+def _state(status: PluginStatus) -> str:
+    if not status.running_in:
+        return status.state
+    it = "they restart" if len(status.running_in) > 1 else "it restarts"
+    return f"{status.state}, still running in {', '.join(status.running_in)} until {it}"
 
 
 @app.command("show")
@@ -181,7 +189,7 @@ def purge(
         raise StartupError(f"plugin {name} is enabled; run scrm plugins disable {name} first")
     if not yes:
         raise StartupError(f"the tables of plugin {name} would be dropped and cannot be had again; add --yes to do it")
-    dropped = asyncio.run(migrate.purge(settings.database_url, name))
+    dropped = asyncio.run(migrate.purge(settings.database_url, name, datetime.now(UTC)))
     if not dropped and name not in settings.plugins and load_plugins(settings, on_error="skip").status(name) is None:
         raise StartupError(f"plugin {name} is not known here and left no table; see scrm plugins list")
     note(f"plugin {name} is purged; dropped {', '.join(sorted(dropped)) or 'no table'}")
@@ -236,7 +244,7 @@ def _statuses(opened: Session) -> list[PluginStatus]:
     plugins = opened.plugins(on_error="skip")
 
     async def work(db: Database, _settings: Settings) -> list[PluginStatus]:
-        return await db.read(live_statuses, plugins) if await db.read(_has_tables) else list(plugins.statuses)
+        return await db.read(live_statuses, plugins, db.clock()) if await db.read(_has_tables) else list(plugins.statuses)
 
     return opened.run(work)
 

@@ -36,9 +36,9 @@ from scrm.graphql.sources import (
 )
 from scrm.models import imports
 from scrm.plugin import EventType as RegisteredType
+from scrm.presence import living_workers
 from scrm.system import service
 from scrm.users.graphql import User
-from scrm.worker import living_workers
 
 
 @enum(

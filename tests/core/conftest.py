@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from msgspec.structs import replace
 
 from scrm.channels.service import create_channel
+from scrm.cli import run
 from scrm.db import Database, Id, Text, Tx, plugin_metadata
 from scrm.errors import UserError
 from scrm.events.consumers import Consumer, consumer_of, core_consumer, enable
@@ -30,6 +31,7 @@ from scrm.plugin import Contribution, Decision, Fact, Handler, HandlerTx, NoWiri
 from scrm.users.handlers import core_handlers
 from scrm.users.models import users
 from scrm.users.service import NewIdentity, create_user
+from tests.core.shell import Answer, Command
 
 ZONE = ZoneInfo("Asia/Shanghai")
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -338,3 +340,25 @@ async def brand(database: Database) -> Brand:
     for key, parent in (("oa", None), ("oa-poster", "oa"), ("mini", None)):
         await made.channel(key, parent)
     return made
+
+
+@pytest.fixture
+def scrm_(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs a command in a directory of its own."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> Answer:
+        capsys.readouterr()
+        code = run(arguments)
+        said = capsys.readouterr()
+        return Answer(code, said.out, said.err.splitlines())
+
+    return call
+
+
+@pytest.fixture
+def on(scrm_: Command, migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """The same on a migrated database of each engine."""
+    monkeypatch.setenv("SCRM_DATABASE_URL", migrated_url)
+    monkeypatch.setenv("SCRM_SECRET_KEY", "s" * 40)
+    return scrm_

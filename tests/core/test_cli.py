@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import os
-import select
-import signal
-import sqlite3
 import stat
-import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,13 +13,12 @@ import sqlalchemy as sa
 
 import scrm
 from scrm.auth import Keys
-from scrm.cli import app, run
-from scrm.commands.serving import listen, supervise
+from scrm.cli import app
 from scrm.commands.session import COMMANDS
 from scrm.config import load_settings
 from scrm.db import Database, Tx
-from scrm.errors import StartupError
 from scrm.events.models import consumers, event_types, events
+from tests.core.shell import CORE, Command
 
 ACME = '''
 from __future__ import annotations
@@ -98,38 +89,6 @@ def upgrade():
 """
 
 
-@dataclass
-class Answer:
-    code: int
-    out: str
-    err: list[str]
-
-
-Command = Callable[..., Answer]
-
-
-@pytest.fixture
-def scrm_(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs a command in a directory of its own."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> Answer:
-        capsys.readouterr()
-        code = run(arguments)
-        said = capsys.readouterr()
-        return Answer(code, said.out, said.err.splitlines())
-
-    return call
-
-
-@pytest.fixture
-def on(scrm_: Command, migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """The same on a migrated database of each engine."""
-    monkeypatch.setenv("SCRM_DATABASE_URL", migrated_url)
-    monkeypatch.setenv("SCRM_SECRET_KEY", "s" * 40)
-    return scrm_
-
-
 @pytest.fixture
 def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An installed package with a plugin in it."""
@@ -190,7 +149,10 @@ def test_a_database_that_is_not_ready_is_said(scrm_: Command) -> None:
     assert said.err == ["the database is not ready: api_keys; run scrm db upgrade"]
     for command in (["serve"], ["worker"], ["config", "apply"]):
         said = scrm_(*command)
-        assert (said.code, said.err) == (2, ["the database is not ready: 1 migrations are pending; run scrm db upgrade"])
+        assert (said.code, said.err) == (
+            2,
+            [f"the database is not ready: {len(CORE)} migrations are pending; run scrm db upgrade"],
+        )
 
 
 def test_upgrade_status_and_check(scrm_: Command, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,12 +160,12 @@ def test_upgrade_status_and_check(scrm_: Command, database_url: str, monkeypatch
     assert scrm_("db", "status").code == 1
     assert scrm_("db", "check").code == 1
     said = scrm_("db", "upgrade")
-    assert (said.code, said.out, said.err) == (0, "core: nothing → 0001\n", [])
+    assert (said.code, said.out, said.err) == (0, f"core: nothing → {CORE[-1]}\n", [])
     assert scrm_("db", "upgrade").out == "core: up to date\n"
     said = scrm_("db", "status", "--json")
     assert (said.code, json.loads(said.out)) == (
         0,
-        [{"owner": "core", "current": "0001", "head": "0001", "pending": 0, "problem": None}],
+        [{"owner": "core", "current": CORE[-1], "head": CORE[-1], "pending": 0, "problem": None}],
     )
     assert scrm_("db", "check").code == 0
 
@@ -352,61 +314,3 @@ def test_the_schema_is_printed(scrm_: Command) -> None:
     said = scrm_("schema")
     assert (said.code, said.err) == (0, [])
     assert "type Query {" in said.out.splitlines()
-
-
-def test_serve_keeps_a_worker_and_takes_it_along(scrm_: Command, tmp_path: Path) -> None:
-    assert scrm_("db", "upgrade").code == 0
-    with listen("127.0.0.1", 0) as free:
-        port = free.getsockname()[1]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-m", "scrm.cli", "serve", "--port", str(port)]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as server:
-        try:
-            first = await_worker(0)
-            os.kill(first, signal.SIGKILL)
-            second = await_worker(first)
-            server.terminate()
-            said = server.communicate(timeout=30)[1]
-        finally:
-            server.kill()
-    assert server.returncode == 0, said
-    assert "the worker ended with status -9; starting it again in 1 s" in said
-    with pytest.raises(ProcessLookupError):
-        os.kill(second, 0)
-
-
-def await_worker(other: int) -> int:
-    """The process id of a worker that is not `other`, once it has reported."""
-    for _ in range(1200):
-        with contextlib.closing(sqlite3.connect("scrm.db", timeout=30)) as connection:
-            for (pid,) in connection.execute("select pid from workers where pid <> ?", [other]):
-                return int(pid)
-        select.select([], [], [], 0.05)
-    raise AssertionError("no worker came")
-
-
-def test_the_port_that_is_taken_is_named() -> None:
-    with listen("127.0.0.1", 0) as taken:
-        taken.listen()
-        port = taken.getsockname()[1]
-        with pytest.raises(StartupError, match=rf"cannot listen on 127.0.0.1 port {port}: .*; choose another with --port"):
-            listen("127.0.0.1", port)
-
-
-async def test_a_child_is_started_again_later_each_time_and_ends_with_its_parent(tmp_path: Path) -> None:
-    waits: list[float] = []
-    enough = asyncio.Event()
-
-    async def sleep(seconds: float) -> None:
-        waits.append(seconds)
-        if len(waits) == 7:
-            enough.set()
-            await asyncio.Event().wait()
-
-    task = asyncio.create_task(supervise(["sh", "-c", f"echo x >> {tmp_path / 'starts'}; exit 3"], sleep))
-    await asyncio.wait_for(enough.wait(), 30)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert waits == [1, 2, 4, 8, 16, 30, 30]
-    assert (tmp_path / "starts").read_text() == "x\n" * 7
