@@ -41,7 +41,7 @@ BUILT_IN = tuple(
     )
 )
 UPDATE = "SCRM_UPDATE_SCHEMA"
-NEVER_CHANGED_BY_A_REFUSAL = [table for table in metadata.sorted_tables if table.name not in ("api_keys", "audit_log")]
+NEVER_CHANGED_BY_A_REFUSAL = [table for table in metadata.sorted_tables if table.name not in ("api_keys", "audit_log", "workers")]
 
 
 def frozen(*plugins: str) -> Frozen:
