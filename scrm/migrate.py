@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -31,7 +32,7 @@ import scrm.events.models
 import scrm.models
 import scrm.tags.models
 import scrm.users.models  # noqa: F401  # the imports fill `metadata`
-from scrm.db import Id, Instant, Json, Text, Tx, metadata
+from scrm.db import Id, Instant, Json, Text, Tx, metadata, must_exist
 from scrm.errors import StartupError
 from scrm.plugin import Contribution
 from scrm.presence import RUNS_FOR, Process, running
@@ -157,7 +158,7 @@ async def upgrade(db_url: str, plugins: Iterable[HasContribution] = ()) -> list[
     results = []
     for owner in owners(plugins):
         try:
-            results.append(await _in_transaction(db_url, lambda connection, owner=owner: _upgrade(connection, owner)))  # type: ignore[misc]
+            results.append(await _in_transaction(db_url, partial(_upgrade, owner=owner), create=True))
         except Exception as error:
             problem = f"migration of {owner.name} failed: {_short(error)}"
             if owner.name == CORE:
@@ -177,7 +178,10 @@ def upgrade_owner(connection: Connection, plugin: HasContribution, schema: str |
 
 
 async def status(db_url: str, plugins: Iterable[HasContribution] = ()) -> list[OwnerStatus]:
-    """Where every history stands, those of plugins that are gone too."""
+    """Where every history stands, those of plugins that are gone too.
+
+    Raises: StartupError when there is no database.
+    """
     known = owners(plugins)
     return await _in_transaction(db_url, lambda connection: _status(connection, known))
 
@@ -345,8 +349,10 @@ def _alembic(call: Callable[[], T]) -> T:
         _IN_PROCESS.release()
 
 
-async def _in_transaction(db_url: str, work: Callable[[Connection], T]) -> T:
-    """Run `work` in a thread of its own, in one transaction that no other migration shares."""
+async def _in_transaction(db_url: str, work: Callable[[Connection], T], *, create: bool = False) -> T:
+    """Run `work` in a thread of its own, in one transaction that no other migration shares; only with `create` in a new file."""
+    if not create:
+        must_exist(db_url)
     url = make_url(db_url)
     if url.get_backend_name() == "sqlite":
         return await asyncio.to_thread(_on_sqlite, url, work)

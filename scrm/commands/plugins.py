@@ -20,7 +20,7 @@ from scrm.commands.configuration import of_plugin
 from scrm.commands.serving import FREEZE
 from scrm.commands.session import AsJson, Session, late, note, say, say_json, session, table
 from scrm.config import PluginSection, Settings, check_rules, read_toml
-from scrm.db import Database, Tx
+from scrm.db import Database, Tx, database_exists
 from scrm.errors import StartupError
 from scrm.events import consumers
 from scrm.events.models import parked_events
@@ -68,7 +68,7 @@ def show(ctx: typer.Context, name: Name, as_json: AsJson = False) -> None:
     async def work(db: Database, _settings: Settings) -> dict[str, Any]:
         return await db.read(_place, name)
 
-    place = opened.run(work) if plugin is not None else {}
+    place = opened.run(work) if plugin is not None and database_exists(opened.settings().database_url) else {}
     settings = of_plugin(plugin) if plugin is not None else {}
     if as_json:
         say_json({**_fields(status), "settings": settings, **place})
@@ -246,7 +246,7 @@ def _statuses(opened: Session) -> list[PluginStatus]:
     async def work(db: Database, _settings: Settings) -> list[PluginStatus]:
         return await db.read(live_statuses, plugins, db.clock()) if await db.read(_has_tables) else list(plugins.statuses)
 
-    return opened.run(work)
+    return opened.run(work) if database_exists(opened.settings().database_url) else list(plugins.statuses)
 
 
 def _has_tables(tx: Tx) -> bool:

@@ -143,7 +143,69 @@ def test_the_version(scrm_: Command) -> None:
     assert scrm_("--version").out == f"{scrm.__version__}\n"
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "db status",
+        "db check",
+        "db revision core -m x",
+        "keys list",
+        "keys create shop --scope *",
+        "keys revoke shop",
+        "plugins pause loyalty",
+        "plugins resume loyalty",
+        "plugins retry loyalty",
+        "plugins replay loyalty",
+        "plugins purge acme --yes",
+        "config apply",
+        "serve",
+        "worker",
+        "import events orders.csv",
+        "import users people.csv",
+    ],
+)
+def test_where_there_is_no_database_none_is_made(scrm_: Command, tmp_path: Path, line: str) -> None:
+    Path("scrm.toml").write_text("[plugins.loyalty]\nenabled = true\n")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    said = scrm_(*line.split())
+    lines = [f"there is no database {tmp_path / 'scrm.db'}; run scrm db upgrade to make it, or name your settings with --config"]
+    assert (said.code, said.out, said.err) == (2, "", lines)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_plugins_are_seen_and_enabled_before_there_is_a_database(scrm_: Command, acme: Path) -> None:
+    [listed] = [one for one in json.loads(scrm_("plugins", "list", "--json").out) if one["name"] == "acme"]
+    assert (listed["state"], listed["runningIn"]) == ("disabled", [])
+    assert scrm_("plugins", "enable", "acme").code == 0
+    assert json.loads(scrm_("plugins", "show", "acme", "--json").out)["state"] == "active"
+    assert not Path("scrm.db").exists()
+
+
+def test_an_enabled_plugin_that_is_not_there_or_does_not_load_is_said(on: Command, acme: Path) -> None:
+    Path("scrm.toml").write_text("[plugins.acme]\nenabled = true\n[plugins.nowhere]\nenabled = true\n")
+    gone = "plugin nowhere is enabled, but no installed package offers it; "
+    said = on("db", "upgrade")
+    assert (said.code, said.out) == (1, "core: up to date\nacme: nothing → 0001\n")
+    assert said.err == [gone + "its tables stay as they are"]
+    (acme / "acme_plugin.py").write_text("raise RuntimeError('no luck')\n")
+    sys.modules.pop("acme_plugin")
+    broken = "plugin acme cannot be imported: RuntimeError: no luck"
+    said = on("db", "status", "--json")
+    found = {one["owner"]: (one["current"], one["problem"]) for one in json.loads(said.out)}
+    assert (said.code, found["acme"]) == (1, ("0001", broken))
+    assert found["nowhere"] == (None, gone + "install its package or take its section out")
+    assert on("db", "check").err == [broken, gone + "install its package or take its section out"]
+    assert on("db", "upgrade").code == 2
+
+    Path("scrm.toml").write_text('on_plugin_error = "skip"\n' + Path("scrm.toml").read_text())
+    said = on("db", "status", "--json")
+    assert (said.code, {one["owner"] for one in json.loads(said.out)}) == (0, {"core", "acme", "nowhere"})
+    said = on("db", "upgrade")
+    assert (said.code, said.err) == (0, [gone + "its tables stay as they are", broken])
+
+
 def test_a_database_that_is_not_ready_is_said(scrm_: Command) -> None:
+    Path("scrm.db").touch()
     said = scrm_("keys", "list")
     assert (said.code, said.out) == (2, "")
     assert said.err == ["the database is not ready: api_keys; run scrm db upgrade"]
@@ -157,6 +219,8 @@ def test_a_database_that_is_not_ready_is_said(scrm_: Command) -> None:
 
 def test_upgrade_status_and_check(scrm_: Command, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCRM_DATABASE_URL", database_url)
+    if "sqlite" in database_url:
+        Path("scrm.db").touch()
     assert scrm_("db", "status").code == 1
     assert scrm_("db", "check").code == 1
     said = scrm_("db", "upgrade")
@@ -282,9 +346,10 @@ def test_an_enabled_plugins_settings_and_commands(scrm_: Command, acme: Path, mo
     assert scrm_("keys", "create", "x", "--scope", "acme:read").code == 0
     monkeypatch.setenv("SCRM_PLUGINS__ACME__BONUS", "many")
     said = scrm_("plugins", "list")
-    assert 'setting plugins.acme.bonus is "many"; expected a whole number' in said.out
+    wrong = 'setting plugins.acme.bonus, from the variable SCRM_PLUGINS__ACME__BONUS, is "many"; expected a whole number'
+    assert wrong in said.out
     said = scrm_("db", "upgrade")
-    assert (said.code, said.err) == (2, ['setting plugins.acme.bonus is "many"; expected a whole number'])
+    assert (said.code, said.err) == (2, [wrong])
 
 
 def test_enabling_what_is_not_there_or_does_not_load_changes_nothing(scrm_: Command, acme: Path) -> None:

@@ -117,6 +117,10 @@ async def test_a_migrated_database_has_an_empty_log(database: Database) -> None:
 
 async def test_an_empty_database_is_brought_up_and_again_changes_nothing(database_url: str, tmp_path: Path) -> None:
     plugin = acme(tmp_path / "m", FIRST)
+    if "sqlite" in database_url:
+        with pytest.raises(StartupError, match="there is no database"):
+            await status(database_url, [plugin])
+        (tmp_path / "scrm.db").touch()
     [before, _] = await status(database_url, [plugin])
     assert (before.current, before.pending) == (None, len(CORE))
     done = await upgrade(database_url, [plugin])
