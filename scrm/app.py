@@ -31,6 +31,7 @@ from scrm.indicators.service import core_indicators
 from scrm.loader import load_plugins, refuse
 from scrm.plugin import Contribution
 from scrm.plugin_set import Context, LoadState, Plugin, PluginSet
+from scrm.presence import Kind, present
 from scrm.provision import all_event_types, keep_event_types
 from scrm.revocation import forgetting
 from scrm.routes import alive, authorizer, plugin_routes, readiness
@@ -157,7 +158,11 @@ def create_app(
             services.watch.start()
         try:
             seconds, skip = settings.plugin_start_seconds, settings.on_plugin_error == "skip"
-            async with plugins.lifespan(db, services.ingest, settings, seconds=seconds, skip=skip), forgetting(db, keys):
+            async with (
+                present(db, Kind.SERVER, (plugin.name for plugin in plugins)),
+                plugins.lifespan(db, services.ingest, settings, seconds=seconds, skip=skip),
+                forgetting(db, keys),
+            ):
                 yield
         finally:
             await keys.close()
@@ -166,8 +171,6 @@ def create_app(
             await db.close()
 
     app = Starlette(routes=routes, lifespan=lifespan)
-    app.state.services = services
-    app.state.frozen = frozen
-    app.state.endpoint = endpoint
-    app.state.keys = keys
+    for name, part in (("services", services), ("frozen", frozen), ("endpoint", endpoint), ("keys", keys)):
+        setattr(app.state, name, part)
     return app

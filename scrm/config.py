@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,9 +20,15 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from scrm.errors import StartupError
+from scrm.money import is_code
 from scrm.plugin import BusinessRules, Rules, Wiring
 
 FILE = "scrm.toml"
+PREFIX = "SCRM_"
+OTHER_VARIABLES = ("SCRM_CONFIG", "SCRM_TEST_POSTGRES", "SCRM_UPDATE_SCHEMA")
+"""Environment variables that begin like a setting's and are none: the command line's, and the tests'."""
+
+_OF_KUBERNETES = re.compile(r"SCRM_(.+_)?(SERVICE_(HOST|PORT)(_.+)?|PORT_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)")
 ANONYMOUS = "everyone who reaches this server may read and change everything"
 """The words that open a server to callers without a key."""
 
@@ -239,7 +246,7 @@ class Settings(BaseSettings):
     @field_validator("currency")
     @classmethod
     def _code(cls, value: str) -> str:
-        if not (len(value) == 3 and value.isascii() and value.isalpha() and value.isupper()):
+        if not is_code(value):
             raise ValueError("an ISO 4217 code such as CNY")
         return value
 
@@ -270,15 +277,48 @@ def load_settings(path: Path | None = None) -> Settings:
     if path is not None and not file.is_file():
         raise StartupError(f"settings file {path} does not exist; write one or leave out --config")
     data = read_toml(file) if file.is_file() else {}
+    problems = unknown_variables(os.environ)
     try:
         settings: Settings = _FromFile(**data)
     except ValidationError as error:
-        raise StartupError(explain(error, Settings)) from None
+        raise StartupError([*problems, *explain(error, Settings)]) from None
+    if problems:
+        raise StartupError(problems)
     if file.is_file():
         settings._path = file.resolve()
         if "database_url" not in {name.removeprefix("scrm_") for name in map(str.lower, os.environ)}:
             settings = _beside(settings, file.resolve().parent)
     return settings
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """Variables that look like settings and are none, one line each with the nearest name; what Kubernetes sets for a service
+    that is called scrm is nobody's mistake."""
+    known = _variables(Settings, PREFIX)
+    checked_inside = ("SCRM_SERVER__", "SCRM_PLUGINS__", "SCRM_JWT__")
+    problems = []
+    for variable, value in environment.items():
+        name = variable.upper()
+        if not name.startswith(PREFIX) or name in known or name in OTHER_VARIABLES or name.startswith(checked_inside):
+            continue
+        if _OF_KUBERNETES.fullmatch(name) or (name.endswith("_PORT") and value.startswith("tcp://")):
+            continue
+        near = difflib.get_close_matches(name, [*known, *OTHER_VARIABLES], 1)
+        way_out = f"did you mean {near[0]}?" if near else f"known are {', '.join(_variables(Settings, PREFIX, deep=False))}"
+        problems.append(f"the variable {variable} is no setting; {way_out}")
+    return problems
+
+
+def _variables(model: type[BaseModel], prefix: str, *, deep: bool = True) -> list[str]:
+    """The environment variables of a model's settings, those within others too."""
+    found = []
+    for name, field in model.model_fields.items():
+        variable = f"{prefix}{name.upper()}"
+        found.append(variable)
+        inner = field.annotation
+        if deep and isinstance(inner, type) and issubclass(inner, BaseModel):
+            found += _variables(inner, f"{variable}__")
+    return found
 
 
 def read_toml(file: Path) -> dict[str, Any]:
@@ -354,8 +394,17 @@ def _explain_one(problem: ErrorDetails, model: type[BaseModel], place: Sequence[
     if kind == "missing":
         return f"setting {name} is missing; add it to {FILE} or set SCRM_{'__'.join([*place, *path]).upper()}"
     expected = _EXPECTED.get(kind) or _plain(problem)
-    value = "hidden" if _is_secret(model, path) else json.dumps(problem["input"], ensure_ascii=False, default=str)
-    return f"setting {name} is {value}; expected {expected}"
+    if (variable := _variable_of([*place, *path])) is not None:
+        name = f"{name}, from the variable {variable},"
+    if _is_secret(model, path):
+        return f"setting {name} is not what it should be (and not shown, as it may hold a secret); expected {expected}"
+    return f"setting {name} is {json.dumps(problem['input'], ensure_ascii=False, default=str)}; expected {expected}"
+
+
+def _variable_of(path: Sequence[str]) -> str | None:
+    """The environment variable that says a setting, if one does."""
+    names = {f"{PREFIX}{'__'.join(path[:length])}".upper() for length in range(1, len(path) + 1)}
+    return next((variable for variable in os.environ if variable.upper() in names), None)
 
 
 def _unknown(path: Sequence[str], known: Sequence[str]) -> str:

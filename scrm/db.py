@@ -228,6 +228,22 @@ class Database:
         await self._backend.close()
 
 
+def database_exists(url: str) -> bool:
+    """False for a SQLite file that is not there; looking into it would make it. A server has to be asked."""
+    parsed = make_url(url)
+    return parsed.get_backend_name() != "sqlite" or not parsed.database or Path(parsed.database).exists()
+
+
+def must_exist(url: str) -> None:
+    """Refuse a SQLite file that is not there.
+
+    Raises: StartupError.
+    """
+    if not database_exists(url):
+        file = Path(make_url(url).database or "").resolve()
+        raise StartupError(f"there is no database {file}; run scrm db upgrade to make it, or name your settings with --config")
+
+
 class _SqliteBackend:
     """Threads over sqlite3: one that writes, several that read. Every use sees the file that has the name by then."""
 

@@ -241,7 +241,7 @@ async def _make_people(db: Database, settings: Settings, types: Mapping[str, Eve
     with progress_bar("people of the demo", total=options.users) as bar:
         while chunk := list(islice(people, _PEOPLE)):
             await _store_people(db, settings, ingest, chunk, tally)
-            await db.write(advance, begun.id, tally)
+            await db.write(advance, begun.id, tally, at=db.clock())
             bar(tally)
     await db.write(end, begun.id, ImportState.DONE, tally, at=db.clock())
     return as_of

@@ -37,7 +37,8 @@ from scrm.importing.mapping import (
     split_pairs,
 )
 from scrm.importing.people import upsert_users
-from scrm.importing.readers import Source, check_source, format_of, header, parse_columns, survey
+from scrm.importing.readers import Source, check_source, format_of, header, parse_columns, read, survey
+from scrm.importing.refused import check_path, default_path
 from scrm.importing.run import ImportPlan, ImportReport, Mapper, Outcome, Sink, run
 from scrm.plugin import EventType
 
@@ -55,6 +56,8 @@ class ImportOptions:
     `name` stands for the file in derived keys (default: the file's name): a new export of the same rows keeps it.
     `create_channel` is the kind that unknown channels are created with.
     `restart` reads from the first row though an earlier run was cut off; with `once`, what was imported whole before is not read.
+    Refused rows are written to `errors`, else, with `keep_refused`, to a file in the working directory that is called after the
+    file; else they are only counted.
     """
 
     path: Path
@@ -70,6 +73,7 @@ class ImportOptions:
     date_format: str | None = None
     name: str | None = None
     errors: Path | None = None
+    keep_refused: bool = False
     create_channel: str | None = None
     restart: bool = False
     once: bool = False
@@ -78,10 +82,17 @@ class ImportOptions:
 
 
 BatchDone = Callable[[Tally], None]
+Tell = Callable[[str], None]
+"""Takes a line that says how the file is read, before any row is."""
 
 
 async def import_events(
-    db: Database, settings: Settings, types: Mapping[str, EventType], options: ImportOptions, on_batch: BatchDone | None = None
+    db: Database,
+    settings: Settings,
+    types: Mapping[str, EventType],
+    options: ImportOptions,
+    on_batch: BatchDone | None = None,
+    tell: Tell | None = None,
 ) -> ImportReport:
     """Record a file's rows as events, through the same door as everything else.
 
@@ -89,7 +100,7 @@ async def import_events(
         StartupError: the options or the mapping are wrong; nothing was read.
         ScrmError: `UNREADABLE_FILE`.
     """
-    laid = await asyncio.to_thread(_lay_out, options, EVENTS, ("type", "occurredAt"))
+    laid = await asyncio.to_thread(_lay_out, options, EVENTS, ("type", "occurredAt"), tell)
     reading = Reading(settings.zone, settings.currency, laid.options.minor or False, laid.options.date_format)
     ingest = Ingest(db, settings, types)
 
@@ -104,7 +115,7 @@ async def import_events(
 
 
 async def import_users(
-    db: Database, settings: Settings, options: ImportOptions, on_batch: BatchDone | None = None
+    db: Database, settings: Settings, options: ImportOptions, on_batch: BatchDone | None = None, tell: Tell | None = None
 ) -> ImportReport:
     """Create or update one user per row, found by the row's identity; blank cells change nothing.
 
@@ -112,7 +123,7 @@ async def import_users(
         StartupError: the options or the mapping are wrong; nothing was read.
         ScrmError: `UNREADABLE_FILE`.
     """
-    laid = await asyncio.to_thread(_lay_out, options, USERS, ("identity.channel", "identity.externalId"))
+    laid = await asyncio.to_thread(_lay_out, options, USERS, ("identity.channel", "identity.externalId"), tell)
 
     async def sink(people: Sequence[UserRow]) -> Sequence[Outcome]:
         keys = {identity.channel for person in people for identity in person.identities}
@@ -156,7 +167,7 @@ class _Layout:
     """What the fingerprint is made of besides the file."""
 
 
-def _lay_out(options: ImportOptions, shape: Shape, required: Sequence[str]) -> _Layout:
+def _lay_out(options: ImportOptions, shape: Shape, required: Sequence[str], tell: Tell | None) -> _Layout:
     filed = read_mapping_file(options.mapping) if options.mapping is not None else MappingFile()
     unsaid = {key: value for key, value in filed.options.items() if getattr(options, key) is None}
     options = dataclasses.replace(options, **unsaid)
@@ -173,15 +184,34 @@ def _lay_out(options: ImportOptions, shape: Shape, required: Sequence[str]) -> _
         options.encoding or "utf-8",
     )
     check_source(source)
+    if (errors := _errors(options)) is not None:
+        check_path(errors, options.path)
     mapped = {**filed.map, **split_pairs("--map", options.map)}
     fixed = {**filed.set, **split_pairs("--set", options.set)}
     fields = FieldMap(shape, header(source), mapped, fixed, required)
+    if tell is not None:
+        _describe(fields, source, tell)
     said = {
         **{"map": mapped, "set": fixed, "minor": bool(options.minor), "date_format": options.date_format, "name": _name(options)},
         **{"format": source.format, "columns": [list(column) for column in source.columns], "skip": source.skip_lines},
         **{"delimiter": source.delimiter, "encoding": source.encoding},
     }
     return _Layout(options, source, fields, said)
+
+
+def _errors(options: ImportOptions) -> Path | None:
+    return options.errors or (default_path(options.path) if options.keep_refused else None)
+
+
+def _describe(fields: FieldMap, source: Source, tell: Tell) -> None:
+    """Say which columns are taken and which are not; where each row names its own, those of the first one."""
+    columns = header(source)
+    where = "columns" if columns is not None else "columns of the first row"
+    first = next(read(source), None) if columns is None else None
+    taken, ignored = fields.describe(columns or tuple(first.cells if first is not None else ()))
+    tell(f"{where} taken: {'; '.join(taken) or 'none'}")
+    if ignored:
+        tell(f"{where} ignored: {', '.join(ignored)}")
 
 
 _DELIMITERS = {"\\t": "\t", "tab": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
@@ -210,7 +240,8 @@ def _plan(kind: ImportKind, laid: _Layout, mapper: Mapper[Item], sink: Sink[Item
         restart=options.restart,
         once=options.once,
         actor=options.actor,
-        errors=options.errors,
+        errors=_errors(options),
+        errors_at_once=options.errors is not None,
     )
 
 

@@ -32,6 +32,7 @@ from scrm.indicators.service import core_indicators
 from scrm.migrate import OwnerStatus, pending
 from scrm.plugin import Contribution
 from scrm.plugin_set import LoadState, Plugin, PluginSet, PluginStatus, bind_hooks
+from scrm.presence import running
 from scrm.unpacked import GROUP
 
 __all__ = [
@@ -197,15 +198,22 @@ def with_migrations(plugins: PluginSet, statuses: Sequence[OwnerStatus], at: dat
     return plugins.without(out, at)
 
 
-def live_statuses(tx: Tx, plugins: PluginSet) -> list[PluginStatus]:
-    """The states as the database knows them now: an active plugin may be degraded or paused."""
+def live_statuses(tx: Tx, plugins: PluginSet, at: datetime) -> list[PluginStatus]:
+    """The states as the database knows them now: an active plugin may be degraded or paused, and one that is not active may
+    still run in processes that were started when it was."""
     rows = {row.plugin: row for row in tx.rows(sa.select(consumers).where(consumers.c.state != "ACTIVE"))}
-    return [
-        replace(status, state=LoadState(row.state.lower()), reason=row.reason, since=row.since)
-        if status.state is LoadState.ACTIVE and (row := rows.get(status.name)) is not None
-        else status
-        for status in plugins.statuses
-    ]
+    there = running(tx, at)
+    found = []
+    for status in plugins.statuses:
+        row = rows.get(status.name)
+        if status.state is not LoadState.ACTIVE:
+            places = tuple(process.place for process in there if status.name in process.plugins)
+            found.append(replace(status, running_in=places))
+        elif row is not None:
+            found.append(replace(status, state=LoadState(row.state.lower()), reason=row.reason, since=row.since))
+        else:
+            found.append(status)
+    return found
 
 
 def _discover(settings: Settings, extra: Mapping[str, Any], unpacked: Mapping[str, Callable[[], Any]]) -> dict[str, _Candidate]:

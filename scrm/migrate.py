@@ -34,11 +34,12 @@ import scrm.models
 import scrm.tags.models
 import scrm.users.models  # noqa: F401  # the imports fill `metadata`
 from scrm.audit import audit
-from scrm.db import Id, Instant, Json, Text, Tx, metadata
+from scrm.db import Id, Instant, Json, Text, Tx, metadata, must_exist
 from scrm.errors import StartupError
 from scrm.migration_guard import MigrationRefusedError, guarded
 from scrm.models import audit_log
 from scrm.plugin import Contribution
+from scrm.presence import RUNS_FOR, Process, running
 
 T = TypeVar("T")
 
@@ -188,7 +189,7 @@ async def upgrade(db_url: str, plugins: Iterable[HasContribution] = ()) -> list[
     results = []
     for owner in owners(plugins):
         try:
-            results.append(await _in_transaction(db_url, partial(_upgrade, owner=owner)))
+            results.append(await _in_transaction(db_url, partial(_upgrade, owner=owner), create=True))
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # a plugin's own code, even where it tries to exit
@@ -211,7 +212,10 @@ def upgrade_owner(connection: Connection, plugin: HasContribution, schema: str |
 
 
 async def status(db_url: str, plugins: Iterable[HasContribution] = ()) -> list[OwnerStatus]:
-    """Where every history stands, those of plugins that are gone too."""
+    """Where every history stands, those of plugins that are gone too.
+
+    Raises: StartupError when there is no database.
+    """
     known = owners(plugins)
     return await _in_transaction(db_url, lambda connection: _status(connection, known))
 
@@ -283,14 +287,14 @@ async def revision(
     return await _in_transaction(db_url, write)
 
 
-async def purge(db_url: str, name: str) -> list[str]:
+async def purge(db_url: str, name: str, at: datetime) -> list[str]:
     """Drop a plugin's tables, its history, its place in the log, and nothing else; the package need not be there.
 
     Returns the names of the tables.
 
-    Raises: StartupError when the name cannot be a plugin's.
+    Raises: StartupError when the name cannot be a plugin's, or a process still runs it.
     """
-    return await _in_transaction(db_url, lambda connection: _purge(connection, name))
+    return await _in_transaction(db_url, lambda connection: _purge(connection, name, at))
 
 
 def _upgrade(connection: Connection, owner: Owner) -> Upgraded:
@@ -395,9 +399,12 @@ def _describe(difference: tuple[Any, ...]) -> str:
     return " ".join(words)
 
 
-def _purge(connection: Connection, name: str) -> list[str]:
+def _purge(connection: Connection, name: str, at: datetime) -> list[str]:
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name == CORE:
         raise StartupError(f"{name!r} is no plugin's name")
+    there = [process for process in running(Tx(connection), at) if name in process.plugins]
+    if there:
+        raise StartupError([_still_runs(process, name, at) for process in there])
     longer = tuple(f"{one}_" for one in _histories(connection) if one.startswith(f"{name}_"))
     mine = [
         table
@@ -414,6 +421,14 @@ def _purge(connection: Connection, name: str) -> list[str]:
     if sa.inspect(connection).has_table("jobs"):
         connection.execute(sa.text("delete from jobs where substr(name, 1, length(:own)) = :own"), {"own": f"{name}:"})
     return mine
+
+
+def _still_runs(process: Process, name: str, at: datetime) -> str:
+    ago = max(0, int((at - process.seen_at).total_seconds()))
+    return (
+        f"plugin {name} still runs in the {process.kind.lower()} {process.pid} on {process.host}, seen {ago} s ago; restart it"
+        f" first (one that was killed is forgotten after {RUNS_FOR.seconds} s)"
+    )
 
 
 def _script(owner: Owner) -> ScriptDirectory:
@@ -439,8 +454,10 @@ def _alembic(call: Callable[[], T]) -> T:
         _IN_PROCESS.release()
 
 
-async def _in_transaction(db_url: str, work: Callable[[Connection], T]) -> T:
-    """Run `work` in a thread of its own, in one transaction that no other migration shares."""
+async def _in_transaction(db_url: str, work: Callable[[Connection], T], *, create: bool = False) -> T:
+    """Run `work` in a thread of its own, in one transaction that no other migration shares; only with `create` in a new file."""
+    if not create:
+        must_exist(db_url)
     url = make_url(db_url)
     if url.get_backend_name() == "sqlite":
         return await asyncio.to_thread(_on_sqlite, url, work)

@@ -107,5 +107,6 @@ imports = Table(
     Column("started_at", Instant, nullable=False),
     Column("finished_at", Instant),
     Column("error", Text),
+    Column("alive_until", Instant, comment="a RUNNING one that has not moved this on by then was cut off"),
     Index("ix_imports_fingerprint", "fingerprint"),
 )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from decimal import Decimal
 
 from babel import Locale, UnknownLocaleError
-from babel.numbers import format_currency
+from babel.numbers import format_currency, is_currency
 
 from scrm.errors import ScrmError
 
@@ -19,8 +20,15 @@ _EXPONENTS = {
     **dict.fromkeys(["BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"], 3),
     **dict.fromkeys(["CLF", "UYW"], 4),
 }
+_CODE = re.compile(r"[A-Z]{3}")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,19}(\.[0-9]{0,18})?|[+-]?\.[0-9]{1,18}")
 _WHOLE = re.compile(r"[+-]?[0-9]{1,19}")
+
+
+@functools.lru_cache(maxsize=1000)
+def is_code(text: str) -> bool:
+    """Whether it is an ISO 4217 code, of today or of before."""
+    return bool(_CODE.fullmatch(text)) and bool(is_currency(text))
 
 
 def exponent(currency: str) -> int:

@@ -62,6 +62,8 @@ class PluginStatus:
     warnings: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     """The reason, one line each."""
+    running_in: tuple[str, ...] = ()
+    """HOST:PID of processes that run it though it is not enabled any more."""
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ async def _follow(db: Database, keys: Keys) -> None:
             for key in revoked:
                 keys.forget(UUID(hex=key))
         except Exception:  # the database is away: the cache ends by itself, and this goes on when it is back
-            log.debug("cannot look for revoked keys", exc_info=True)
+            log.debug("cannot look for revoked keys now")
             keys.forget()
         await asyncio.sleep(POLL)
 

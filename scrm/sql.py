@@ -93,6 +93,10 @@ class Value(BindParameter[Any]):
         """The same leaf read another way: `convert(value, moment)`."""
         return Value.make(f"{self.key}_{suffix}", self.slot, type_, convert)
 
+    def together(self, other: Value, suffix: str, type_: Any, convert: Convert) -> Value:
+        """This leaf and another read as one, for what depends on both: `convert([value, other's value], moment)`."""
+        return Value.make(f"{self.key}_{suffix}", Slot(constant=[self.slot, other.slot]), type_, convert)
+
     def operate(self, op: Any, *other: Any, **kwargs: Any) -> Any:
         result = super().operate(op, *other, **kwargs)
         if isinstance(result, BinaryExpression):

@@ -6,13 +6,11 @@ import asyncio
 import contextlib
 import logging
 import os
-import socket
 import threading
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any, Protocol
 
@@ -20,7 +18,7 @@ import sqlalchemy as sa
 
 from scrm.availability import why_unavailable
 from scrm.bounded import HangingError
-from scrm.db import Database, Tx, new_id
+from scrm.db import Database, Tx
 from scrm.events.consumers import (
     ACTIVE,
     DEGRADED,
@@ -34,13 +32,14 @@ from scrm.events.consumers import (
 )
 from scrm.events.handling import describe
 from scrm.events.hanging import note_hang
-from scrm.events.models import consumers, parked_events, workers
+from scrm.events.models import consumers, parked_events
 from scrm.events.parked import RETRYING, retry_due
 from scrm.events.sequencer import head, sequence
 from scrm.events.steps import step
 from scrm.jobs import Scheduled, run_due_jobs
 from scrm.outbox import Delivery, deliver_due
 from scrm.plugin import Handler
+from scrm.presence import HEARTBEAT, Kind, Presence
 from scrm.watch import HANGS_AFTER, Hang, Watch
 
 log = logging.getLogger("scrm.worker")
@@ -51,7 +50,6 @@ IDLE_POLL = 0.2
 
 _LARGEST, _SMALLEST = 500, 20
 _LONG_WRITE = 0.08
-_GONE_AFTER = timedelta(seconds=30)
 EXIT_HANGING = 70
 """The exit status of a worker whose consumer does not return: only the end of the process frees its locks."""
 
@@ -106,12 +104,12 @@ async def run_worker(
         if hung is not None and reader.name == hung.owner:
             await db.write(note_hang, hung, db.clock())
             reader.hung.update(() if hung.event_id is None else (hung.event_id,))
-    me = new_id()
-    await db.write(_arrive, me, db.clock())
+    me = Presence(Kind.WORKER, tuple(plugin.name for plugin in plugins.active), db.clock())
+    await db.write(me.be_seen, me.started_at)
     watch.start()
     threads = _threads(db, plugins, readers, [replace(one, watch=watch) for one in scheduled_jobs(plugins, settings)], watch)
     loops = [
-        _repeat(stop, 5.0, "heartbeat", lambda: db.write(_be_seen, me, db.clock())),
+        _repeat(stop, HEARTBEAT, "heartbeat", lambda: db.write(me.be_seen, db.clock())),
         *(_repeat(stop, chore.seconds, chore.name, partial(db.write, chore.do, db.clock)) for chore in chores),
     ]
     if db.dialect == "sqlite":
@@ -129,7 +127,7 @@ async def run_worker(
             await asyncio.to_thread(thread.join, 10)
         watch.finish()
         with contextlib.suppress(Exception):
-            await db.write(_leave, me)
+            await db.write(me.leave)
 
 
 def _threads(
@@ -310,22 +308,3 @@ def _said(error: BaseException) -> str:
 async def _rest(stop: asyncio.Event, seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(stop.wait(), seconds)
-
-
-def _arrive(tx: Tx, me: uuid.UUID, at: datetime) -> None:
-    row = {"id": me, "host": socket.gethostname(), "pid": os.getpid(), "started_at": at, "seen_at": at}
-    tx.execute(sa.insert(workers).values(row))
-
-
-def _be_seen(tx: Tx, me: uuid.UUID, at: datetime) -> None:
-    tx.execute(sa.update(workers).where(workers.c.id == me).values(seen_at=at))
-    tx.execute(sa.delete(workers).where(workers.c.seen_at < at - 20 * _GONE_AFTER))
-
-
-def _leave(tx: Tx, me: uuid.UUID) -> None:
-    tx.execute(sa.delete(workers).where(workers.c.id == me))
-
-
-def living_workers(tx: Tx, at: datetime) -> int:
-    """How many workers have been seen in the last half minute."""
-    return int(tx.scalar(sa.select(sa.func.count()).where(workers.c.seen_at >= at - _GONE_AFTER)))

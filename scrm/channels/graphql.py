@@ -136,9 +136,9 @@ class Channel(Node):
     )
     stats: ChannelStats | None = same_row(
         "What happened on it over some days.",
-        lambda channel, from_, to: {**stats.stats(channel, from_, to, CURRENCY), "currency": CURRENCY},
+        lambda channel, from_, to: {**stats.stats(channel, *stats.checked(from_, to), CURRENCY), "currency": CURRENCY},
         from_=arg(dt.date, "First business day."),
-        to=arg(dt.date, "The day after the last."),
+        to=arg(dt.date, "The day after the last; later than `from`."),
     )
 
 

@@ -20,6 +20,7 @@ from scrm.channels.models import channels
 from scrm.channels.service import MAX_DEPTH, half_open
 from scrm.db import Id, Instant, Tx
 from scrm.events.models import events
+from scrm.sql import Moment, Value
 from scrm.users.models import identities, users
 from scrm.users.seen import shows_person_where
 
@@ -27,7 +28,10 @@ LOST_TYPES = ("user.unfollowed", "group.left")
 
 
 class near_day(FunctionElement[Any]):
-    """`near_day(date, n)`: an instant `n` days (2 or more away) from the start of a business day in any zone: for an index."""
+    """`near_day(date, n)`: an instant `n` days (2 or more away) from the start of a business day in any zone: for an index.
+
+    A day beyond the last of the calendar is later than every instant.
+    """
 
     type = Instant()
     inherit_cache = True
@@ -42,7 +46,7 @@ def _near_day_postgresql(element: near_day, compiler: Any, **kw: Any) -> str:
 @compiles(near_day, "sqlite")
 def _near_day_sqlite(element: near_day, compiler: Any, **kw: Any) -> str:
     day, count = (compiler.process(clause, **kw) for clause in element.clauses)
-    return f"date({day}, {count} || ' days')"
+    return f"coalesce(date({day}, {count} || ' days'), '9999-12-31Z')"
 
 
 def subtree(channel: Any) -> sa.Select[Any]:
@@ -65,6 +69,16 @@ def within(table: Any, start: Any, end: Any) -> sa.ColumnElement[bool]:
     """The condition that an event's business day is in `[start, end)`, said so that an index on `occurred_at` serves."""
     dated = sa.and_(table.c.business_date >= start, table.c.business_date < end)
     return sa.and_(dated, table.c.occurred_at >= near_day(start, -2), table.c.occurred_at < near_day(end, 2))
+
+
+def checked(start: Value, end: Value) -> tuple[Value, Value]:
+    """The days `[start, end)` as a request gives them, which are refused when it is answered if they are none."""
+
+    def last(both: list[date], _moment: Moment) -> date:
+        half_open(*both)
+        return both[1]
+
+    return start, start.together(end, "end", sa.Date(), last)
 
 
 def user_count(channel: Any) -> sa.ScalarSelect[int]:

@@ -12,7 +12,7 @@ from typing import Any
 import typer
 
 from scrm.commands.session import Session, session
-from scrm.db import Database
+from scrm.db import Database, must_exist
 from scrm.errors import StartupError
 from scrm.events.ingest import Ingest
 from scrm.plugin import PluginContext
@@ -73,6 +73,7 @@ def bind(plugin: Plugin, run: Callable[..., Any]) -> Callable[..., Any]:
 
 async def _call(opened: Session, plugin: Plugin, run: Callable[..., Any], wanted: list[str], values: dict[str, Any]) -> None:
     settings = opened.settings()
+    must_exist(settings.database_url)
     db = Database(settings.database_url)
     ingest = Ingest(db, settings, all_event_types(opened.plugins(settings, "skip")))
     try:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -13,6 +14,7 @@ from scrm.commands.session import AsJson, note, say, say_json, session, table
 from scrm.config import Settings
 from scrm.events.rules import RuleChange
 from scrm.loader import missing_plugins
+from scrm.plugin_set import LoadState, PluginSet
 from scrm.provision import provision
 
 app = typer.Typer(help="Upgrade and check the database.", no_args_is_help=True)
@@ -22,8 +24,12 @@ app = typer.Typer(help="Upgrade and check the database.", no_args_is_help=True)
 def upgrade(ctx: typer.Context) -> None:
     """Run what migrations are pending, the core's and each enabled plugin's, and apply the plugins' rules."""
     opened = session(ctx)
-    settings = _without_removed(opened.settings())
-    done = asyncio.run(provision(settings, opened.plugins(settings)))
+    said = opened.settings()
+    settings = _without_removed(said)
+    plugins = opened.plugins(settings)
+    for problem in _left_out(settings, plugins).values():
+        note(problem)
+    done = asyncio.run(provision(settings, plugins))
     for one in done.upgraded:
         if one.error is None:
             say(
@@ -33,22 +39,24 @@ def upgrade(ctx: typer.Context) -> None:
         say(line)
     for problem in done.problems:
         note(problem)
-    if done.problems:
+    if done.problems or (len(settings.plugins) < len(said.plugins) and said.on_plugin_error == "fail"):
         raise typer.Exit(1)
 
 
 @app.command("status")
 def status(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """Where each history stands, those of plugins that are gone too; exit 1 if migrations are pending."""
+    """Where each history stands, those of plugins that are gone too; exit 1 if migrations are pending or a plugin is missing."""
     opened = session(ctx)
     settings = opened.settings()
-    found = asyncio.run(migrate.status(settings.database_url, opened.plugins(settings, "skip")))
+    plugins = opened.plugins(settings, "skip")
+    left_out = _left_out(settings, plugins)
+    found = _with_left_out(asyncio.run(migrate.status(settings.database_url, plugins)), left_out)
     if as_json:
         say_json(found)
     else:
         rows = [(one.owner, one.current, one.head, one.pending, one.problem) for one in found]
         table(("OWNER", "CURRENT", "HEAD", "PENDING", "NOTE"), rows)
-    if any(one.pending for one in found):
+    if any(one.pending for one in found) or (left_out and settings.on_plugin_error == "fail"):
         raise typer.Exit(1)
 
 
@@ -57,7 +65,10 @@ def check(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Compare the tables with the models; exit 1 where they differ."""
     opened = session(ctx)
     settings = opened.settings()
-    differences = asyncio.run(migrate.check(settings.database_url, opened.plugins(settings, "skip")))
+    plugins = opened.plugins(settings, "skip")
+    differences = asyncio.run(migrate.check(settings.database_url, plugins))
+    for problem in _left_out(settings, plugins).values():
+        note(problem)
     if as_json:
         lines = [line.partition(": ") for line in differences]
         say_json([{"owner": owner, "difference": text} for owner, _, text in lines])
@@ -82,6 +93,19 @@ def revision(
     plugins = opened.plugins(settings)
     for path in asyncio.run(migrate.revision(settings.database_url, plugins, owner, message, autogenerate=not empty)):
         say(str(path))
+
+
+def _left_out(settings: Settings, plugins: PluginSet) -> dict[str, str]:
+    """The plugins that are enabled and not there or not to be loaded, and why."""
+    enabled = {name for name, section in settings.plugins.items() if section.enabled}
+    found = {one.name: one.reason or "" for one in plugins.statuses if one.name in enabled and one.state is not LoadState.ACTIVE}
+    return {name: f"plugin {why}" if why.split(" ")[0] == name else f"plugin {name}: {why}" for name, why in found.items()}
+
+
+def _with_left_out(found: Sequence[migrate.OwnerStatus], left_out: Mapping[str, str]) -> list[migrate.OwnerStatus]:
+    known = {one.owner for one in found}
+    there = [replace(one, problem=left_out.get(one.owner, one.problem)) for one in found]
+    return [*there, *(migrate.OwnerStatus(name, None, None, 0, why) for name, why in left_out.items() if name not in known)]
 
 
 def _without_removed(settings: Settings) -> Settings:

@@ -24,7 +24,7 @@ def demo(
     users: Annotated[int, typer.Option("--users", min=0, help="How many people to make beside those of the sample.")] = 500,
     seed: Annotated[int, typer.Option("--seed", help="The same seed makes the same people.")] = 1,
     host: Annotated[str | None, typer.Option("--host", help="Address to listen on; else server.host.")] = None,
-    port: Annotated[int | None, typer.Option("--port", help="Port to listen on; else server.port.")] = None,
+    port: Annotated[int | None, typer.Option("--port", min=0, max=65535, help="Port to listen on; else server.port.")] = None,
     no_serve: Annotated[bool, typer.Option("--no-serve", help="Only prepare the data.")] = False,
 ) -> None:
     """Write scrm.toml if there is none, migrate, fill in a history to look at, and serve it; again duplicates nothing."""
@@ -35,7 +35,7 @@ def demo(
     settings = load_settings(opened.config)
     plugins = load_plugins(settings, core=opened.core())
     ready = asyncio.run(_prepare(settings, plugins, DemoOptions(users=users, seed=seed)))
-    _introduce(ready, host or settings.server.host, settings.server.port if port is None else port)
+    _introduce(ready, settings.server.host if host is None else host, settings.server.port if port is None else port)
     if not no_serve:
         run_server(opened, settings, host, port, worker=True)
 

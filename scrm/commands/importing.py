@@ -12,7 +12,7 @@ import typer
 from scrm.commands.session import AsJson, Session, note, plain, say, say_json, session
 from scrm.config import Settings
 from scrm.db import Database
-from scrm.importer import BatchDone, ImportOptions, import_events, import_users, progress_bar
+from scrm.importer import BatchDone, ImportOptions, Tell, import_events, import_users, progress_bar
 from scrm.importing.run import ImportReport
 from scrm.memory import settle
 from scrm.provision import all_event_types, ready_plugins
@@ -27,7 +27,9 @@ Map = Annotated[list[str] | None, typer.Option("--map", help="field=column, once
 Set = Annotated[list[str] | None, typer.Option("--set", help="field=value for every row.")]
 Mapping = Annotated[Path | None, typer.Option("--mapping", help="A TOML file that says all of this.")]
 SkipLines = Annotated[int | None, typer.Option("--skip-lines", help="Lines to leave out at the start.")]
-Errors = Annotated[Path | None, typer.Option("--errors", help="Where to write rows that fail, as NDJSON.")]
+Errors = Annotated[
+    Path | None, typer.Option("--errors", help="Where refused rows go, as NDJSON; else FILE's name and .errors.ndjson.")
+]
 Delimiter = Annotated[str | None, typer.Option("--delimiter", help="Of a CSV file; else guessed.")]
 Encoding = Annotated[str | None, typer.Option("--encoding", help="Else UTF-8.")]
 ImportName = Annotated[str | None, typer.Option("--name", help="What stands for the file in derived keys; else its name.")]
@@ -65,6 +67,7 @@ def events(
         mapping=mapping,
         skip_lines=skip_lines,
         errors=errors,
+        keep_refused=True,
         delimiter=delimiter,
         encoding=encoding,
         minor=minor or None,
@@ -78,7 +81,7 @@ def events(
 
     async def call(db: Database, settings: Settings, done: BatchDone) -> ImportReport:
         types = all_event_types(await ready_plugins(settings, plugins))
-        return await import_events(db, settings, types, options, done)
+        return await import_events(db, settings, types, options, done, _teller(as_json))
 
     _run(opened, file, call, as_json)
 
@@ -111,6 +114,7 @@ def users(
         mapping=mapping,
         skip_lines=skip_lines,
         errors=errors,
+        keep_refused=True,
         delimiter=delimiter,
         encoding=encoding,
         name=name,
@@ -122,7 +126,7 @@ def users(
 
     async def call(db: Database, settings: Settings, done: BatchDone) -> ImportReport:
         await ready_plugins(settings, plugins)
-        return await import_users(db, settings, options, done)
+        return await import_users(db, settings, options, done, _teller(as_json))
 
     _run(opened, file, call, as_json)
 
@@ -138,10 +142,24 @@ def _run(opened: Session, file: Path, call: Call, as_json: bool) -> None:
             say(f"went on after row: {report.resumed_after}")
         for name, value in _fields(report.tally).items():
             say(f"{name.replace('_', ' ')}: {value}")
+    _say_refused(report)
+    raise typer.Exit(report.exit_code)
+
+
+def _teller(as_json: bool) -> Tell | None:
+    return None if as_json else note
+
+
+def _say_refused(report: ImportReport) -> None:
     for error in report.errors:
         place = f" ({error.field})" if error.field else ""
         note(f"row {error.row}{place}: {error.message}")
-    raise typer.Exit(report.exit_code)
+    if report.errors_file is not None:
+        more = report.tally.rejected - len({error.row for error in report.errors})
+        count = f"{more} more" if more > 0 else f"{report.tally.rejected} row{'s' if report.tally.rejected > 1 else ''}"
+        note(f"{count} in {report.errors_file}; mend them there, and import that file with the same fields")
+    if report.advice is not None:
+        note(report.advice)
 
 
 def _fields(value: Any) -> dict[str, Any]:

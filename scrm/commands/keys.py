@@ -11,7 +11,7 @@ import typer
 from scrm.auth import CORE_SCOPES, Key, check_scopes, create_key, list_keys, revoke_key, signing_secret
 from scrm.commands.session import AsJson, note, say, say_json, session, table
 from scrm.config import Settings
-from scrm.db import Database
+from scrm.db import Database, must_exist
 from scrm.errors import StartupError
 
 app = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
@@ -30,6 +30,7 @@ def create(
     """Make a key; standard output is the key alone, shown this once."""
     opened = session(ctx)
     settings = opened.settings()
+    must_exist(settings.database_url)
     plugins = opened.plugins(settings, "skip")
     known = [one.name for one in CORE_SCOPES] + [one.name for plugin in plugins for one in plugin.contribution.scopes]
     check_scopes(scope, known)

@@ -8,6 +8,7 @@ import re
 import tempfile
 import uuid
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +22,7 @@ from scrm.commands.serving import FIT
 from scrm.commands.session import AsJson, Session, cell, counted, late, note, say, say_json, session, table
 from scrm.config import PluginSection, Settings, check_rules, read_toml
 from scrm.conformance import Finding
-from scrm.db import Database, Tx
+from scrm.db import Database, Tx, database_exists
 from scrm.errors import StartupError
 from scrm.events import consumers
 from scrm.events.models import parked_events
@@ -48,8 +49,15 @@ def list_(ctx: typer.Context, as_json: AsJson = False) -> None:
         return
     table(
         ("NAME", "VERSION", "STATE", "SINCE", "REASON"),
-        [(one.name, one.version, one.state, one.since, one.reason) for one in found],
+        [(one.name, one.version, _state(one), one.since, one.reason) for one in found],
     )
+
+
+def _state(status: PluginStatus) -> str:
+    if not status.running_in:
+        return status.state
+    it = "they restart" if len(status.running_in) > 1 else "it restarts"
+    return f"{status.state}, still running in {', '.join(status.running_in)} until {it}"
 
 
 @app.command("show")
@@ -63,7 +71,7 @@ def show(ctx: typer.Context, name: Name, as_json: AsJson = False) -> None:
     async def work(db: Database, _settings: Settings) -> dict[str, Any]:
         return await db.read(_place, name)
 
-    place = opened.run(work) if plugin is not None else {}
+    place = opened.run(work) if plugin is not None and database_exists(opened.settings().database_url) else {}
     settings = of_plugin(plugin) if plugin is not None else {}
     if as_json:
         say_json({**_fields(status), "settings": settings, **place})
@@ -198,7 +206,7 @@ def purge(
         raise StartupError(f"plugin {name} is enabled; run scrm plugins disable {name} first")
     if not yes:
         raise StartupError(f"the tables of plugin {name} would be dropped and cannot be had again; add --yes to do it")
-    dropped = asyncio.run(migrate.purge(settings.database_url, name))
+    dropped = asyncio.run(migrate.purge(settings.database_url, name, datetime.now(UTC)))
     if not dropped and name not in settings.plugins and not {one.name for one in _installed(settings)} & {name}:
         raise StartupError(f"plugin {name} is not known here and left no table; see scrm plugins list")
     note(f"plugin {name} is purged; dropped {', '.join(sorted(dropped)) or 'no table'}")
@@ -258,9 +266,9 @@ def _statuses(opened: Session, loaded: PluginSet | None = None) -> list[PluginSt
         if not await db.read(_has_tables):
             return list(fitting.statuses)
         stands = await migrate.status(settings.database_url, fitting)
-        return await db.read(live_statuses, with_migrations(fitting, stands, db.clock()))
+        return await db.read(live_statuses, with_migrations(fitting, stands, db.clock()), db.clock())
 
-    return opened.run(work)
+    return opened.run(work) if database_exists(settings.database_url) else list(fitting.statuses)
 
 
 def _installed(settings: Settings) -> Sequence[PluginStatus]:

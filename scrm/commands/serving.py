@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -51,7 +52,7 @@ _LONGEST_WAIT = 30.0
 def serve(
     ctx: typer.Context,
     host: Annotated[str | None, typer.Option("--host", help="Address to listen on; else server.host.")] = None,
-    port: Annotated[int | None, typer.Option("--port", help="Port to listen on; else server.port.")] = None,
+    port: Annotated[int | None, typer.Option("--port", min=0, max=65535, help="Port to listen on; else server.port.")] = None,
     no_worker: Annotated[bool, typer.Option("--no-worker", help="Do not start a worker beside the server.")] = False,
     safe_mode: SafeMode = False,
 ) -> None:
@@ -71,7 +72,7 @@ def run_server(
     _log_to_stderr()
     plugins = _started(opened, settings, safe)
     app = late(CREATE_APP)(settings, plugins=plugins)
-    listening = listen(host or settings.server.host, settings.server.port if port is None else port)
+    listening = listen(settings.server.host if host is None else host, settings.server.port if port is None else port)
     child = worker_command(opened.config, safe=safe) if worker else None
     settle()
     try:
@@ -101,14 +102,21 @@ def listen(host: str, port: int) -> socket.socket:
         opened = socket.socket(family)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.bind((host, port))
-    except OSError as error:
+    except (OSError, UnicodeError, OverflowError) as error:
         if opened is not None:
             opened.close()
-        raise StartupError(
-            f"cannot listen on {host} port {port}: {error.strerror or error}; choose another with --port"
-        ) from None
+        raise StartupError(f"cannot listen on {host} port {port}: {_refusal(error)}") from None
     opened.set_inheritable(False)
     return opened
+
+
+def _refusal(error: OSError | UnicodeError | OverflowError) -> str:
+    if isinstance(error, OverflowError):
+        return "a port is a number from 0 to 65535; choose another with --port"
+    if isinstance(error, UnicodeError):
+        return "that is no host name; choose another with --host"
+    of_host = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+    return f"{error.strerror or error}; choose another with {'--host' if of_host else '--port'}"
 
 
 def worker_command(config: Path | None, *, safe: bool = False, with_parent: bool = True, hung: Hang | None = None) -> list[str]:
@@ -142,11 +150,17 @@ def end_after(seconds: float) -> None:
 
 
 async def _serve(app: Any, listening: socket.socket, child: Sequence[str] | None) -> None:
+    server = _Server(uvicorn.Config(app, lifespan="on", timeout_graceful_shutdown=GRACE, log_config=None, server_header=False))
+    signals: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signals.append(number)
+        server.handle_exit(number, frame)
+
     # uvicorn sends itself the signal again when it is done; by then the child has to be ended here, not by the signal.
     for one in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(one, lambda *_: None)
-    server = _Server(uvicorn.Config(app, lifespan="on", timeout_graceful_shutdown=GRACE, log_config=None, server_header=False))
-    supervisor = asyncio.create_task(supervise(child)) if child is not None else None
+        signal.signal(one, stop)
+    supervisor = asyncio.create_task(supervise(child, stopping=lambda: server.should_exit)) if child is not None else None
     try:
         await server.serve([listening])
     finally:
@@ -154,21 +168,31 @@ async def _serve(app: Any, listening: socket.socket, child: Sequence[str] | None
             supervisor.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await supervisor
-    if not server.started:
+    if not server.started and not signals:
         raise StartupError("the server did not start; what is above says why")
 
 
-async def supervise(command: Sequence[str], sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
-    """Keep a child running: started again when it ends, later each time it ends soon. Ends it when cancelled."""
+async def supervise(
+    command: Sequence[str],
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    *,
+    stopping: Callable[[], bool] = lambda: False,
+) -> None:
+    """Keep a child running: started again when it ends, later each time it ends soon. Ends it when cancelled.
+
+    A signal for all processes of a group ends the child while the parent is still `stopping`: then it stays away.
+    """
     loop = asyncio.get_running_loop()
     wait = 1.0
-    while True:
+    while not stopping():
         started = loop.time()
         process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE)
         try:
             code = await process.wait()
         finally:
             await _end(process)
+        if stopping():
+            return
         wait = 1.0 if loop.time() - started > _LONG_LIFE else wait
         log.warning("the worker ended with status %s; starting it again in %g s", code, wait)
         await sleep(wait)

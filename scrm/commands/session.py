@@ -17,7 +17,7 @@ import typer
 
 from scrm.config import Settings, load_settings
 from scrm.conformance import CoreNames
-from scrm.db import Database, instant_text
+from scrm.db import Database, instant_text, must_exist
 from scrm.loader import core_names, load_plugins
 from scrm.plugin_set import PluginSet
 
@@ -53,8 +53,12 @@ class Session:
         return load_plugins(settings or self.settings(), on_error=on_error, core=self.core())
 
     def run(self, work: Callable[[Database, Settings], Awaitable[T]]) -> T:
-        """Run `work` with the database open."""
+        """Run `work` with the database open.
+
+        Raises: StartupError when there is none.
+        """
         settings = self.settings()
+        must_exist(settings.database_url)
 
         async def inside() -> T:
             db = Database(settings.database_url, pool_size=settings.database_pool)

@@ -6,17 +6,16 @@ import re
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
-from functools import lru_cache
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
 import msgspec
-from babel.numbers import is_currency
 
 from scrm.errors import ScrmError, UserError
 from scrm.events.log import CORE, change_event_types, digest_of
 from scrm.events.payloads import Payload
 from scrm.events.records import NewEvent
+from scrm.money import is_code
 from scrm.plugin import EventType
 from scrm.text import MAX_KEY, check_external_id, is_junk_id, json_problem, text_problem
 
@@ -30,7 +29,6 @@ RESERVED_SOURCES = ("mutation:", "plugin:", "config:", "job:")
 """What the sources of the host's own events begin with."""
 
 _TYPE = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
-_CURRENCY = re.compile(r"[A-Z]{3}")
 _EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 _CHANGES = frozenset(change.name for change in change_event_types)
 
@@ -220,11 +218,6 @@ def _check_person(event: NewEvent, nobody: bool, errors: list[UserError]) -> tup
     return (said.channel, external_id.strip()), union_id.strip() if union_id is not None else None
 
 
-@lru_cache(maxsize=1_000)
-def _is_currency(code: str) -> bool:
-    return bool(is_currency(code))
-
-
 def _check_amount(event: NewEvent, errors: list[UserError]) -> None:
     amount, currency = event.amount_minor, event.currency
     if amount is None:
@@ -234,6 +227,6 @@ def _check_amount(event: NewEvent, errors: list[UserError]) -> None:
     if isinstance(amount, bool) or not isinstance(amount, int) or not 0 <= amount <= MAX_AMOUNT:
         said = f"the amount is {str(amount)[:40]}; expected a whole number of minor units from 0 to {MAX_AMOUNT}"
         errors.append(UserError("INVALID_AMOUNT", said, ("amount", "amountMinor")))
-    if currency is None or not _CURRENCY.fullmatch(currency) or not _is_currency(currency):
+    if currency is None or not is_code(currency):
         said = f"the currency is {'missing' if currency is None else f'{currency[:40]!r}'}; expected an ISO 4217 code such as CNY"
         errors.append(UserError("INVALID_CURRENCY", said, ("amount", "currency")))

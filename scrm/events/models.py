@@ -94,8 +94,10 @@ workers = Table(
     "workers",
     metadata,
     Column("id", Id, primary_key=True),
+    Column("kind", Text, nullable=False, server_default="WORKER", comment="SERVER or WORKER"),
     Column("host", Text, nullable=False),
     Column("pid", Integer, nullable=False),
+    Column("plugins", Json, nullable=False, server_default="[]", comment="names of the plugins it was started with"),
     Column("started_at", Instant, nullable=False),
     Column("seen_at", Instant, nullable=False),
 )

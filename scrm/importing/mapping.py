@@ -212,6 +212,21 @@ class FieldMap:
             if name in self._shape.fields or self._shape.is_open(name):
                 self.sources[name] = FieldSource(name, kind or "text", column)
 
+    def describe(self, columns: Sequence[str]) -> tuple[list[str], list[str]]:
+        """What becomes of columns: `column → field` of those that are taken, and the names of those that are not."""
+        taken, used = [], set()
+        for name, source in self.sources.items():
+            column = {source.column} if source.column is not None else set()
+            names = [each for each in columns if each in column or (source.template and each in source.template.names)]
+            used.update(names)
+            if names:
+                taken.append(f"{', '.join(names)} → {name}")
+        if self.open_in_rows:
+            themselves = [name for name in columns if self._shape.is_open(name) and name not in self.sources]
+            used.update(themselves)
+            taken += [f"{name} → {name}" for name in themselves]
+        return taken, [name for name in columns if name and name not in used]
+
     def constant(self, name: str) -> str | None:
         """The one value that a field has in every row, if there is one."""
         source = self.sources.get(name)
@@ -262,7 +277,10 @@ class RowReader:
         if self._fields.open_in_rows:
             for name, cell in row.cells.items():
                 if name.startswith(self._prefix) and name not in self._named:
-                    _put(found, name.removeprefix(self._prefix).split("."), plain(cell))
+                    field, _, kind = name.partition(":")
+                    typed = kind in VALUE_TYPES
+                    path = (field if typed else name).removeprefix(self._prefix).split(".")
+                    _put(found, path, _at(field, converter(kind), cell) if typed else plain(cell))
         return found
 
 

@@ -19,6 +19,7 @@ from typing import IO, Any, NamedTuple, cast
 import msgspec
 
 from scrm.errors import ScrmError, StartupError, UserError
+from scrm.importing.refused import MARKS
 
 _GZIP = b"\x1f\x8b"
 _CHUNK = 1 << 20
@@ -44,12 +45,13 @@ class FixedColumn(NamedTuple):
 
 class Row(NamedTuple):
     """One row: its number among the data (from 1), its line in the file, and its cells without blanks. A row that cannot be
-    read has a `problem` and no cells."""
+    read has a `problem`, no cells, and its `text` as it stands in the file."""
 
     number: int
     line: int
     cells: Mapping[str, Any]
     problem: UserError | None = None
+    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +238,8 @@ def _read_csv(source: Source) -> Iterator[Row]:
     with _text(source) as file:
         for _ in islice(file, source.skip_lines):
             pass
-        reader = csv.reader(file, delimiter=delimiter_of(source))
+        delimiter = delimiter_of(source)
+        reader = csv.reader(file, delimiter=delimiter)
         names = _names(source, reader)
         number = 0
         while True:
@@ -256,8 +259,22 @@ def _read_csv(source: Source) -> Iterator[Row]:
             bad = _undecodable(source, values)
             if len(values) != len(names):
                 bad = _problem("MALFORMED_ROW", f"the row has {len(values)} cells and the header {len(names)}")
-            named = () if bad else zip(names, values, strict=True)
-            yield Row(number, line, {name: cell for name, value in named if name and (cell := value.strip())}, bad)
+            if bad:
+                yield Row(number, line, {}, bad, _as_csv(values, delimiter))
+                continue
+            named = zip(names, values, strict=True)
+            yield Row(number, line, {name: cell for name, value in named if name and (cell := value.strip())})
+
+
+def _as_csv(values: Sequence[str], delimiter: str) -> str:
+    out = io.StringIO()
+    csv.writer(out, delimiter=delimiter, lineterminator="").writerow(values)
+    return _shown(out.getvalue())
+
+
+def _shown(line: str) -> str:
+    """Text as it stands in the file, bytes that are none as `\\xNN`."""
+    return line.rstrip("\r\n").encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _read_fixed(source: Source) -> Iterator[Row]:
@@ -271,7 +288,7 @@ def _read_fixed(source: Source) -> Iterator[Row]:
             number += 1
             problem = None if line.isascii() else _undecodable(source, [line])
             cells = {} if problem else {name: cell for name, start, end in places if (cell := line[start:end].strip())}
-            yield Row(number, line_number, cells, problem)
+            yield Row(number, line_number, cells, problem, _shown(line) if problem else None)
 
 
 def _read_ndjson(source: Source) -> Iterator[Row]:
@@ -293,16 +310,20 @@ def _read_ndjson(source: Source) -> Iterator[Row]:
 
 
 def _json_row(source: Source, decoder: msgspec.json.Decoder[Any], number: int, line_number: int, line: str) -> Row:
+    value: Any = None
     problem = _undecodable(source, [line])
+    if problem is None:
+        try:
+            value = decoder.decode(line)
+        except (msgspec.DecodeError, RecursionError) as error:
+            problem = _problem("MALFORMED_ROW", f"the line is not JSON: {error}")
+    if problem is None and not isinstance(value, dict):
+        problem = _problem("MALFORMED_ROW", "the line is not a JSON object")
     if problem is not None:
-        return Row(number, line_number, {}, problem)
-    try:
-        value = decoder.decode(line)
-    except (msgspec.DecodeError, RecursionError) as error:
-        return Row(number, line_number, {}, _problem("MALFORMED_ROW", f"the line is not JSON: {error}"))
-    if not isinstance(value, dict):
-        return Row(number, line_number, {}, _problem("MALFORMED_ROW", "the line is not a JSON object"))
+        return Row(number, line_number, {}, problem, _shown(line))
     cells: dict[str, Any] = {}
+    for mark in MARKS:
+        value.pop(mark, None)
     _flatten(value, "", cells)
     return Row(number, line_number, cells)
 

@@ -97,8 +97,8 @@ class Indicator:
         channel: Annotated[str | None, strawberry.argument(description="Only of this channel and those below, by key.")] = None,
     ) -> IndicatorChange | None:
         at = as_of or info.context.now
-        today = at.astimezone(info.context.services.settings.zone).date()
-        previous, current = await _points(info.context, self.key, periods.last_two(today, period.value), channel, at)
+        spans = periods.last_two(at, info.context.services.settings.zone, period.value)
+        previous, current = await _points(info.context, self.key, spans, channel, at)
         return IndicatorChange(
             current=current,
             previous=previous,

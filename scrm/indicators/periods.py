@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from itertools import islice
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from scrm.channels.service import find_channel
 from scrm.db import Tx
@@ -39,7 +40,7 @@ def spans(start: date, end: date, period: str) -> list[Span]:
     """The periods that touch the days `[start, end)`, oldest first.
 
     Raises:
-        ScrmError: INVALID_RANGE where there is none, or more than 800.
+        ScrmError: INVALID_RANGE where there is none, or more than 800, or one that the calendar does not hold whole.
     """
     if start >= end:
         raise ScrmError(
@@ -52,17 +53,32 @@ def spans(start: date, end: date, period: str) -> list[Span]:
             raise ScrmError(
                 "INVALID_RANGE", f"the range from {start} to {end} has more than {MOST} periods; choose longer ones", path=("to",)
             )
-        following = next_start(at, period)
+        try:
+            following = next_start(at, period)
+        except OverflowError:
+            raise _beyond_the_calendar(at, period, "to") from None
         found.append(Span(at, following))
         at = following
     return found
 
 
-def last_two(today: date, period: str) -> list[Span]:
-    """The last two complete periods before a day, the older one first."""
-    end = start_of(today, period)
-    middle = start_of(end - timedelta(days=1), period)
-    return [Span(start_of(middle - timedelta(days=1), period), middle), Span(middle, end)]
+def last_two(at: datetime, zone: ZoneInfo, period: str) -> list[Span]:
+    """The last two complete periods before an instant, the older one first.
+
+    Raises:
+        ScrmError: INVALID_RANGE where the calendar does not hold them.
+    """
+    try:
+        end = start_of(at.astimezone(zone).date(), period)
+        middle = start_of(end - timedelta(days=1), period)
+        return [Span(start_of(middle - timedelta(days=1), period), middle), Span(middle, end)]
+    except OverflowError:
+        raise _beyond_the_calendar(at, period, "asOf") from None
+
+
+def _beyond_the_calendar(where: date | datetime, period: str, argument: str) -> ScrmError:
+    said = f"the {period.lower()} next to {where} is not wholly within {date.min} and {date.max}; choose another time"
+    return ScrmError("INVALID_RANGE", said, path=(argument,))
 
 
 def value(ratio: Ratio) -> float | None:

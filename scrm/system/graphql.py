@@ -34,11 +34,13 @@ from scrm.graphql.sources import (
     rows,
     where,
 )
+from scrm.importing.ledger import state_of
 from scrm.models import imports
 from scrm.plugin import EventType as RegisteredType
+from scrm.presence import living_workers
+from scrm.sql import NOW
 from scrm.system import service
 from scrm.users.graphql import User
-from scrm.worker import living_workers
 
 
 @enum(
@@ -210,7 +212,7 @@ class ImportFilter:
 
     kind: ImportKind | None = where("Of this kind.", lambda each, kind: each.c.kind == kind.value)
     state: list[ImportState] | None = where(
-        "In these states.", lambda each, states: each.c.state.in_([state.value for state in states])
+        "In these states.", lambda each, states: state_of(each, NOW).in_([state.value for state in states])
     )
 
 
@@ -220,7 +222,7 @@ class Import(Node):
 
     name: str = column("Name of the file.")
     kind: ImportKind = column("What is imported.")
-    state: ImportState = column("How far it came.")
+    state: ImportState = expression("How far it came.", lambda each: state_of(each, NOW))
     rows_read: BigInt = column("Rows read so far.")
     rows_total: BigInt | None = column("Rows in all, if that is known.")
     accepted: BigInt = column("Rows recorded.")

@@ -81,6 +81,7 @@ IDENTITIES = [
         ("mini", "open'7"),
     )
 ]
+SPANS = {"from": ["0001-01-01", "2025-12-31", "2026-02-01"], "to": ["2026-03-01", "2026-03-11", "9999-12-31"]}
 NUMBERS: list[Any] = [-5, -1, 0, 1, 5, 7, 2500, 10**15, "9007199254740993", 2**53 - 1, "-9007199254740992", "1152921504606846976"]
 
 
@@ -403,14 +404,15 @@ class Generator:
         if kind == "BigInt":
             return self.random.choice([0, 1, 2, 3] if hint in ("count", "rank", "noteCount") and self.chance(0.7) else NUMBERS)
         if kind == "Int":
-            return self.random.choice([-1, 0, 1, 2, 3, 30, 366, 2**31 - 1])
+            days = hint in ("withinDays", "birthdayWithinDays")  # less than a day is refused, without a look at the rows
+            return self.random.choice([1, 1, 1, 2, 3, 30, 366, 2**31 - 1] if days else [-1, 0, 1, 2, 3, 30, 366, 2**31 - 1])
         if kind == "DateTime":
             moment = TODAY - timedelta(
                 days=self.random.choice([-1, 0, 1, 9, 40, 60, 68, 120]), seconds=self.random.choice([0, 0, 3600])
             )
             return moment.isoformat() if self.chance(0.5) else moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
         if kind == "Date":
-            return self.random.choice(POOLS["day"] + POOLS["date"] + POOLS["birthday"])
+            return self.random.choice(SPANS.get(hint) or POOLS["day"] + POOLS["date"] + POOLS["birthday"])
         pool = POOLS.get(hint, ["", "x", "o'x"])
         keys = [key for key in pool if self.pii or key not in (*PERSONAL, "whisper")] if hint == "key" else pool
         return self.random.choice(keys)

@@ -457,7 +457,7 @@ class _Run:
 
         def replace(element: Any, **_: Any) -> Any:
             if isinstance(element, Value):
-                raw = element.slot.constant
+                raw = element.slot.read({})
                 return sa.bindparam(None, element.convert(raw, self.moment) if element.convert else raw, element.type)
             if isinstance(element, BindParameter) and element.key in known:
                 return sa.bindparam(None, known[element.key], element.type)

@@ -225,7 +225,8 @@ class Predicates:
         return bool(each["kind"] == kind)
 
     def _ImportFilter_state(self, run: Any, each: Any, states: Any) -> bool:
-        return each["state"] in states
+        cut_off = each["state"] == "RUNNING" and (each["alive_until"] or each["started_at"]) < run.moment.now
+        return ("INTERRUPTED" if cut_off else each["state"]) in states
 
     def _NoteFilter_moods(self, run: Any, note: Any, moods: Any) -> bool:
         return note["mood"] in moods

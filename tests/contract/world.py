@@ -241,10 +241,11 @@ class _Maker:
                 "data": choose([None, {}, [], [None], "text", 5, True, {"a": [1, {"b": "😀\"'"}]}, 9007199254740993]),
             }
             tx.execute(sa.insert(note_table).values(row))
-        for number, state in enumerate(["DONE", "FAILED", "DONE"]):
+        for number, state in enumerate(["DONE", "FAILED", "DONE", "RUNNING", "RUNNING", "RUNNING"]):
             counts = {"rows_read": 2**53 + number, "accepted": number, "duplicates": 0, "rejected": 0}
             ended = {"finished_at": TODAY if number else None, "error": None if number else "bad", "started_at": START}
             named = {
+                "alive_until": {3: TODAY + timedelta(days=2), 4: TODAY - timedelta(seconds=1)}.get(number),
                 "name": f"f'{number}.csv",
                 "kind": ["USERS", "EVENTS"][number % 2],
                 "state": state,

@@ -34,6 +34,7 @@ from scrm.testing import PostgresServer
 from scrm.users.handlers import core_handlers
 from scrm.users.models import users
 from scrm.users.service import NewIdentity, create_user
+from tests.core import shell
 from tests.core.backups import Answer, Kept, Template, configure, made_template
 
 ZONE = ZoneInfo("Asia/Shanghai")
@@ -387,3 +388,25 @@ def kept(
     with server.database(made.url) as url, server.database() as empty_url:
         configure(monkeypatch, url)
         yield Kept(url, empty_url, made.key, call)
+
+
+@pytest.fixture
+def scrm_(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> shell.Command:
+    """Runs a command in a directory of its own."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> shell.Answer:
+        capsys.readouterr()
+        code = run(arguments)
+        said = capsys.readouterr()
+        return shell.Answer(code, said.out, said.err.splitlines())
+
+    return call
+
+
+@pytest.fixture
+def on(scrm_: shell.Command, migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> shell.Command:
+    """The same on a migrated database of each engine."""
+    monkeypatch.setenv("SCRM_DATABASE_URL", migrated_url)
+    monkeypatch.setenv("SCRM_SECRET_KEY", "s" * 40)
+    return scrm_

@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import os
-import select
-import signal
-import sqlite3
 import stat
-import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,13 +13,12 @@ import sqlalchemy as sa
 
 import scrm
 from scrm.auth import Keys
-from scrm.cli import app, run
-from scrm.commands.serving import listen, supervise
+from scrm.cli import app
 from scrm.commands.session import COMMANDS
 from scrm.config import load_settings
 from scrm.db import Database, Tx
-from scrm.errors import StartupError
 from scrm.events.models import consumers, event_types, events
+from tests.core.shell import CORE, Command
 
 ACME = '''
 from __future__ import annotations
@@ -98,38 +89,6 @@ def upgrade():
 """
 
 
-@dataclass
-class Answer:
-    code: int
-    out: str
-    err: list[str]
-
-
-Command = Callable[..., Answer]
-
-
-@pytest.fixture
-def scrm_(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs a command in a directory of its own."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> Answer:
-        capsys.readouterr()
-        code = run(arguments)
-        said = capsys.readouterr()
-        return Answer(code, said.out, said.err.splitlines())
-
-    return call
-
-
-@pytest.fixture
-def on(scrm_: Command, migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """The same on a migrated database of each engine."""
-    monkeypatch.setenv("SCRM_DATABASE_URL", migrated_url)
-    monkeypatch.setenv("SCRM_SECRET_KEY", "s" * 40)
-    return scrm_
-
-
 @pytest.fixture
 def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An installed package with a plugin in it."""
@@ -184,26 +143,93 @@ def test_the_version(scrm_: Command) -> None:
     assert scrm_("--version").out == f"{scrm.__version__}\n"
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "db status",
+        "db check",
+        "db revision core -m x",
+        "keys list",
+        "keys create shop --scope *",
+        "keys revoke shop",
+        "plugins pause loyalty",
+        "plugins resume loyalty",
+        "plugins retry loyalty",
+        "plugins replay loyalty",
+        "plugins purge acme --yes",
+        "config apply",
+        "serve",
+        "worker",
+        "import events orders.csv",
+        "import users people.csv",
+    ],
+)
+def test_where_there_is_no_database_none_is_made(scrm_: Command, tmp_path: Path, line: str) -> None:
+    Path("scrm.toml").write_text("[plugins.loyalty]\nenabled = true\n")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    said = scrm_(*line.split())
+    lines = [f"there is no database {tmp_path / 'scrm.db'}; run scrm db upgrade to make it, or name your settings with --config"]
+    assert (said.code, said.out, said.err) == (2, "", lines)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_plugins_are_seen_and_enabled_before_there_is_a_database(scrm_: Command, acme: Path) -> None:
+    [listed] = [one for one in json.loads(scrm_("plugins", "list", "--json").out) if one["name"] == "acme"]
+    assert (listed["state"], listed["runningIn"]) == ("disabled", [])
+    assert scrm_("plugins", "enable", "acme").code == 0
+    assert json.loads(scrm_("plugins", "show", "acme", "--json").out)["state"] == "active"
+    assert not Path("scrm.db").exists()
+
+
+def test_an_enabled_plugin_that_is_not_there_or_does_not_load_is_said(on: Command, acme: Path) -> None:
+    Path("scrm.toml").write_text("[plugins.acme]\nenabled = true\n[plugins.nowhere]\nenabled = true\n")
+    gone = "plugin nowhere is enabled, but no installed package offers it; "
+    said = on("db", "upgrade")
+    assert (said.code, said.out) == (1, "core: up to date\nacme: nothing → 0001\n")
+    assert said.err == [gone + "its tables stay as they are"]
+    (acme / "acme_plugin.py").write_text("raise RuntimeError('no luck')\n")
+    sys.modules.pop("acme_plugin")
+    broken = "plugin acme cannot be imported: RuntimeError: no luck"
+    said = on("db", "status", "--json")
+    found = {one["owner"]: (one["current"], one["problem"]) for one in json.loads(said.out)}
+    assert (said.code, found["acme"]) == (1, ("0001", broken))
+    assert found["nowhere"] == (None, gone + "install its package or take its section out")
+    assert on("db", "check").err == [broken, gone + "install its package or take its section out"]
+    assert on("db", "upgrade").code == 2
+
+    Path("scrm.toml").write_text('on_plugin_error = "skip"\n' + Path("scrm.toml").read_text())
+    said = on("db", "status", "--json")
+    assert (said.code, {one["owner"] for one in json.loads(said.out)}) == (0, {"core", "acme", "nowhere"})
+    said = on("db", "upgrade")
+    assert (said.code, said.err) == (0, [gone + "its tables stay as they are", broken])
+
+
 def test_a_database_that_is_not_ready_is_said(scrm_: Command) -> None:
+    Path("scrm.db").touch()
     said = scrm_("keys", "list")
     assert (said.code, said.out) == (2, "")
     assert said.err == ["the database is not ready: api_keys; run scrm db upgrade"]
     for command in (["serve"], ["worker"], ["config", "apply"]):
         said = scrm_(*command)
-        assert (said.code, said.err) == (2, ["the database is not ready: 2 migrations are pending; run scrm db upgrade"])
+        assert (said.code, said.err) == (
+            2,
+            [f"the database is not ready: {len(CORE)} migrations are pending; run scrm db upgrade"],
+        )
 
 
 def test_upgrade_status_and_check(scrm_: Command, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCRM_DATABASE_URL", database_url)
+    if "sqlite" in database_url:
+        Path("scrm.db").touch()
     assert scrm_("db", "status").code == 1
     assert scrm_("db", "check").code == 1
     said = scrm_("db", "upgrade")
-    assert (said.code, said.out, said.err) == (0, "core: nothing → 0002\n", [])
+    assert (said.code, said.out, said.err) == (0, f"core: nothing → {CORE[-1]}\n", [])
     assert scrm_("db", "upgrade").out == "core: up to date\n"
     said = scrm_("db", "status", "--json")
     assert (said.code, json.loads(said.out)) == (
         0,
-        [{"owner": "core", "current": "0002", "head": "0002", "pending": 0, "problem": None}],
+        [{"owner": "core", "current": CORE[-1], "head": CORE[-1], "pending": 0, "problem": None}],
     )
     assert scrm_("db", "check").code == 0
 
@@ -320,9 +346,10 @@ def test_an_enabled_plugins_settings_and_commands(scrm_: Command, acme: Path, mo
     assert scrm_("keys", "create", "x", "--scope", "acme:read").code == 0
     monkeypatch.setenv("SCRM_PLUGINS__ACME__BONUS", "many")
     said = scrm_("plugins", "list")
-    assert 'setting plugins.acme.bonus is "many"; expected a whole number' in said.out
+    wrong = 'setting plugins.acme.bonus, from the variable SCRM_PLUGINS__ACME__BONUS, is "many"; expected a whole number'
+    assert wrong in said.out
     said = scrm_("db", "upgrade")
-    assert (said.code, said.err) == (2, ['setting plugins.acme.bonus is "many"; expected a whole number'])
+    assert (said.code, said.err) == (2, [wrong])
 
 
 def test_enabling_what_is_not_there_or_does_not_load_changes_nothing(scrm_: Command, acme: Path) -> None:
@@ -352,61 +379,3 @@ def test_the_schema_is_printed(scrm_: Command) -> None:
     said = scrm_("schema")
     assert (said.code, said.err) == (0, [])
     assert "type Query {" in said.out.splitlines()
-
-
-def test_serve_keeps_a_worker_and_takes_it_along(scrm_: Command, tmp_path: Path) -> None:
-    assert scrm_("db", "upgrade").code == 0
-    with listen("127.0.0.1", 0) as free:
-        port = free.getsockname()[1]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-m", "scrm.cli", "serve", "--port", str(port)]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as server:
-        try:
-            first = await_worker(0)
-            os.kill(first, signal.SIGKILL)
-            second = await_worker(first)
-            server.terminate()
-            said = server.communicate(timeout=30)[1]
-        finally:
-            server.kill()
-    assert server.returncode == 0, said
-    assert "the worker ended with status -9; starting it again in 1 s" in said
-    with pytest.raises(ProcessLookupError):
-        os.kill(second, 0)
-
-
-def await_worker(other: int) -> int:
-    """The process id of a worker that is not `other`, once it has reported."""
-    for _ in range(1200):
-        with contextlib.closing(sqlite3.connect("scrm.db", timeout=30)) as connection:
-            for (pid,) in connection.execute("select pid from workers where pid <> ?", [other]):
-                return int(pid)
-        select.select([], [], [], 0.05)
-    raise AssertionError("no worker came")
-
-
-def test_the_port_that_is_taken_is_named() -> None:
-    with listen("127.0.0.1", 0) as taken:
-        taken.listen()
-        port = taken.getsockname()[1]
-        with pytest.raises(StartupError, match=rf"cannot listen on 127.0.0.1 port {port}: .*; choose another with --port"):
-            listen("127.0.0.1", port)
-
-
-async def test_a_child_is_started_again_later_each_time_and_ends_with_its_parent(tmp_path: Path) -> None:
-    waits: list[float] = []
-    enough = asyncio.Event()
-
-    async def sleep(seconds: float) -> None:
-        waits.append(seconds)
-        if len(waits) == 7:
-            enough.set()
-            await asyncio.Event().wait()
-
-    task = asyncio.create_task(supervise(["sh", "-c", f"echo x >> {tmp_path / 'starts'}; exit 3"], sleep))
-    await asyncio.wait_for(enough.wait(), 30)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert waits == [1, 2, 4, 8, 16, 30, 30]
-    assert (tmp_path / "starts").read_text() == "x\n" * 7

@@ -66,6 +66,12 @@ def test_the_environment_comes_before_the_file(tmp_path: Path, monkeypatch: pyte
     assert settings.plugins["loyalty"].values == {"points_per_yuan": 2, "token": "shh"}
 
 
+@pytest.mark.parametrize("code", ["XXQ", "cny", "YUAN", "人民币"])
+def test_a_currency_is_one_that_there_is(tmp_path: Path, code: str) -> None:
+    said = f'setting currency is "{code}"; expected an ISO 4217 code such as CNY'
+    assert problems(tmp_path, f'currency = "{code}"\n') == [said]
+
+
 @pytest.mark.parametrize(
     ("given", "kept"),
     [
@@ -159,8 +165,53 @@ def test_a_server_opens_to_everyone_only_in_words_that_frighten(tmp_path: Path) 
 
 def test_a_password_is_not_shown(tmp_path: Path) -> None:
     assert problems(tmp_path, 'database_url = "oracle://u:hunter2@h/x"\n') == [
-        "setting database_url is hidden; expected sqlite:///FILE or postgresql+asyncpg://USER:PASSWORD@HOST/NAME"
+        "setting database_url is not what it should be (and not shown, as it may hold a secret); "
+        "expected sqlite:///FILE or postgresql+asyncpg://USER:PASSWORD@HOST/NAME"
     ]
+
+
+def test_a_wrong_value_in_the_environment_names_the_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCRM_DATABASE_URL", "junk")
+    monkeypatch.setenv("SCRM_SERVER__PORT", "http")
+    monkeypatch.setenv("SCRM_SERVER__HOTS", "x")
+    assert problems(tmp_path, "late_after_days = -1\n") == [
+        "setting database_url, from the variable SCRM_DATABASE_URL, is not what it should be (and not shown, as it may hold a "
+        "secret); expected sqlite:///FILE or postgresql+asyncpg://USER:PASSWORD@HOST/NAME",
+        "setting late_after_days is -1; expected greater than or equal to 0",
+        'setting server.port, from the variable SCRM_SERVER__PORT, is "http"; expected a whole number',
+        "setting server.hots is unknown; did you mean host?",
+    ]
+
+
+def test_a_variable_that_is_no_setting_is_refused_with_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SCRM_DATABSE_URL", "SCRM_SERVER_PORT", "scrm_curency", "SCRM_CURRENCY__X", "SCRM_QQQQQQQQQQQQ"):
+        monkeypatch.setenv(name, "x")
+    *near, far = sorted(problems(tmp_path, ""), key=lambda line: "known are" in line)
+    assert sorted(near) == [
+        "the variable SCRM_CURRENCY__X is no setting; did you mean SCRM_CURRENCY?",
+        "the variable SCRM_DATABSE_URL is no setting; did you mean SCRM_DATABASE_URL?",
+        "the variable SCRM_SERVER_PORT is no setting; did you mean SCRM_SERVER__PORT?",
+        "the variable scrm_curency is no setting; did you mean SCRM_CURRENCY?",
+    ]
+    assert far.startswith("the variable SCRM_QQQQQQQQQQQQ is no setting; known are SCRM_DATABASE_URL, ")
+
+
+def test_variables_that_are_somebody_elses_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fine = {
+        "SCRM_CONFIG": "x.toml",
+        "SCRM_TEST_POSTGRES": "postgresql://h/d",
+        "SCRM_PLUGINS__ACME__BONUS": "3",
+        "SCRM_SERVICE_HOST": "10.0.0.1",  # what Kubernetes says of services called scrm and scrm-db
+        "SCRM_SERVICE_PORT_HTTP": "8000",
+        "SCRM_PORT": "tcp://10.0.0.1:8000",
+        "SCRM_PORT_8000_TCP_ADDR": "10.0.0.1",
+        "SCRM_DB_SERVICE_PORT": "5432",
+        "SCRM_DB_PORT_5432_TCP": "tcp://10.0.0.2:5432",
+        "SCRM_LANGUAGE": "en",
+    }
+    for name, value in fine.items():
+        monkeypatch.setenv(name, value)
+    assert load_settings(write(tmp_path, "")).language == "en"
 
 
 def test_what_is_not_toml_and_what_is_not_there(tmp_path: Path) -> None:
@@ -184,7 +235,7 @@ def test_a_plugins_wrong_settings_are_all_named() -> None:
     assert caught.value.problems == [
         "setting plugins.loyalty.points_per_yuann is unknown; did you mean points_per_yuan?",
         'setting plugins.loyalty.points_per_yuan is "two"; expected a whole number',
-        "setting plugins.loyalty.token is hidden; expected text",
+        "setting plugins.loyalty.token is not what it should be (and not shown, as it may hold a secret); expected text",
         "setting plugins.loyalty.retries is 1.5; expected a whole number",
     ]
     with pytest.raises(StartupError, match=r"setting plugins.x.y is unknown; known here: enabled"):

@@ -42,7 +42,7 @@ BUILT_IN = tuple(
 )
 UPDATE = "SCRM_UPDATE_SCHEMA"
 NEVER_CHANGED_BY_A_REFUSAL = [
-    table for table in metadata.sorted_tables if table.name not in ("api_keys", "audit_log", "audit_pending")
+    table for table in metadata.sorted_tables if table.name not in ("api_keys", "audit_log", "audit_pending", "workers")
 ]
 
 

@@ -145,3 +145,23 @@ async def test_channels_are_filtered_ordered_and_counted(client: Client) -> None
     }
     assert found["wecom"]["none"] == {"buyers": 0, "revenue": {"amountMinor": 0}}
     assert found["oa"]["stats"]["revenue"] == {"amountMinor": 0, "currency": "CNY"}
+    far = """a: stats(from: "0001-01-01", to: "9999-12-31") { buyers newUsers }
+             b: stats(from: "2026-02-01", to: "9999-12-30") { buyers }"""
+    data = await client.data(f'{{ channels(filter: {{search: "wecom"}}) {{ nodes {{ {far} }} }} }}')
+    assert data["channels"]["nodes"] == [{"a": {"buyers": 1, "newUsers": 2}, "b": {"buyers": 1}}]
+
+
+@pytest.mark.parametrize("given", [("2026-02-02", "2026-02-01"), ("2026-02-02", "2026-02-02"), ("9999-12-31", "0001-01-01")])
+async def test_days_that_hold_nothing_are_refused(client: Client, given: tuple[str, str]) -> None:
+    await channel(client, "wecom")
+    first, last = given
+    written = await client.graphql(f'{{ channels {{ nodes {{ stats(from: "{first}", to: "{last}") {{ orders }} }} }} }}')
+    query = "query($from: Date!, $to: Date!) { channels { nodes { key stats(from: $from, to: $to) { orders } } } }"
+    fine = await client.data(query, **{"from": "2026-02-01", "to": "2026-02-02"})
+    assert fine["channels"]["nodes"] == [{"key": "wecom", "stats": {"orders": 0}}]
+    asked = await client.graphql(query, **{"from": first, "to": last})
+    for answer in (written, asked):
+        assert answer["data"] == {"channels": None}
+        [error] = answer["errors"]
+        assert (error["extensions"]["code"], error["path"]) == ("INVALID_RANGE", ["channels"])
+        assert error["message"] == f"the range from {first} to {last} is empty; `to` is the day after the last one"

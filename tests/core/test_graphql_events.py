@@ -376,6 +376,12 @@ async def test_indicators_have_series_and_changes(client: Client) -> None:
         ('{ indicators(keys: ["none"]) { key } }', "UNKNOWN_INDICATOR"),
         ('{ indicators(keys: ["revenue"]) { series(from: "2026-02-02", to: "2026-02-02") { value } } }', "INVALID_RANGE"),
         (
+            '{ indicators(keys: ["revenue"]) { series(from: "9999-12-01", to: "9999-12-31", period: MONTH) { value } } }',
+            "INVALID_RANGE",
+        ),
+        ('{ indicators(keys: ["revenue"]) { change(asOf: "0001-01-05T00:00:00Z") { changePct } } }', "INVALID_RANGE"),
+        ('{ indicators(keys: ["revenue"]) { change(asOf: "9999-12-31T23:00:00Z") { changePct } } }', "INVALID_RANGE"),
+        (
             '{ indicators(keys: ["revenue"]) { series(from: "2026-02-01", to: "2026-02-02", channel: "none") { value } } }',
             "UNKNOWN_CHANNEL",
         ),

@@ -199,7 +199,8 @@ async def test_every_bad_row_is_named_and_the_others_go_on(database: Database, w
     report = await load(database, path, **said)
     assert (figures(report), report.exit_code) == ((8, 2, 0, 6), 1)
     lines = [orjson.loads(line) for line in said["errors"].read_bytes().splitlines()]
-    assert [(line["row"], line["line"], line["code"], line["field"], line["column"]) for line in lines] == [
+    problems = [(line["#row"], line["#line"], *line["#errors"]) for line in lines]
+    assert [(row, line, one["code"], one.get("field"), one.get("column")) for row, line, one in problems] == [
         (2, 3, "INVALID_TIME", "occurredAt", "day"),
         (3, 4, "INVALID_AMOUNT", "amount", "amount"),
         (4, 5, "INVALID_IDENTITY", "identity.externalId", "customer"),
@@ -228,6 +229,25 @@ async def test_an_import_that_was_stopped_goes_on_where_it_stopped(database: Dat
     rows = await recorded(database)
     assert (len(rows), sum(row.amount_minor for row in rows)) == (6919, 24_409_194)
     assert await one(database, sa.select(imports.c.state, imports.c.rows_read)) == ("DONE", 6919)
+
+
+async def test_refused_rows_are_in_the_file_once_though_the_import_was_cut_off(database: Database, tmp_path: Path) -> None:
+    path, kept = tmp_path / "many.csv", tmp_path / "kept.ndjson"
+    path.write_text("occurredAt\n" + "soon\n" * 30)
+    given = ("type=page.viewed", "identity.externalId=ann", "identity.channel=shop")
+    options = ImportOptions(path=path, batch=10, errors=kept, set=given, create_channel="WEBSITE")
+
+    def stop(tally: Tally) -> None:
+        if tally.rows_read == 20:
+            raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await import_events(database, SETTINGS, TYPES, options, stop)
+    killed = imports.update().values(state="RUNNING", rows_read=10, rejected=10, finished_at=None)
+    await database.write(lambda tx: tx.execute(killed).rowcount)
+    report = await import_events(database, SETTINGS, TYPES, options)
+    assert (report.resumed_after, figures(report)) == (10, (30, 0, 0, 30))
+    assert [orjson.loads(line)["#row"] for line in kept.read_bytes().splitlines()] == list(range(1, 31))
 
 
 async def test_an_import_that_was_killed_loses_and_doubles_nothing(database: Database) -> None:

@@ -485,7 +485,7 @@ async def test_states_of_running_plugins_come_from_the_database(database: Databa
         tx.execute(consumers.insert().values(plugin="b", state="ACTIVE", **row))
 
     await database.write(degrade)
-    a, b = (one for one in await database.read(live_statuses, loaded) if one.name in "ab")
+    a, b = (one for one in await database.read(live_statuses, loaded, database.clock()) if one.name in "ab")
     assert (a.state, a.reason, a.since) == (LoadState.DEGRADED, "8 batches failed", since)
     assert (b.state, b.since) == (LoadState.ACTIVE, NOW)
 
