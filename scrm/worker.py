@@ -43,7 +43,9 @@ HANGS_AFTER = 60.0
 
 _LARGEST, _SMALLEST = 500, 20
 _LONG_WRITE = 0.08
-_GONE_AFTER = timedelta(seconds=30)
+GONE_AFTER = timedelta(seconds=30)
+"""A worker that was not seen for so long is gone."""
+
 EXIT_HANGING = 70
 """The exit status of a worker whose consumer does not return: only the end of the process frees its locks."""
 
@@ -330,7 +332,7 @@ def _arrive(tx: Tx, me: uuid.UUID, at: datetime) -> None:
 
 def _be_seen(tx: Tx, me: uuid.UUID, at: datetime) -> None:
     tx.execute(sa.update(workers).where(workers.c.id == me).values(seen_at=at))
-    tx.execute(sa.delete(workers).where(workers.c.seen_at < at - 20 * _GONE_AFTER))
+    tx.execute(sa.delete(workers).where(workers.c.seen_at < at - 20 * GONE_AFTER))
 
 
 def _leave(tx: Tx, me: uuid.UUID) -> None:
@@ -339,4 +341,4 @@ def _leave(tx: Tx, me: uuid.UUID) -> None:
 
 def living_workers(tx: Tx, at: datetime) -> int:
     """How many workers have been seen in the last half minute."""
-    return int(tx.scalar(sa.select(sa.func.count()).where(workers.c.seen_at >= at - _GONE_AFTER)))
+    return int(tx.scalar(sa.select(sa.func.count()).where(workers.c.seen_at >= at - GONE_AFTER)))

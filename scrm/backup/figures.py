@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,12 +17,12 @@ from scrm.migrate import histories
 from scrm.models import api_keys, imports
 from scrm.tags.models import tags
 from scrm.users.models import users
+from scrm.worker import GONE_AFTER
 
 PASSING = frozenset({workers.name})
 """Tables of what runs now: a backup has them without rows."""
 
 _HELD = {"users": users, "events": events, "channels": channels, "tags": tags, "API keys": api_keys, "imports": imports}
-_SEEN = timedelta(seconds=30)
 _UNIT = 1_000_000
 
 
@@ -100,7 +100,7 @@ def present_workers(tx: Tx, at: datetime) -> list[Present]:
     """The workers that were seen within half a minute."""
     if workers.name not in _tables(tx):
         return []
-    query = sa.select(workers).where(workers.c.seen_at >= at - _SEEN)
+    query = sa.select(workers).where(workers.c.seen_at >= at - GONE_AFTER)
     return [Present(row.host, row.pid, row.seen_at) for row in tx.rows(query.order_by(workers.c.host, workers.c.pid))]
 
 
