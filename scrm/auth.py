@@ -111,10 +111,12 @@ def signing_secret(settings: Settings) -> bytes:
 
 
 def secret_mark(settings: Settings) -> str | None:
-    """A short text by which two secrets can be told apart, and nothing else learned; None where none has been made yet."""
-    if settings.secret_key is None and not _secret_file(settings).exists():
+    """A short text by which two secrets can be told apart, and nothing else learned; None where there is none to be read."""
+    try:
+        there = settings.secret_key is not None or _secret_file(settings).exists()
+        return key_hash(signing_secret(settings), "mark").hex()[:16] if there else None
+    except (StartupError, OSError):
         return None
-    return key_hash(signing_secret(settings), "mark").hex()[:16]
 
 
 def _secret_file(settings: Settings) -> Path:

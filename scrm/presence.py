@@ -26,7 +26,7 @@ HEARTBEAT = 5.0
 RUNS_FOR = timedelta(seconds=20)
 """How long a process is taken to run its plugins after it was last seen; one that ends in order is gone at once."""
 
-_GONE_AFTER = timedelta(seconds=30)
+GONE_AFTER = timedelta(seconds=30)
 
 
 class Kind(StrEnum):
@@ -68,7 +68,7 @@ class Presence:
             row = {"id": self.id, "kind": self.kind.value, "host": socket.gethostname(), "pid": os.getpid()}
             said = {**row, "plugins": list(self.plugins), "started_at": self.started_at, "seen_at": at}
             tx.execute(sa.insert(workers).values(said))
-        tx.execute(sa.delete(workers).where(workers.c.seen_at < at - 20 * _GONE_AFTER))
+        tx.execute(sa.delete(workers).where(workers.c.seen_at < at - 20 * GONE_AFTER))
 
     def leave(self, tx: Tx) -> None:
         """Take it out of the list."""
@@ -102,7 +102,7 @@ async def _keep(db: Database, me: Presence) -> None:
 
 def living_workers(tx: Tx, at: datetime) -> int:
     """How many workers have been seen in the last half minute."""
-    living = sa.and_(workers.c.kind == Kind.WORKER.value, workers.c.seen_at >= at - _GONE_AFTER)
+    living = sa.and_(workers.c.kind == Kind.WORKER.value, workers.c.seen_at >= at - GONE_AFTER)
     return int(tx.scalar(sa.select(sa.func.count()).where(living)))
 
 

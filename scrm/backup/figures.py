@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,6 +15,7 @@ from scrm.events.models import consumers, events, workers
 from scrm.events.sequencer import head
 from scrm.migrate import histories
 from scrm.models import api_keys, imports
+from scrm.presence import GONE_AFTER
 from scrm.tags.models import tags
 from scrm.users.models import users
 
@@ -22,7 +23,6 @@ PASSING = frozenset({workers.name})
 """Tables of what runs now: a backup has them without rows."""
 
 _HELD = {"users": users, "events": events, "channels": channels, "tags": tags, "API keys": api_keys, "imports": imports}
-_SEEN = timedelta(seconds=30)
 _UNIT = 1_000_000
 
 
@@ -100,7 +100,7 @@ def present_workers(tx: Tx, at: datetime) -> list[Present]:
     """The workers that were seen within half a minute."""
     if workers.name not in _tables(tx):
         return []
-    query = sa.select(workers).where(workers.c.seen_at >= at - _SEEN)
+    query = sa.select(workers).where(workers.c.seen_at >= at - GONE_AFTER)
     return [Present(row.host, row.pid, row.seen_at) for row in tx.rows(query.order_by(workers.c.host, workers.c.pid))]
 
 

@@ -5,20 +5,18 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
 
+from scrm.backup import Done
 from scrm.backup.figures import PASSING, Figures, read_figures
 from scrm.backup.programs import environment, program
 from scrm.db import Tx
 from scrm.errors import ScrmError
-
-Done = Callable[[int, int | None], None]
-"""Told how much is done, of how much."""
 
 _PIECE = 256 * 1024
 _LOOK = 0.2

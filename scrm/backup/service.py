@@ -17,19 +17,17 @@ from sqlalchemy.exc import DatabaseError
 
 from scrm import __version__
 from scrm.auth import secret_mark
-from scrm.backup import postgresql, sqlite
+from scrm.backup import Done, postgresql, sqlite
 from scrm.backup.figures import Present, contents, differences, present_workers, read_figures
 from scrm.backup.manifest import DATA, FORMAT, MANIFEST, Manifest, digest, read_backup, writing
 from scrm.config import Settings
 from scrm.db import Database, Tx
 from scrm.errors import ScrmError, StartupError
+from scrm.events.sequencer import head
 from scrm.migrate import CORE, knows
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-Done = Callable[[int, int | None], None]
-"""Told how much is done, of how much."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +53,7 @@ def take_backup(settings: Settings, destination: Path, done: Done) -> Manifest:
     live = _file(settings)
     if live is not None and not live.is_file():
         raise StartupError(f"the database is not ready: there is no file {live}")
+    _read(settings, head)
     with writing(destination) as draft:
         data, at = draft / DATA[engine], datetime.now(UTC)
         schema = None if live is not None else _read(settings, postgresql.schema_of)

@@ -13,6 +13,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 
+from scrm.backup import Done
 from scrm.backup.figures import PASSING, Figures, read_figures
 from scrm.backup.manifest import synced
 from scrm.db import Tx
@@ -20,9 +21,6 @@ from scrm.errors import ScrmError
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-Done = Callable[[int, int | None], None]
-"""Told how much is done, of how much."""
 
 UNREADABLE = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
@@ -54,7 +52,6 @@ def copy(live: Path, target: Path, done: Done) -> Figures:
 
 def look(file: Path, call: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call with a transaction that reads the file, and leaves it as it is."""
-
     engine = sa.create_engine("sqlite://", creator=lambda: _open(file, "ro"), poolclass=sa.NullPool)
     with engine.connect() as connection:
         connection.exec_driver_sql("begin")

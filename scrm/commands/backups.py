@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from scrm import migrate
+from scrm.backup import Done
 from scrm.backup.manifest import Manifest
-from scrm.backup.service import Done, restore_backup, take_backup
+from scrm.backup.service import restore_backup, take_backup
 from scrm.commands.session import AsJson, Session, note, say, session
 from scrm.errors import ScrmError, StartupError
 

@@ -124,9 +124,18 @@ def test_there_is_nothing_to_back_up(kept: Kept) -> None:
     assert not Path("other/scrm.db").exists()
 
 
+def test_a_database_without_tables_makes_no_backup(kept: Kept) -> None:
+    if kept.on_sqlite:
+        Path("other/scrm.db").touch()
+    said = kept("backup", "second", at=kept.empty_url)
+    assert (said.code, said.out, len(said.err)) == (2, "", 1)
+    assert said.err[0].endswith("; run scrm db upgrade")
+    assert list(Path().glob("*second*")) == []
+
+
 def test_a_backup_that_is_killed_leaves_nothing_that_looks_like_one(kept: Kept) -> None:
     before = figures(kept.url)
-    killed(kept.url, *(("sqlite", "look") if kept.on_sqlite else ("postgresql", "read_figures")), "die", "backup", "second")
+    killed(kept.url, "sqlite" if kept.on_sqlite else "postgresql", "read_figures", "die", "backup", "second")
     assert not Path("second").exists()
     [draft] = Path().glob(".second.*.partial")
     assert data_of(draft).is_file()
