@@ -13,6 +13,7 @@ STATUS = {
     "METHOD_NOT_ALLOWED": 405,
     "TOO_LARGE": 413,
     "UNSUPPORTED_MEDIA_TYPE": 415,
+    "UNSUPPORTED_ENCODING": 415,
     "TOO_MANY_STREAMS": 503,
 }
 """What an error before execution is answered with; 400 for the others."""
