@@ -95,7 +95,7 @@ async def serving(
         plugins = load_plugins(chosen, modules)
         problems = (await provision(chosen, plugins)).problems
         assert not problems, problems
-    app = create_app(chosen, plugins=plugins or PluginSet(), clock=clock)
+    app = create_app(chosen, plugins=PluginSet() if plugins is None else plugins, clock=clock)
     async with app.router.lifespan_context(app):
         first = Client(app, httpx2.AsyncClient())
         client = first.with_key(await first.key("*", name=f"test {new_id().hex}"))
