@@ -217,11 +217,15 @@ def retry(
     ctx: typer.Context, name: Name, event: Annotated[list[str] | None, typer.Argument(help="Ids; else all.")] = None
 ) -> None:
     """Try the events that failed again."""
+    opened = session(ctx)
+    plugins = opened.plugins(on_error="skip")
+    if name != consumers.CORE:
+        _active(plugins, name)
 
     async def work(db: Database, _settings: Settings) -> int:
         return await db.write(retry_parked, name, [_event(one) for one in event] if event else None, at=db.clock())
 
-    note(f"{counted(session(ctx).run(work), 'event')} of plugin {name} will be tried again")
+    note(f"{counted(opened.run(work), 'event')} of plugin {name} will be tried again")
 
 
 @app.command("skip")

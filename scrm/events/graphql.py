@@ -114,7 +114,9 @@ class UserEvents:
 )
 class EventMatch:
     type: list[str] | None = strawberry.field(description="Of these types.", default=None)
-    within_days: int | None = strawberry.field(description="Within the last so many business days, today included.", default=None)
+    within_days: int | None = strawberry.field(
+        description="Within the last so many business days, today included; 1 or more.", default=None
+    )
     since: dt.datetime | None = strawberry.field(description="At or after.", default=None)
     until: dt.datetime | None = strawberry.field(description="Before.", default=None)
     count: IntFilter | None = strawberry.field(description="How many; at least one unless said.", default=None)

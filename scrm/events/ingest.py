@@ -21,7 +21,7 @@ from scrm.events.owners import Claim, IdentityKey, MergeNeededError, Terms, find
 from scrm.events.records import NewEvent, RecordResult, RecordStatus
 from scrm.events.sequencer import Nudge
 from scrm.plugin import EventType
-from scrm.users.service import find_unions, find_users
+from scrm.users.service import erased_users, find_unions, find_users, user_erased
 
 BATCH = 500
 """How many events are written in one transaction."""
@@ -285,6 +285,7 @@ class _Round:
         self._channels = find_channels(tx, {key for item in items for key in _channel_keys(item)})
         users = {item.user_id for item in items if item.user_id is not None}
         self._users = find_users(tx, list(users)) if users else {}
+        self._erased = erased_users(tx, users - self._users.keys())
         said = {item.identity: None for item in items if item.identity is not None and item.identity[0] in self._channels}
         known = find_known(tx, [(self._channels[key], external_id) for key, external_id in said])
         self._known = {identity: found for identity, found in zip(said, known, strict=True) if found is not None}
@@ -300,7 +301,7 @@ class _Round:
                 problems[item.index] = _unknown_channel(item.channel, ("channel",))
             if item.identity is None:
                 if item.user_id is not None and item.user_id not in self._users:
-                    problems[item.index] = (*problems.get(item.index, ()), _unknown_user(item.user_id))
+                    problems[item.index] = (*problems.get(item.index, ()), self._no_user(item.user_id))
                 continue
             known = self._known.get(item.identity)
             if known is None and item.identity[0] not in self._channels:
@@ -313,6 +314,9 @@ class _Round:
             unions = find_unions(self._tx, [item.union_id for item in strangers if item.union_id is not None])
             problems.update((item.index, _unknown_identity(item)) for item in strangers if item.union_id not in unions)
         return problems, news
+
+    def _no_user(self, user_id: uuid.UUID) -> UserError:
+        return user_erased(user_id, ("userId",)).as_user_error() if user_id in self._erased else _unknown_user(user_id)
 
     def claims(self, items: Iterable[Checked]) -> list[Claim]:
         """What these items say of people."""

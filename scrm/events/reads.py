@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
 from scrm.channels.models import channels
+from scrm.errors import ScrmError
 from scrm.events.models import events
 from scrm.graphql.attributes import matches
 from scrm.graphql.filters import operators
-from scrm.sql import CURRENCY, member
+from scrm.sql import CURRENCY, Moment, member
 
 
 def matched(user: Any, given: Any) -> sa.ColumnElement[bool]:
@@ -22,10 +23,7 @@ def matched(user: Any, given: Any) -> sa.ColumnElement[bool]:
     if given["type"] is not None:
         conditions.append(member(log.c.type, given["type"]))
     if given["within_days"] is not None:
-        since = given["within_days"].converted(
-            "day", sa.Date(), lambda days, moment: moment.today - timedelta(days=min(max(days, 0), 100_000))
-        )
-        conditions.append(log.c.business_date > since)
+        conditions.append(log.c.business_date > given["within_days"].converted("day", sa.Date(), _day_before))
     if given["since"] is not None:
         conditions.append(log.c.occurred_at >= given["since"])
     if given["until"] is not None:
@@ -41,6 +39,13 @@ def matched(user: Any, given: Any) -> sa.ColumnElement[bool]:
     if not given["count"]:
         wanted.append(count > 0)
     return sa.select(sa.and_(*wanted)).select_from(log).where(*conditions).scalar_subquery()
+
+
+def _day_before(days: int, moment: Moment) -> date:
+    if days < 1:
+        said = f"withinDays is {days}; expected 1 or more, of which today is the first"
+        raise ScrmError("INVALID_FILTER", said, path=("filter",))
+    return moment.today - timedelta(days=min(days, 100_000))
 
 
 def on_channels(event: Any, keys: Any) -> sa.ColumnElement[bool]:

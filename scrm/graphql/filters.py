@@ -59,6 +59,9 @@ _PLAIN: dict[str, Callable[[Any, Any], ColumnElement[bool]]] = {
 }
 
 
+_MEMBERS = 32
+
+
 class Filters:
     """Turns a filter input into a condition on a row."""
 
@@ -89,11 +92,31 @@ class Filters:
 
     def _combine(self, row: AnyRow, how: str, values: Sequence[Any]) -> ColumnElement[bool]:
         parts = [sa.func.coalesce(self.condition(row, value), sa.false()) for value in values]
-        if how == "and":
-            return sa.and_(sa.true(), *parts)
         if how == "or":
-            return sa.or_(sa.false(), *parts)
-        return sa.and_(sa.true(), *(sa.not_(part) for part in parts))
+            return sa.or_(sa.false(), *_grouped(sa.or_, parts))
+        return sa.and_(sa.true(), *_grouped(sa.and_, parts if how == "and" else [sa.not_(part) for part in parts]))
+
+    def says_nothing(self, given: Any) -> bool:
+        """Whether a filter leaves out nobody because it names nothing: no field, null everywhere, or such filters combined."""
+        inputs = {bound.python_name: bound for bound in self.model.inputs[given.type_name].values()}
+        return all(self._nothing(inputs[name].source, value) for name, value in given.items())
+
+    def _nothing(self, source: Any, value: Any) -> bool:
+        if value is None:
+            return True
+        if isinstance(source, CombineSource):
+            return all(self.says_nothing(each) for each in value)
+        return isinstance(source, OperatorSource) and all(name == "is_null" and said is None for name, said in value.items())
+
+
+def _grouped(combine: Callable[..., ColumnElement[bool]], parts: Sequence[ColumnElement[bool]]) -> list[ColumnElement[bool]]:
+    """The same conditions, many of them a few together: SQLite nests one level for each member of a long `and` or `or`, and has
+    a limit. They are never unknown, so `coalesce` changes nothing but that they stay together."""
+    if len(parts) <= _MEMBERS:
+        return list(parts)
+    size = -(-len(parts) // _MEMBERS)
+    chunks = [parts[start : start + size] for start in range(0, len(parts), size)]
+    return [sa.func.coalesce(combine(*_grouped(combine, chunk)), sa.false()) for chunk in chunks]
 
 
 def _guard_keys(value: Any, personal: frozenset[str]) -> None:

@@ -155,6 +155,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         settings, schema = self.services.settings.server, self.plans.model.schema
         if request.method == "POST":
             _check_type(request.headers.get("content-type"))
+            _check_encoding(request.headers.get("content-encoding", "identity"))
             body = await read_body(request, settings.max_body_bytes)
             asked = read_request(body, schema, settings.limits.list_items)
         else:
@@ -230,6 +231,11 @@ def _check_type(given: str | None) -> None:
     kind, parameters = parse_content_type(given or "application/octet-stream")
     if kind.lower() != JSON or parameters.get("charset", "utf-8").lower() not in ("utf-8", "utf8"):
         raise ScrmError("UNSUPPORTED_MEDIA_TYPE", f"the Content-Type is {given!r}; send {JSON} in UTF-8")
+
+
+def _check_encoding(given: str) -> None:
+    if given.strip().lower() != "identity":
+        raise ScrmError("UNSUPPORTED_ENCODING", f"the Content-Encoding is {given[:80]!r}; send the body as it is")
 
 
 def refused(result: ExecutionResult) -> bool:

@@ -45,6 +45,14 @@ def condition_of(info: Info, table: sa.Table, *path: str) -> sa.ColumnElement[bo
     return condition
 
 
+def says_nothing(info: Info, *path: str) -> bool:
+    """Whether the filter at this path of the field's arguments is there, and means everything because it names nothing."""
+    context: Context = info.context
+    model = context.plans.model
+    values = _given(model, *_at(info, path), count())
+    return values is not None and Filters(model, lambda scope, what, personal: None, True).says_nothing(values)
+
+
 def as_said(info: Info, *path: str) -> Any:
     """What the caller said there as JSON: equal where two callers said the same."""
     return _plain(_at(info, path)[1])

@@ -370,6 +370,9 @@ class SystemMutation:
         known = {each.name: each for each in await services.db.read(service.known_plugins, services.plugins)}
         if input.plugin != "core" and input.plugin not in known:
             raise ScrmError("UNKNOWN_PLUGIN", f"no plugin is called {input.plugin!r}", path=("plugin",))
+        if input.plugin != "core" and not input.skip and services.plugins.get(input.plugin) is None:
+            said = f"the plugin {input.plugin} does not run here, so nothing of it can be tried again; enable it first"
+            raise ScrmError("UNKNOWN_PLUGIN", said, path=("plugin",))
         ids = (
             [node_id("Event", each, ("eventIds", str(n))) for n, each in enumerate(input.event_ids)]
             if input.event_ids is not None

@@ -16,7 +16,7 @@ from scrm.graphql.bulk import BulkErrorPolicy, DeletePayload
 from scrm.graphql.context import Info
 from scrm.graphql.enums import enum
 from scrm.graphql.ids import global_id, node_id
-from scrm.graphql.matching import as_said, matching
+from scrm.graphql.matching import as_said, matching, says_nothing
 from scrm.graphql.resolvers import UserErrorType, errors_field, mutation
 from scrm.graphql.scalars import JSON, Direction, MatchMode
 from scrm.graphql.sources import (
@@ -216,11 +216,14 @@ class SaveTagGroupInput:
     )
 
 
-@strawberry.input(description="Tags to set, and on whom: by id or by filter.")
+@strawberry.input(description="Tags to set, and on whom: by id, by filter, or on everybody.")
 class TagUsersInput:
     tags: list[str] = strawberry.field(description="Keys of the tags.")
     user_ids: list[strawberry.ID] | None = strawberry.field(description="These users.", default=None)
-    filter: UserFilter | None = strawberry.field(description="Or all users that match.", default=None)
+    filter: UserFilter | None = strawberry.field(
+        description="Or all users that match; one that names nothing is refused.", default=None
+    )
+    everybody: bool | None = strawberry.field(description="Or really all users.", default=False)
     reason: str | None = strawberry.field(description="Why, for the record.", default=None)
     expires_at: dt.datetime | None = strawberry.field(description="When the tag ends.", default=None)
     error_policy: BulkErrorPolicy | None = strawberry.field(
@@ -231,11 +234,14 @@ class TagUsersInput:
     )
 
 
-@strawberry.input(description="Tags to remove, and from whom: by id or by filter.")
+@strawberry.input(description="Tags to remove, and from whom: by id, by filter, or from everybody.")
 class UntagUsersInput:
     tags: list[str] = strawberry.field(description="Keys of the tags.")
     user_ids: list[strawberry.ID] | None = strawberry.field(description="These users.", default=None)
-    filter: UserFilter | None = strawberry.field(description="Or all users that match.", default=None)
+    filter: UserFilter | None = strawberry.field(
+        description="Or all users that match; one that names nothing is refused.", default=None
+    )
+    everybody: bool | None = strawberry.field(description="Or really all users.", default=False)
     reason: str | None = strawberry.field(description="Why, for the record.", default=None)
     error_policy: BulkErrorPolicy | None = strawberry.field(
         description="What a user who cannot be untagged does to the others.", default=BulkErrorPolicy.REJECT_FAILED_ROWS
@@ -326,12 +332,7 @@ class TagMutation:
 async def change_tags(info: Info, name: str, input: Any, change: Callable[..., tagging.Tagged], **more: Any) -> TagUsersPayload:
     """Set or remove tags on the users that the input means; once for an idempotency key."""
     context, services = info.context, info.context.services
-    if (input.user_ids is None) == (input.filter is None):
-        raise ScrmError("INVALID_INPUT", "give either userIds or filter", path=("userIds",))
-    if input.filter is not None:
-        whom: Any = matching(info, users, "input", "filter")
-    else:
-        whom = [node_id("User", each, ("userIds", str(n))) for n, each in enumerate(input.user_ids)]
+    whom = _whom(info, input)
     strict = input.error_policy is BulkErrorPolicy.REJECT_EVERYTHING
 
     def run(tx: Tx, some: tagging.Users) -> tagging.Tagged:
@@ -350,6 +351,7 @@ async def change_tags(info: Info, name: str, input: Any, change: Callable[..., t
 
     said = {"tags": input.tags, "userIds": input.user_ids, "filter": as_said(info, "input", "filter"), "reason": input.reason}
     said |= {"strict": strict, **{name: value and instant_text(value) for name, value in more.items()}}
+    said |= {"everybody": True} if input.everybody else {}
     answer = await change_many(
         services.db,
         name,
@@ -363,3 +365,14 @@ async def change_tags(info: Info, name: str, input: Any, change: Callable[..., t
     )
     errors = [UserErrorType(**error) for error in answer["errors"]]
     return TagUsersPayload(matched=answer["matched"], changed=answer["changed"], errors=errors)
+
+
+def _whom(info: Info, input: Any) -> tagging.Users:
+    if [input.user_ids is not None, input.filter is not None, bool(input.everybody)].count(True) != 1:
+        raise ScrmError("INVALID_INPUT", "give one of userIds, filter and everybody", path=("userIds",))
+    if input.user_ids is not None:
+        return [node_id("User", each, ("userIds", str(n))) for n, each in enumerate(input.user_ids)]
+    if says_nothing(info, "input", "filter"):
+        said = "the filter names nothing, so it would mean everybody; say everybody: true if they are meant"
+        raise ScrmError("INVALID_INPUT", said, path=("filter",))
+    return matching(info, users, "input", "filter")

@@ -72,6 +72,12 @@ def find_tags(tx: Tx, keys: Sequence[str], path: Sequence[str] = ("tags",)) -> l
     return [found[key] for key in dict.fromkeys(keys)]
 
 
+def _named_tags(tx: Tx, keys: Sequence[str]) -> list[Row[Any]]:
+    if not keys:
+        raise ScrmError("INVALID_INPUT", "tags is empty; name one at least", path=("tags",))
+    return find_tags(tx, keys)
+
+
 def tag_users(
     tx: Tx,
     keys: Sequence[str],
@@ -92,9 +98,9 @@ def tag_users(
 
     Raises:
         ScrmError: `TAG_NOT_FOUND`, `TAG_ARCHIVED`, `TAGS_EXCLUDE_EACH_OTHER`, `INVALID_EXPIRY`, `INVALID_TEXT`; with `strict`
-            `USER_NOT_FOUND`.
+            `USER_NOT_FOUND`. `INVALID_INPUT` where no tag is named.
     """
-    wanted = find_tags(tx, keys)
+    wanted = _named_tags(tx, keys)
     _check_together(wanted)
     if expires_at is not None and expires_at <= at:
         said = f"expiresAt is {expires_at.isoformat()}, which has passed; name a later time"
@@ -132,9 +138,9 @@ def untag_users(
     The reason is kept in the users' events, from where erasing takes it.
 
     Raises:
-        ScrmError: `TAG_NOT_FOUND`, `INVALID_TEXT`; with `strict` `USER_NOT_FOUND`.
+        ScrmError: `TAG_NOT_FOUND`, `INVALID_TEXT`; with `strict` `USER_NOT_FOUND`; `INVALID_INPUT` where no tag is named.
     """
-    wanted = find_tags(tx, keys)
+    wanted = _named_tags(tx, keys)
     reason = check_text(reason, ("reason",)) or None if reason is not None else None
     share_owners(tx)
     ids, unknown = targets(tx, users, strict)

@@ -101,7 +101,7 @@ async def serving(
             plugins = await ready_plugins(chosen, fit_schema(chosen, plugins)[0])
         else:
             assert not problems, problems
-    app = create_app(chosen, plugins=plugins or PluginSet(), clock=clock, transport=transport)
+    app = create_app(chosen, plugins=PluginSet() if plugins is None else plugins, clock=clock, transport=transport)
     async with app.router.lifespan_context(app):
         first = Client(app, httpx2.AsyncClient())
         client = first.with_key(await first.key("*", name=f"test {new_id().hex}"))

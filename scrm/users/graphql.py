@@ -274,7 +274,9 @@ class EraseUserInput:
 
 @strawberry.type(description="An erased user, or why not.")
 class EraseUserPayload:
-    erased_id: strawberry.ID | None = strawberry.field(description="The user that was erased.", default=None)
+    erased_id: strawberry.ID | None = strawberry.field(
+        description="The user that was erased; the survivor's id where a merged one's was given.", default=None
+    )
     pseudonym: str | None = strawberry.field(description="Under which ledgers go on.", default=None)
     errors: list[UserErrorType] = errors_field()
 
@@ -387,7 +389,7 @@ class UserMutation:
     async def erase_user(self, info: Info, input: EraseUserInput) -> EraseUserPayload | None:
         context, services = info.context, info.context.services
         key = node_id("User", input.id)
-        pseudonym = await services.db.write(
+        done = await services.db.write(
             privacy.erase,
             key,
             at=context.now,
@@ -395,7 +397,7 @@ class UserMutation:
             zone=services.settings.zone,
             personal=services.settings.personal_properties,
         )
-        return EraseUserPayload(erased_id=strawberry.ID(global_id("User", key)), pseudonym=pseudonym.hex)
+        return EraseUserPayload(erased_id=strawberry.ID(global_id("User", done.user_id)), pseudonym=done.pseudonym.hex)
 
     @mutation("Hand over everything that is kept of a user; noted in the audit log.", scope="pii:write")
     async def export_user(self, info: Info, input: ExportUserInput) -> ExportUserPayload | None:

@@ -6,7 +6,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date, datetime
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
@@ -28,6 +28,13 @@ PluginExports = Callable[[Tx, uuid.UUID], Mapping[str, Any]]
 """What the plugins keep of a user, by plugin."""
 
 
+class Erased(NamedTuple):
+    """Who was erased, of whomever the caller named, and under which pseudonym ledgers go on."""
+
+    user_id: uuid.UUID
+    pseudonym: uuid.UUID
+
+
 def erase(
     tx: Tx,
     user_id: uuid.UUID,
@@ -37,8 +44,9 @@ def erase(
     zone: ZoneInfo,
     pseudonym: uuid.UUID | None = None,
     personal: Collection[str] = PERSONAL_PROPERTIES,
-) -> uuid.UUID:
+) -> Erased:
     """Remove what is personal of a user and of all merged into it; ledgers go on under the pseudonym.
+    The id of one that was merged means the user it was merged into.
 
     Names, contact data, attributes, tags and union ids go; external ids become random; `personal` properties, and those that a
     registered event type marks so, leave this user's events. What remains is an empty shell. Plugins follow when they reach
@@ -67,7 +75,7 @@ def erase(
     strip_events(tx, shells, personal)
     said = {"user": user_id.hex, "pseudonym": pseudonym.hex}
     record_change(tx, "user.erased", user_id, said, at=at, actor=actor, zone=zone)
-    return pseudonym
+    return Erased(user_id, pseudonym)
 
 
 def _empty_rows(tx: Tx, shells: Sequence[uuid.UUID], at: datetime) -> None:

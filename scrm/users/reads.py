@@ -12,6 +12,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from scrm.channels.models import channels
 from scrm.db import Text
+from scrm.errors import ScrmError
 from scrm.sql import ListOf, Moment, Value, member
 from scrm.users.models import identities, users
 
@@ -39,9 +40,16 @@ def birthday_within(user: Any, days: Value) -> sa.ColumnElement[bool]:
 
 
 def coming_days(days: int, moment: Moment) -> list[str]:
-    """`MM-DD` of today and the days that follow."""
+    """`MM-DD` of today and the days that follow.
+
+    Raises:
+        ScrmError: INVALID_FILTER for less than none.
+    """
+    if days < 0:
+        said = f"birthdayWithinDays is {days}; expected 0, which is today, or more"
+        raise ScrmError("INVALID_FILTER", said, path=("filter",))
     found = []
-    for number in range(min(max(days, 0), 366) + 1):
+    for number in range(min(days, 366) + 1):
         day: date = moment.today + timedelta(days=number)
         found.append(day.strftime("%m-%d"))
         if (day.month, day.day) == (2, 28) and not calendar.isleap(day.year):

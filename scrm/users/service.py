@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -216,6 +216,15 @@ def find_users(tx: Tx, user_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, uuid.UU
     # A merge points everybody it absorbs at the survivor, and erasing one erases all of them: one row says it.
     statement = sa.select(users.c.id, users.c.merged_into).where(users.c.id == wanted.c.id, users.c.erased_at.is_(None))
     return {row.id: row.merged_into or row.id for row in tx.rows(statement)}
+
+
+def erased_users(tx: Tx, user_ids: Iterable[uuid.UUID]) -> set[uuid.UUID]:
+    """Which of these ids were somebody's who was erased."""
+    wanted = set(user_ids)
+    if not wanted:
+        return set()
+    asked = id_set(tx, "wanted", wanted)
+    return {row.id for row in tx.rows(sa.select(users.c.id).where(users.c.id == asked.c.id, users.c.erased_at.is_not(None)))}
 
 
 def user_not_found(user_id: uuid.UUID, path: Sequence[str] = ("id",)) -> ScrmError:

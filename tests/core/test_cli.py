@@ -305,7 +305,12 @@ def test_a_plugins_life(on: Command, migrated_url: str, acme: Path) -> None:
     assert on("config", "apply").out == "nothing changes\n"
 
     assert on("plugins", "purge", "acme", "--yes").err == ["plugin acme is enabled; run scrm plugins disable acme first"]
+    assert on("plugins", "retry", "acme").err == ["0 events of plugin acme will be tried again"]
     assert on("plugins", "disable", "acme").code == 0
+    refused = on("plugins", "retry", "acme")
+    assert (refused.code, refused.err) == (2, ["plugin acme is disabled; enable it first"])
+    assert on("plugins", "retry", "nobody").code == 2
+    assert on("plugins", "retry", "core").code == 0
     assert "enabled = false  # not yet" in settings.read_text()
     said = on("db", "status", "--json")
     assert [(one["owner"], one["pending"]) for one in json.loads(said.out)] == [("core", 0), ("acme", 0)]

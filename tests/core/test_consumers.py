@@ -415,7 +415,7 @@ async def test_hooks_follow_what_core_does_to_a_person(toy: Any) -> None:
     terms = {"at": toy.start, "actor": "t", "zone": toy.zone}
     merged = await toy.db.write(merging.merge, ann, ben, reason="", **terms)
     await toy.db.write(merging.unmerge, merged.merge_id, **terms)
-    pseudonym = await toy.db.write(privacy.erase, ben, **terms)
+    _, pseudonym = await toy.db.write(privacy.erase, ben, **terms)
     assert await toy.run() == 3
     assert told == [("merge", merged.merge_id, ann, ben), ("unmerge", ann, ben, merged.merge_id), ("erase", ben, pseudonym)]
 

@@ -272,6 +272,13 @@ async def test_the_system_says_how_it_does(client: Client) -> None:
     assert (await caller(client), "plugin.retried", {"plugin": "core", "count": 0}) in [tuple(row) for row in rows]
 
 
+async def test_failures_of_a_disabled_plugin_are_not_tried_again(migrated_url: str) -> None:
+    async with serving(migrated_url, modules={}, sections={"loyalty": {"enabled": False}}) as client:
+        assert (await client.data("{ plugins { name state } }"))["plugins"] == [{"name": "loyalty", "state": "DISABLED"}]
+        refused = await do(client, "retryPluginFailures", "RetryPluginFailuresInput", {"plugin": "loyalty"})
+        assert only(refused) == ("UNKNOWN_PLUGIN", ["plugin"])
+
+
 async def test_imports_are_listed(client: Client) -> None:
     common = {"fingerprint": "f", "accepted": 3, "duplicates": 1, "rejected": 1, "started_at": NOW}
     rows: list[dict[str, Any]] = [

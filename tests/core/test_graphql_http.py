@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from collections.abc import AsyncIterator
 from typing import Any
@@ -156,6 +157,14 @@ async def test_the_content_type_is_what_was_asked_for(client: Client) -> None:
     ):
         status, answer = await post(client, b'{"query": "{ viewer { name } }"}', {"content-type": wrong})
         assert (status, code(answer)) == (415, "UNSUPPORTED_MEDIA_TYPE"), wrong
+
+
+async def test_a_packed_body_is_refused_by_name(client: Client) -> None:
+    asked = b'{"query": "{ viewer { name } }"}'
+    for encoding in ("gzip", "br", "gzip, identity"):
+        status, answer = await post(client, gzip.compress(asked), {"content-encoding": encoding})
+        assert (status, code(answer)) == (415, "UNSUPPORTED_ENCODING"), encoding
+    assert (await post(client, asked, {"content-encoding": "Identity"}))[0] == 200
 
 
 @pytest.mark.parametrize(

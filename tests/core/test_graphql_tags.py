@@ -142,7 +142,7 @@ async def test_users_are_tagged_by_id_and_by_filter(client: Client) -> None:
         await tag(client, key)
     one, other = await create(client, city="上海"), await create(client, city="北京")
     assert await give(client, tags=["a", "b"], userIds=[one["id"]], reason="test") == {"matched": 1, "changed": 1, "errors": []}
-    assert await give(client, tags=["a"], filter={}) == {"matched": 2, "changed": 1, "errors": []}
+    assert await give(client, tags=["a"], everybody=True) == {"matched": 2, "changed": 1, "errors": []}
     assert await give(client, tags=["a"], filter={"city": {"eq": "无"}}) == {"matched": 0, "changed": 0, "errors": []}
     data = await client.data(
         (
@@ -328,6 +328,54 @@ async def test_a_plugins_filter_is_heeded(migrated_url: str) -> None:
         assert await tags_of(client, user["id"]) == ["a"]
 
 
+@pytest.mark.parametrize(
+    "filter",
+    [
+        {},
+        {"city": None},
+        {"city": {}},
+        {"city": {"isNull": None}},
+        {"and": []},
+        {"and": [{}, {"city": {}}]},
+        {"or": [{}]},
+        {"not": []},
+        {"noteCount": {}},
+    ],
+)
+async def test_a_filter_that_names_nothing_is_not_everybody(migrated_url: str, filter: dict[str, Any]) -> None:
+    async with serving(migrated_url, modules={"reads": plugin_for_reads}) as client:
+        await tag(client, "a")
+        user = await create(client, city="上海")
+        for change in (give, take):
+            assert only(await change(client, tags=["a"], filter=filter)) == ("INVALID_INPUT", ["filter"])
+            both = await change(client, tags=["a"], filter=filter, everybody=True)
+            assert only(both) == ("INVALID_INPUT", ["userIds"])
+        assert await tags_of(client, user["id"]) == []
+
+
+async def test_everybody_is_said(client: Client) -> None:
+    await tag(client, "a")
+    here, there = await create(client, city="上海"), await create(client)
+    absorbed = await create(client)
+    merge = {"keptId": here["id"], "absorbedId": absorbed["id"]}
+    assert (await do(client, "mergeUsers", "MergeUsersInput", merge))["errors"] == []
+    for said in ({}, {"everybody": False}, {"everybody": True, "userIds": [here["id"]]}, {"everybody": True, "filter": {}}):
+        assert only(await give(client, tags=["a"], **said)) == ("INVALID_INPUT", ["userIds"]), said
+    assert await give(client, tags=["a"], filter={"event": {}}) == {"matched": 2, "changed": 2, "errors": []}
+    assert await take(client, tags=["a"], everybody=True) == {"matched": 2, "changed": 2, "errors": []}
+    once = {"tags": ["a"], "everybody": True, "idempotencyKey": "k"}
+    assert await give(client, **once) == await give(client, **once) == {"matched": 2, "changed": 2, "errors": []}
+    assert await tags_of(client, there["id"]) == ["a"]
+
+
+async def test_no_tags_are_no_change(client: Client) -> None:
+    user = await create(client)
+    for change in (give, take):
+        for policy in ("REJECT_FAILED_ROWS", "REJECT_EVERYTHING"):
+            refused = await change(client, tags=[], userIds=[user["id"]], errorPolicy=policy)
+            assert (only(refused), refused["matched"]) == (("INVALID_INPUT", ["tags"]), 0)
+
+
 async def test_many_users_are_tagged_a_few_at_a_time(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     await channel(client, "oa")
     await tag(client, "vip")
@@ -358,7 +406,7 @@ async def test_many_users_are_tagged_a_few_at_a_time(client: Client, monkeypatch
     await create(client)
     assert await give(client, **asked) == first
     assert await client.data(holders) == {"users": {"totalCount": 600}}
-    other = await give(client, **{**asked, "filter": {}})
+    other = await give(client, **{**asked, "filter": None, "everybody": True})
     assert only(other)[0] == "IDEMPOTENCY_CONFLICT"
     taken = await take(client, tags=["vip"], filter={"createdAt": {"isNull": False}}, errorPolicy="REJECT_EVERYTHING")
     assert (taken["matched"], taken["changed"]) == (601, 600)

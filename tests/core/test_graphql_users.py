@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from scrm.testing.client import Client, serving
-from tests.core.asking import NOBODY, Clock, create, do, only
+from tests.core.asking import NOBODY, Clock, create, do, event, only, record
 
 PROFILE = """id displayName phone email gender birthday country region city language attributes acquisitionChannel { key }
   createdAt updatedAt firstSeenAt lastSeenAt identities { channel { key } externalId unionId linkedAt }"""
@@ -254,6 +254,20 @@ async def test_a_person_is_exported_and_erased(client: Client) -> None:
     assert only(await do(client, "exportUser", "ExportUserInput", {"id": NOBODY})) == ("USER_NOT_FOUND", ["id"])
 
 
+async def test_who_is_erased_by_a_merged_id_is_the_survivor(client: Client) -> None:
+    kept = await create(client, displayName="王芳")
+    absorbed = await create(client, displayName="小王")
+    merge = {"keptId": kept["id"], "absorbedId": absorbed["id"], "reason": "the same"}
+    assert (await do(client, "mergeUsers", "MergeUsersInput", merge))["errors"] == []
+    gone = await do(client, "eraseUser", "EraseUserInput", {"id": absorbed["id"]}, "erasedId")
+    assert (gone["errors"], gone["erasedId"]) == ([], kept["id"])
+    for user in (kept, absorbed):
+        said = {**event(1, identity=None), "userId": user["id"]}
+        [result] = (await record(client, said))["results"]
+        assert [(error["code"], error["path"][-1]) for error in result["errors"]] == [("USER_ERASED", "userId")]
+    assert (await client.data('{ events(filter: {type: ["order.paid"]}) { totalCount } }'))["events"]["totalCount"] == 0
+
+
 async def test_filters_orders_and_pages(client: Client, clock: Clock) -> None:
     people = (
         ("a", "上海", {"vip": True, "spent": 5}),
@@ -362,3 +376,42 @@ async def test_personal_values_are_masked_without_pii_read(client: Client) -> No
     answer = await reader.graphql("{ users(orderBy: [{displayName: ASC}]) { totalCount nodes { id } } }")
     assert answer["data"] == {"users": None}
     assert answer["errors"][0]["extensions"]["code"] == "FORBIDDEN"
+
+
+async def test_days_that_are_none_are_refused(client: Client) -> None:
+    await create(client, displayName="王芳")
+    query = "query($f: UserFilter) { users(filter: $f) { totalCount } }"
+    for days in (0, -1, -(2**31)):
+        for said in ({"event": {"withinDays": days}}, {"not": [{"event": {"withinDays": days}}]}):
+            answer = await client.graphql(query, f=said)
+            assert [error["extensions"]["code"] for error in answer["errors"]] == ["INVALID_FILTER"], said
+        written = await client.graphql(f"{{ users(filter: {{event: {{withinDays: {days}}}}}) {{ totalCount }} }}")
+        assert written["errors"][0]["message"] == f"withinDays is {days}; expected 1 or more, of which today is the first"
+    assert (await client.data(query, f={"event": {"withinDays": 1}}))["users"] == {"totalCount": 1}
+    answer = await client.graphql(query, f={"birthdayWithinDays": -1})
+    assert [error["extensions"]["code"] for error in answer["errors"]] == ["INVALID_FILTER"]
+    assert (await client.data(query, f={"birthdayWithinDays": 0}))["users"] == {"totalCount": 0}
+    tagging = "mutation($f: UserFilter) { tagUsers(input: {tags: [], filter: $f}) { errors { code } } }"
+    answer = await client.data(tagging, f={"event": {"withinDays": 0}})
+    assert answer["tagUsers"]["errors"] == [{"code": "INVALID_FILTER"}]
+
+
+async def test_five_hundred_alternatives_are_answered(client: Client) -> None:
+    for city in ("上海", "城7", "城499", None):
+        await create(client, city=city, displayName=city)
+    many = [{"city": {"eq": f"城{n}"}} for n in range(500)]
+    query = """query($f: UserFilter) { users(filter: $f, orderBy: [{displayName: ASC}]) {
+        totalCount pageInfo { hasNextPage } nodes { city events(first: 1) { nodes { user { city } } } } } }"""
+
+    async def cities(**filter: Any) -> list[str | None]:
+        found = (await client.data(query, f=filter))["users"]
+        assert found["totalCount"] == len(found["nodes"])
+        return [each["city"] for each in found["nodes"]]
+
+    assert await cities(**{"or": many}) == ["城499", "城7"]
+    assert await cities(**{"not": many}) == ["上海", None]
+    assert await cities(**{"and": [{"city": {"ne": f"城{n}"}} for n in range(500)]}) == ["上海", None]
+    assert await cities(**{"or": [{"and": [{"or": many[:300]}, {"not": many[8:300]}]}, *many[480:]]}) == ["城499", "城7"]
+    assert (await do(client, "createTag", "CreateTagInput", {"key": "a", "name": "a"}))["errors"] == []
+    tagged = await do(client, "tagUsers", "TagUsersInput", {"tags": ["a"], "filter": {"or": many}}, "matched")
+    assert tagged["matched"] == 2

@@ -285,9 +285,10 @@ async def test_a_repeat_for_somebody_who_is_gone_is_still_a_repeat(shop: Shop) -
     said = event(None, user_id=ann)
     [first] = await shop.record(said)
     await shop.db.write(lambda tx: tx.execute(users.update().values(erased_at=NOW)))
-    [again, new] = await shop.record(said, event(None, user_id=ann))
+    [again, new, other] = await shop.record(said, event(None, user_id=ann), event(None, user_id=new_id()))
     assert (again.status.value, again.event_id) == ("DUPLICATE", first.event_id)
-    assert codes([new]) == [["UNKNOWN_USER"]]
+    assert codes([new, other]) == [["USER_ERASED"], ["UNKNOWN_USER"]]
+    assert new.errors[0].path == ("userId",)
 
 
 async def test_the_same_key_at_once_is_accepted_once(shop: Shop) -> None:

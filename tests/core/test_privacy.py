@@ -46,7 +46,8 @@ async def test_nothing_personal_is_left(brand: Brand) -> None:
     assert told["untagReason"] == "SECRET reason"
     await brand.do(merge, user, other, reason="SECRET")
     before = await brand.row(events, mine)
-    pseudonym = await brand.do(erase, other)
+    erased, pseudonym = await brand.do(erase, other)
+    assert erased == user
 
     row = await brand.row(users, user)
     empty = {name: row[name] for name in ("display_name", "phone", "email", "gender", "birthday", "city", "attributes")}
