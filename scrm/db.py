@@ -423,15 +423,10 @@ class _PostgresBackend:
         if self._pool is None:
             async with self._opening:
                 if self._pool is None:
-                    dsn = self.url.set(drivername="postgresql").render_as_string(hide_password=False)
+                    given = self.sql_dialect.create_connect_args(self.url)[1]
+                    settings = {**given, "server_settings": _SESSION, "timeout": CONNECTING}
                     self._pool = await asyncpg.create_pool(
-                        dsn,
-                        min_size=0,
-                        max_size=self.pool_size,
-                        init=_raw_json,
-                        reset=_keep,
-                        server_settings=_SESSION,
-                        timeout=CONNECTING,
+                        min_size=0, max_size=self.pool_size, init=_raw_json, reset=_keep, **settings
                     )
         return self._pool
 

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, create_engine, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from scrm.db import Database
+from scrm.errors import UnavailableError
 from scrm.testing import PostgresServer, PostgresUnavailableError, postgres_server
 
 
@@ -84,4 +85,18 @@ async def test_a_query_that_nobody_waits_for_ends(database_url: str) -> None:
                 each.cancel()
             assert await asyncio.wait_for(db.fetch("select count(*) from probe", ()), 10) == [(0,)]
     finally:
+        await db.close()
+
+
+async def test_what_the_url_says_of_the_connection_holds_for_services_and_queries(postgres: PostgresServer) -> None:
+    with postgres.database() as url:
+        for option in ("ssl=prefer", "ssl=disable"):
+            db = Database(f"{url}?{option}")
+            assert await db.read(lambda tx: tx.scalar(text("select 1"))) == 1
+            assert await db.fetch("select 1", ()) == [(1,)]
+            await db.close()
+        db = Database(f"{url}?ssl=require")
+        for ask in (db.read(lambda tx: tx.scalar(text("select 1"))), db.fetch("select 1", ())):
+            with pytest.raises(UnavailableError):
+                await ask
         await db.close()
