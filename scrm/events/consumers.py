@@ -80,6 +80,8 @@ class Consumer:
     announcement_depth: int = 8
     tables: frozenset[str] = frozenset()
     """What its handlers may write."""
+    facts: frozenset[str] = frozenset()
+    """Event types that only its own decisions, announcements and jobs may have said."""
     around: Around = unwatched
     """Put around every call of its code: given the events, and what ends a statement that runs for it."""
     statement_seconds: float = 60.0
@@ -100,9 +102,19 @@ class Consumer:
         """Whom to call for an event of this type."""
         return self.routes.get(type_) or self.routes.get(EVERY, ())
 
-    def reads(self, column: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
-        """The condition that an event's type is one of those it reads."""
-        return sa.true() if EVERY in self.routes else column.in_(self.types)
+    @property
+    def reads(self) -> sa.ColumnElement[bool]:
+        """The condition on an event that it is for this consumer. Its own facts are not believed to anybody else, who may have
+        got in while nobody knew whose they are."""
+        if EVERY in self.routes:
+            return sa.true()
+        mine = events.c.type.in_(self.types)
+        if not self.facts:
+            return mine
+        said = sa.or_(
+            events.c.source.in_([f"plugin:{self.name}", f"job:{self.name}"]), sa.func.substr(events.c.source, 1, 9) == "mutation:"
+        )
+        return mine & sa.or_(events.c.type.not_in(sorted(self.facts)), said)
 
     @cached_property
     def types(self) -> tuple[str, ...]:
@@ -121,7 +133,8 @@ def consumer_of(plugin: ReadsTheLog, settings: ConsumerSettings) -> Consumer:
     depth = settings.announcement_depth
     tables = frozenset(brought.tables.tables if brought.tables is not None else ())
     handlers = tuple(brought.handlers)
-    return Consumer(plugin.name, handlers, settings.zone, plugin.hooks, brought.rules, plugin.rules, depth, tables)
+    facts = frozenset(kind.name for kind in brought.event_types if kind.own) | {one.event_type for one in brought.decisions}
+    return Consumer(plugin.name, handlers, settings.zone, plugin.hooks, brought.rules, plugin.rules, depth, tables, facts)
 
 
 def core_consumer(handlers: Sequence[Handler], settings: ConsumerSettings) -> Consumer:

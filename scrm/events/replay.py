@@ -251,7 +251,7 @@ class _Replay:
         in_turn = sa.select(*EVENT_COLUMNS, events.c.position.label("after"), sa.literal(0).label("n")).where(
             events.c.position >= max(low, 1),
             events.c.position <= high,
-            self._consumer.reads(events.c.type),
+            self._consumer.reads,
             events.c.id.not_in(turned),
             events.c.id.not_in(parked),
         )

@@ -95,7 +95,7 @@ def next_events(tx: Tx, consumer: Consumer, cursor: int, upper: int, limit: int)
     applied = sa.exists().where(out_of_turn.c.plugin == consumer.name, out_of_turn.c.event_id == events.c.id)
     statement = (
         sa.select(*EVENT_COLUMNS)
-        .where(events.c.position > cursor, events.c.position <= upper, consumer.reads(events.c.type), ~applied)
+        .where(events.c.position > cursor, events.c.position <= upper, consumer.reads, ~applied)
         .order_by(events.c.position)
         .limit(limit)
     )

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from scrm.db import Database
 from scrm.errors import ScrmError
 from scrm.events.consumers import Consumer, enable, pause, progress, resume, wait_for
+from scrm.events.decide import decide
 from scrm.events.log import core_event
 from scrm.events.models import events, out_of_turn
 from scrm.events.parked import retry, retry_due, skip
@@ -364,6 +365,20 @@ async def test_a_swallowed_sql_error_does_not_let_half_a_batch_through(toy: Any)
     parked = await toy.parked()
     # PostgreSQL has aborted the transaction, so the event is parked; SQLite goes on as if nothing had been.
     assert (told, parked) == ((1, []) if toy.db.dialect == "sqlite" else (0, [("o1", "RETRYING")]))
+
+
+async def test_a_fact_of_its_own_is_not_believed_to_anybody_else(toy: Any) -> None:
+    user = await toy.user()
+    await toy.paid(user, 9, "o1")
+    forged = replace(
+        core_event("toy.spent", user, {"points": 5}, toy.start, toy.zone), source="Mutation:spendToy", external_id="x"
+    )
+    await toy.append(forged)
+    assert await toy.run() == 1
+    assert await toy.amounts() == {user: 9}
+    said = {"user": user.hex, "points": 5}
+    await decide(toy.db, toy.consumer, toy.spend, said, key="k", at=toy.start, actor="t")
+    assert await toy.amounts() == {user: 4}
 
 
 async def test_history_as_a_handler_sees_it(toy: Any) -> None:
