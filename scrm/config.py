@@ -25,7 +25,7 @@ from scrm.plugin import BusinessRules, Rules, Wiring
 
 FILE = "scrm.toml"
 PREFIX = "SCRM_"
-OTHER_VARIABLES = ("SCRM_CONFIG", "SCRM_TEST_POSTGRES", "SCRM_UPDATE_SCHEMA")
+OTHER_VARIABLES = ("SCRM_CONFIG", "SCRM_TEST_POSTGRES", "SCRM_UPDATE_SCHEMA", "SCRM_EVERY_VALUE", "SCRM_KILLS")
 """Environment variables that begin like a setting's and are none: the command line's, and the tests'."""
 
 _OF_KUBERNETES = re.compile(r"SCRM_(.+_)?(SERVICE_(HOST|PORT)(_.+)?|PORT_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)")
