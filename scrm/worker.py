@@ -21,6 +21,7 @@ import sqlalchemy as sa
 
 from scrm.availability import why_unavailable
 from scrm.db import Database, Tx, new_id
+from scrm.due import due, is_due
 from scrm.events.consumers import ACTIVE, DEGRADED, Consumer, ConsumerSettings, ReadsTheLog, consumer_of, core_consumer, enable
 from scrm.events.handling import describe
 from scrm.events.models import consumers, parked_events, workers
@@ -164,13 +165,11 @@ def _work(tx: Tx, name: str, at: datetime) -> _Ready:
     place = tx.row(sa.select(consumers).where(consumers.c.plugin == name))
     if place is None:
         return _Ready(False, False)
-    rests = place.state != ACTIVE and (
-        place.state != DEGRADED or (place.next_attempt_at is not None and place.next_attempt_at > at)
+    rests = place.state != ACTIVE and (place.state != DEGRADED or not is_due(place.next_attempt_at, at))
+    waiting = sa.select(parked_events.c.event_id).where(
+        parked_events.c.plugin == name, parked_events.c.state == RETRYING, due(parked_events.c.next_attempt_at, at)
     )
-    due = sa.select(parked_events.c.event_id).where(
-        parked_events.c.plugin == name, parked_events.c.state == RETRYING, parked_events.c.next_attempt_at <= at
-    )
-    parked = place.state == ACTIVE and tx.scalar(due.limit(1)) is not None
+    parked = place.state == ACTIVE and tx.scalar(waiting.limit(1)) is not None
     return _Ready(not rests and place.cursor < head(tx), parked)
 
 
@@ -330,7 +329,8 @@ def _arrive(tx: Tx, me: uuid.UUID, at: datetime) -> None:
 
 
 def _be_seen(tx: Tx, me: uuid.UUID, at: datetime) -> None:
-    tx.execute(sa.update(workers).where(workers.c.id == me).values(seen_at=at))
+    if not tx.execute(sa.update(workers).where(workers.c.id == me).values(seen_at=at)).rowcount:
+        _arrive(tx, me, at)  # somebody whose clock is ahead took this one for gone
     tx.execute(sa.delete(workers).where(workers.c.seen_at < at - 20 * _GONE_AFTER))
 
 
@@ -339,5 +339,5 @@ def _leave(tx: Tx, me: uuid.UUID) -> None:
 
 
 def living_workers(tx: Tx, at: datetime) -> int:
-    """How many workers have been seen in the last half minute."""
-    return int(tx.scalar(sa.select(sa.func.count()).where(workers.c.seen_at >= at - _GONE_AFTER)))
+    """How many workers have been seen in the last half minute, by a clock that is right or nearly."""
+    return int(tx.scalar(sa.select(sa.func.count()).where(workers.c.seen_at.between(at - _GONE_AFTER, at + _GONE_AFTER))))

@@ -41,7 +41,7 @@ async def follow(
     cursor = start if after is None else after
     asked = db.clock()
     while True:
-        if db.clock() - asked >= RENEW:
+        if not timedelta(0) <= db.clock() - asked < RENEW:
             await context.renew()
             asked = db.clock()
         upper = await context.services.tide.upper(plugin)
