@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from scrm.db import Database, Tx
+from scrm.due import LONGEST_WAIT, due
 from scrm.events.handling import describe
 from scrm.models import outbox
 from scrm.plugin import Deliverer
@@ -22,7 +23,6 @@ ATTEMPTS = 10
 
 _LEASE = timedelta(minutes=2)
 _TIMEOUT = 60.0
-_LONGEST = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +45,18 @@ class _Message:
 
 def claim(tx: Tx, kinds: Sequence[tuple[str, str]], *, at: datetime, limit: int = 20) -> list[_Message]:
     """Take messages that are due for as long as a delivery may last; who dies meanwhile leaves them to the next."""
-    due = (
+    waiting = (
         sa.select(outbox.c.id, outbox.c.plugin, outbox.c.kind, outbox.c.payload, outbox.c.attempts)
         .where(
             outbox.c.state == PENDING,
-            outbox.c.next_attempt_at <= at,
+            due(outbox.c.next_attempt_at, at),
             sa.or_(*(sa.and_(outbox.c.plugin == plugin, outbox.c.kind == kind) for plugin, kind in kinds)),
         )
         .order_by(outbox.c.next_attempt_at, outbox.c.id)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
-    found = [_Message(row.id, row.plugin, row.kind, row.payload, row.attempts + 1) for row in tx.rows(due)]
+    found = [_Message(row.id, row.plugin, row.kind, row.payload, row.attempts + 1) for row in tx.rows(waiting)]
     if found:
         taken = {"attempts": outbox.c.attempts + 1, "next_attempt_at": at + _LEASE}
         tx.execute(sa.update(outbox).where(outbox.c.id.in_([message.id for message in found])).values(taken))
@@ -70,13 +70,14 @@ def settle(tx: Tx, message: uuid.UUID, attempts: int, error: str | None, *, at: 
     elif attempts >= ATTEMPTS:
         changed = {"state": DEAD, "error": error, "next_attempt_at": None}
     else:
-        changed = {"error": error, "next_attempt_at": at + min(timedelta(seconds=2**attempts), _LONGEST)}
+        changed = {"error": error, "next_attempt_at": at + min(timedelta(seconds=2**attempts), LONGEST_WAIT)}
     tx.execute(sa.update(outbox).where(outbox.c.id == message, outbox.c.state == PENDING).values(changed))
 
 
-def due(tx: Tx, at: datetime) -> bool:
+def has_due(tx: Tx, at: datetime) -> bool:
     """Whether anything waits to be delivered."""
-    return tx.scalar(sa.select(outbox.c.id).where(outbox.c.state == PENDING, outbox.c.next_attempt_at <= at).limit(1)) is not None
+    waiting = sa.select(outbox.c.id).where(outbox.c.state == PENDING, due(outbox.c.next_attempt_at, at))
+    return tx.scalar(waiting.limit(1)) is not None
 
 
 async def deliver_due(db: Database, deliveries: Sequence[Delivery]) -> int:
@@ -85,7 +86,7 @@ async def deliver_due(db: Database, deliveries: Sequence[Delivery]) -> int:
     What no active plugin delivers waits.
     """
     known = {(delivery.plugin, delivery.deliverer.kind): delivery for delivery in deliveries}
-    if not known or not await db.read(due, db.clock()):
+    if not known or not await db.read(has_due, db.clock()):
         return 0
     messages = await db.write(claim, list(known), at=db.clock())
     outcomes = await asyncio.gather(*(_deliver(known[message.plugin, message.kind], message) for message in messages))

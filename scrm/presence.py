@@ -101,8 +101,8 @@ async def _keep(db: Database, me: Presence) -> None:
 
 
 def living_workers(tx: Tx, at: datetime) -> int:
-    """How many workers have been seen in the last half minute."""
-    living = sa.and_(workers.c.kind == Kind.WORKER.value, workers.c.seen_at >= at - GONE_AFTER)
+    """How many workers have been seen in the last half minute, by a clock that is right or nearly."""
+    living = sa.and_(workers.c.kind == Kind.WORKER.value, workers.c.seen_at.between(at - GONE_AFTER, at + GONE_AFTER))
     return int(tx.scalar(sa.select(sa.func.count()).where(living)))
 
 

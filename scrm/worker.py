@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from scrm.availability import why_unavailable
 from scrm.bounded import HangingError
 from scrm.db import Database, Tx
+from scrm.due import due, is_due
 from scrm.events.consumers import (
     ACTIVE,
     DEGRADED,
@@ -206,13 +207,11 @@ def _work(tx: Tx, name: str, at: datetime) -> _Ready:
     place = tx.row(sa.select(consumers).where(consumers.c.plugin == name))
     if place is None:
         return _Ready(False, False)
-    rests = place.state != ACTIVE and (
-        place.state != DEGRADED or (place.next_attempt_at is not None and place.next_attempt_at > at)
+    rests = place.state != ACTIVE and (place.state != DEGRADED or not is_due(place.next_attempt_at, at))
+    waiting = sa.select(parked_events.c.event_id).where(
+        parked_events.c.plugin == name, parked_events.c.state == RETRYING, due(parked_events.c.next_attempt_at, at)
     )
-    due = sa.select(parked_events.c.event_id).where(
-        parked_events.c.plugin == name, parked_events.c.state == RETRYING, parked_events.c.next_attempt_at <= at
-    )
-    parked = place.state == ACTIVE and tx.scalar(due.limit(1)) is not None
+    parked = place.state == ACTIVE and tx.scalar(waiting.limit(1)) is not None
     return _Ready(not rests and place.cursor < head(tx), parked)
 
 

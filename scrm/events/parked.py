@@ -15,6 +15,7 @@ from sqlalchemy.engine import Row
 from scrm.audit import audit
 from scrm.bounded import HangingError
 from scrm.db import Tx
+from scrm.due import LONGEST_WAIT, due
 from scrm.errors import ScrmError
 from scrm.events.consumers import ACTIVE, Consumer, hold, out_of_turn_row
 from scrm.events.handling import EVENT_COLUMNS, Applying, describe, event_of, give, is_trouble, with_rules
@@ -28,7 +29,6 @@ RETRYING, DEAD, BEHIND, SKIPPED = "RETRYING", "DEAD", "BEHIND", "SKIPPED"
 ATTEMPTS = 8
 """After so many an event is dead: a person's turn."""
 
-_LONGEST = timedelta(hours=1)
 _ENDED = "57014"
 """PostgreSQL's word for a statement that took too long."""
 _RELEASED_AT_ONCE = 200
@@ -37,7 +37,7 @@ _LINKS = ("user.merged", "user.unmerged")
 
 def back_off(attempts: int) -> timedelta:
     """How long to wait after the n-th failure: 2 s, 4 s, 8 s, … an hour at most."""
-    return min(timedelta(seconds=2**attempts), _LONGEST)
+    return min(timedelta(seconds=2**attempts), LONGEST_WAIT)
 
 
 def people_of(event: Event) -> tuple[uuid.UUID, ...]:
@@ -139,14 +139,15 @@ def retry_due(tx: Tx, consumer: Consumer, *, at: datetime, limit: int = 50) -> R
     if place is None or place.state != ACTIVE:
         return Retried()
     tx.limit_statements(consumer.statement_seconds)
-    due = (
+    waiting = (
         sa.select(parked_events.c.event_id)
-        .where(parked_events.c.plugin == consumer.name, parked_events.c.state == RETRYING, parked_events.c.next_attempt_at <= at)
+        .where(parked_events.c.plugin == consumer.name, parked_events.c.state == RETRYING)
+        .where(due(parked_events.c.next_attempt_at, at))
         .order_by(parked_events.c.position)
         .limit(limit)
     )
     attempt = _Attempt(tx, consumer, place, consumer.timeline(tx), at)
-    for row in tx.rows(due):
+    for row in tx.rows(waiting):
         attempt.of(row.event_id)
     return Retried(attempt.applied, attempt.failed)
 

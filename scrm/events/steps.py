@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from sqlalchemy.engine import Row
 
 from scrm.db import Tx
+from scrm.due import is_due
 from scrm.events.consumers import ACTIVE, DEGRADED, PAUSED, Consumer, hold
 from scrm.events.handling import EVENT_COLUMNS, Applying, event_of, give, is_trouble
 from scrm.events.log import share_owners
@@ -69,7 +70,7 @@ def step(tx: Tx, consumer: Consumer, *, at: datetime, limit: int = 500) -> Step:
         return Step(0, 0, 0, 0, idle=True, busy=True)
     tx.limit_statements(consumer.statement_seconds)
     top = head(tx)
-    waits = place.state == DEGRADED and place.next_attempt_at is not None and place.next_attempt_at > at
+    waits = place.state == DEGRADED and not is_due(place.next_attempt_at, at)
     if place.state == PAUSED or waits or place.cursor >= top:
         return Step(0, 0, place.cursor, top, idle=True)
     upper = min(top, place.cursor + WINDOW)
