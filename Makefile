@@ -7,11 +7,12 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 WORKERS ?= auto
 PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --maxprocesses 4 --dist worksteal
 
-.PHONY: help demo venv test check bench audit ide clean
+.PHONY: help demo venv test kills check bench audit ide clean
 
 help:
 	@echo "make demo   a server with data on http://127.0.0.1:8000"
 	@echo "make test   the tests, on SQLite and PostgreSQL"
+	@echo "make kills  50 times kill -9 under load on each engine, and a look at what is left; some minutes"
 	@echo "make check  ruff, mypy, the tests"
 	@echo "make bench  the measurements"
 	@echo "make audit  GraphQL over HTTP, checked by graphql-http (npm)"
@@ -25,6 +26,9 @@ venv: .venv/.tests
 
 test: .venv/.tests
 	@$(PYTEST)
+
+kills: .venv/.tests
+	@SCRM_KILLS=$${SCRM_KILLS:-50} $(BIN)/python -m pytest -q tests/times/test_kills.py
 
 check: .venv/.tests
 	@$(BIN)/ruff check .

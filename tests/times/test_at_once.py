@@ -146,10 +146,9 @@ async def test_two_who_are_merged_while_events_come_keep_all_their_points(migrat
 
 
 async def test_two_hundred_callers_and_two_connections(migrated_url: str) -> None:
-    """Some need two connections at a time by the look of it: an answer of several parts, some of which Python holds."""
-    several = (
-        "{ users(first: 2) { totalCount nodes { id events { nodes { id } } } } channels { nodes { key } } plugins { name lag } }"
-    )
+    """One that had one connection and waited for another would wait for all who do the same."""
+    several = """{ users(first: 2) { totalCount nodes { id events { nodes { id } } } } channels { nodes { key } }
+        plugins { name lag failures(first: 1) { totalCount } } }"""
     async with opened(migrated_url, database_pool=2) as client, working(client):
         calls = [
             *(client.http.post("/graphql", json={"query": several}) for _ in range(80)),

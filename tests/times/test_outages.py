@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from types import SimpleNamespace
 from typing import Any
@@ -22,10 +22,10 @@ from scrm.availability import why_unavailable
 from scrm.db import Database, Tx
 from scrm.errors import UnavailableError
 from scrm.events.sequencer import head
-from scrm.plugin import Contribution, PluginContext, Route, hookimpl
+from scrm.plugin import Contribution, Handler, HandlerTx, PluginContext, Route, hookimpl
 from scrm.testing.client import Client
 from scrm.testing.following import following
-from tests.core.test_subscriptions import socket
+from tests.core.test_subscriptions import socket, stream
 from tests.times.conftest import Engine, File, Server
 from tests.times.till import (
     LOYALTY,
@@ -128,11 +128,13 @@ async def test_what_is_open_when_it_goes_ends_with_a_code_or_goes_on(engine: Eng
     live = 'subscription { eventRecorded(filter: {source: ["till"]}) { position } }'
     async with opened(engine.url) as client:
         unseen = await client.key("*")
-        async with following(client, live) as followed:
+        async with following(client, live) as followed, stream(client, live) as hear:
+            assert (await hear())[0] == 200
             engine.stop()
             try:
                 with pytest.raises(AssertionError, match="UNAVAILABLE"):
                     await followed.next()
+                assert code(await hear()) == "UNAVAILABLE"
                 async with socket(client, greet=False) as late:
                     assert await late.greet({"Authorization": f"Bearer {unseen}"}) == {"close": 1013}
             finally:
@@ -191,6 +193,31 @@ async def test_nothing_acknowledged_is_lost_when_it_goes_under_load(engine: Engi
         await settle(client.services.db)
         await Sound(client).check(noted)
     assert len(noted) == 6 * 12 * 5
+
+
+async def test_a_handler_that_was_at_work_when_it_went_is_not_at_fault(server: Server) -> None:
+    begun = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def handle(tx: HandlerTx, _batch: Sequence[Any], _rules: Any) -> None:
+        loop.call_soon_threadsafe(begun.set)
+        tx.scalar(sa.text("select pg_sleep(0.7)"))
+
+    def contribute() -> Contribution:
+        return Contribution(name="slow", version="1.0", handlers=[Handler(("order.paid",), handle)])
+
+    slow = SimpleNamespace(__name__="slow", contribute=hookimpl(contribute))
+    async with opened(server.url, modules={"slow": slow}) as client, working(client):
+        for crash in (True, False):
+            server.crash = crash
+            begun.clear()
+            await client.events([paid(key_of("slow"))])
+            await asyncio.wait_for(begun.wait(), 20)
+            await asyncio.to_thread(server.stop)
+            await asyncio.to_thread(server.start)
+            await answers(lambda: client.http.get("/readyz"))
+        await settle(client.services.db, ["core", "slow"])
+        await Sound(client).check(readers=["core", "slow"])
 
 
 # ---- no room, no lock, no connection
