@@ -30,7 +30,7 @@ def test_commands_that_would_hide_the_hosts(commands: Commands, tmp_path: Path) 
     [kind] = [kind for kind in kinds("declared") if kind.says.get("Where") == "command line"]
     kind.install(tmp_path / "site")
     (tmp_path / "scrm.toml").write_text(f"[plugins.{kind.name}]\nenabled = true\n")
-    listed, refused = commands("plugins list", "db status", site=tmp_path / "site")
+    listed, _, refused = commands("plugins list", "db upgrade", "db status", site=tmp_path / "site")
     assert (kind.reason or "?") in listed.out
     assert refused.out.splitlines()[0].split() == ["OWNER", "CURRENT", "HEAD", "PENDING", "NOTE"]
 

@@ -14,6 +14,7 @@ from graphql import GraphQLInputObjectType, get_named_type, get_nullable_type, i
 from scrm.auth import revoke_key
 from scrm.graphql.context import ANY_KEY
 from scrm.graphql.model import BoundField, Model
+from scrm.testing.client import serving
 from tests.contract.world import World
 
 VALUES = {
@@ -168,16 +169,15 @@ async def test_node_and_nodes_pass_the_same_gate(few: World, matrix: Matrix) -> 
     assert checked > 10
 
 
-async def test_who_is_nobody_is_told_nothing(few: World, matrix: Matrix) -> None:
-    revoked = few.client.with_key(await few.client.key("*", name=f"revoked {id(matrix)}"))
-    assert "errors" not in await revoked.graphql("{ users { totalCount } }")
-    services = few.client.services
-    await services.db.write(
-        revoke_key, f"revoked {id(matrix)}", at=services.db.clock(), zone=services.settings.zone, actor="test"
-    )
-    few.client.app.state.keys.forget()
-    for stranger in (few.client.with_key(None), few.client.with_key("scrm_" + "x" * 40), revoked):
-        for query in ("{ __typename }", "{ viewer { name } }", "{ __schema { queryType { name } } }", "{ nothing }", "{"):
-            answer = await stranger.graphql(query)
-            assert "data" not in answer
-            assert [error["extensions"]["code"] for error in answer["errors"]] == ["UNAUTHENTICATED"], query
+async def test_who_is_nobody_is_told_nothing(migrated_url: str) -> None:
+    async with serving(migrated_url) as client:
+        revoked = client.with_key(await client.key("*", name="revoked"))
+        assert "errors" not in await revoked.graphql("{ users { totalCount } }")
+        services = client.services
+        await services.db.write(revoke_key, "revoked", at=services.db.clock(), zone=services.settings.zone, actor="test")
+        client.app.state.keys.forget()
+        for stranger in (client.with_key(None), client.with_key("scrm_" + "x" * 40), revoked):
+            for query in ("{ __typename }", "{ viewer { name } }", "{ __schema { queryType { name } } }", "{ nothing }", "{"):
+                answer = await stranger.graphql(query)
+                assert "data" not in answer
+                assert [error["extensions"]["code"] for error in answer["errors"]] == ["UNAUTHENTICATED"], query

@@ -216,7 +216,7 @@ async def test_several_workers_chain_what_is_written(migrated_url: str) -> None:
 
 async def test_lines_from_before_the_chain_are_chained_without_what_somebody_typed(database_url: str) -> None:
     owner = core_owner()
-    await _in_transaction(database_url, lambda connection: command.upgrade(owner.config(connection), "0001"))
+    await _in_transaction(database_url, lambda connection: command.upgrade(owner.config(connection), "0001"), create=True)
     async with opened(database_url) as db:
         rows: list[dict[str, Any]] = [
             {"id": new_id(), "at": AT, "actor": f"a{number}", "action": "tag.created", "subject": None, "detail": {}}

@@ -222,7 +222,9 @@ def test_keys_of_another_secret_and_pending_migrations_are_said(kept: Kept, monk
     change_secret = "API keys were made under another secret; bring scrm.secret or SCRM_SECRET_KEY along, or make new keys"
     monkeypatch.setattr(backups, "SECRET", "another " * 6)
     said = kept("restore", "second", at=kept.empty_url)
-    assert (said.code, said.err) == (0, [change_secret, "1 migrations of loyalty are pending; run scrm db upgrade"])
+    pending = said.err.pop()
+    assert (said.code, said.err) == (0, [change_secret])
+    assert re.fullmatch("[0-9]+ migrations? of loyalty (is|are) pending; run scrm db upgrade", pending)
 
 
 @pytest.mark.parametrize("kept", ["sqlite"], indirect=True)
