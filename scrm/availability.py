@@ -30,6 +30,12 @@ _FILE = frozenset(
 )
 
 
+_CLIENT = (
+    *(asyncpg.InterfaceError, asyncpg.InternalClientError),
+    *(AsyncAdapt_asyncpg_dbapi.InterfaceError, AsyncAdapt_asyncpg_dbapi.InternalClientError),
+)
+
+
 def why_unavailable(error: BaseException) -> str | None:
     """In a word why the database cannot be used now, whatever was asked; None where an error is about what was asked of it."""
     if isinstance(error, UnavailableError):
@@ -41,8 +47,8 @@ def why_unavailable(error: BaseException) -> str | None:
         return str(cause.sqlite_errorname) if now else None
     if state is not None and str(state).startswith(_SERVER):
         return f"{type(cause).__name__} {state}"
-    if isinstance(cause, asyncpg.InterfaceError | AsyncAdapt_asyncpg_dbapi.InterfaceError) and "clos" in str(cause):
-        return "the connection is closed"
+    if isinstance(cause, _CLIENT) and any(said in str(cause) for said in ("clos", "cannot switch to state")):
+        return "the connection is closed"  # or the server has said goodbye, and the client has not looked yet
     if isinstance(cause, sa.exc.TimeoutError | ConnectionError) or getattr(error, "connection_invalidated", False) is True:
         return type(cause).__name__
     return None
