@@ -40,6 +40,7 @@ async def test_what_is_recorded_and_spent_under_a_jumping_clock_is_there_once(mi
     spent: dict[str, str] = {}
     async with opened(migrated_url, clock=clock) as client, working(client, 2, clock=clock):
         assert (await client.events([paid("first", "ann", 100)]))["accepted"] == 1
+        await settle(client.services.db)
         ann = await member(client, "ann")
         for n, wrong in enumerate((timedelta(0), DAY, -DAY, DAY, timedelta(0), -DAY, timedelta(0)) * 2):
             clock.wrong = wrong
