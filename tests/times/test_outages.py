@@ -120,8 +120,9 @@ async def test_every_door_says_so_and_all_go_on_when_it_is_back(engine: Engine) 
             if not name.startswith("no key"):
                 await answers(call)
         assert (await client.events([paid("after", "ann", 7)]))["accepted"] == 1
-        await settle(client.services.db)
-        await Sound(client).check(["after"], ["core", "loyalty", "probe"])
+        readers = ["core", "loyalty", "probe"]
+        await settle(client.services.db, readers)
+        await Sound(client).check(["after"], readers)
 
 
 async def test_what_is_open_when_it_goes_ends_with_a_code_or_goes_on(engine: Engine) -> None:
