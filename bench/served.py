@@ -20,7 +20,6 @@ from bench import batched
 from bench.usual import Usual
 from scrm.app import create_app
 from scrm.config import CostSettings, PluginSection, ServerSettings, Settings
-from scrm.graphql import shortcut
 from scrm.loader import load_plugins
 
 EVERYBODY = CostSettings(maximum=10**12, restore_per_second=10**12)
@@ -39,20 +38,19 @@ def build(url: str) -> Starlette:
     db = app.state.services.db
     engine = create_async_engine(url, pool_size=10, max_overflow=0, connect_args={"server_settings": {"jit": "off"}})
     ran: dict[str, tuple[str, list[Any]]] = {}
-    original = shortcut.run
+    fetch = db.fetch
 
     async def watch(request: Request) -> Response:
-        async def run(plan: Any, snapshot: Any, facts: Any, info: Any) -> Any:
-            statement = plan.statement
-            ran[request.path_params["name"]] = statement.sql, [recipe(facts) for recipe in statement.recipes]
-            return await original(plan, snapshot, facts, info)
+        async def remember(sql: str, parameters: Any) -> Any:
+            ran[request.path_params["name"]] = sql, parameters
+            return await fetch(sql, parameters)
 
-        shortcut.run = run if request.query_params.get("on") else original
+        vars(db)["fetch"] = remember if request.query_params.get("on") else fetch
         return Response(orjson.dumps(app.state.endpoint.shortcut.taken))
 
     async def floor(request: Request) -> Response:
         sql, parameters = ran[request.path_params["name"]]
-        [[value]] = await db.fetch(sql, parameters)
+        [[value]] = await fetch(sql, parameters)
         return Response(value, media_type="application/json")
 
     @asynccontextmanager

@@ -90,6 +90,7 @@ class _Walk:
         sizes: Mapping[str, int],
     ) -> None:
         self._model = model
+        self._connections = {each.target for of_type in model.fields.values() for each in of_type.values() if each.is_connection}
         self._fragments = fragments
         self._sizes = dict(sizes)
         for definition in operation.variable_definitions or ():
@@ -123,7 +124,7 @@ class _Walk:
         each = Price(1, 1) + self.of(target, node.selection_set, page)
         if not listed:
             return Price(weight) + each
-        of_page = type_name.endswith("Connection") and name in ("nodes", "edges")
+        of_page = type_name in self._connections and name in ("nodes", "edges")
         cap = bound.source.cap if bound is not None and isinstance(bound.source, ManySource) else LISTED
         return Price(weight) + each.times(page if of_page else min(cap, self._asked(node) or LISTED))
 

@@ -163,7 +163,9 @@ class GraphQLEndpoint(GraphQL[Context, None]):
             self._check_reads(asked)
         request.state.asked = asked
         accept = request.headers.get("accept", "")
-        if STREAM not in accept and (answer := await self.shortcut.answer(context, asked)) is not None:
+        if STREAM in accept:
+            self.streams.admit()
+        elif (answer := await self.shortcut.answer(context, asked)) is not None:
             return Response(self.encode_json(answer), media_type=GRAPHQL_JSON if GRAPHQL_JSON in accept else JSON)
         return await self.run(request, context=context)
 

@@ -58,7 +58,7 @@ class Shortcut:
         self.taken = 0
         self._plans = plans
         self._gate = gate
-        self._known: WeakKeyDictionary[Document, dict[str | None, Known | None]] = WeakKeyDictionary()
+        self._known: WeakKeyDictionary[Document, dict[int, Known | None]] = WeakKeyDictionary()
 
     async def answer(self, context: Context, asked: Asked) -> Mapping[str, Any] | None:
         """The whole answer, or None: the long way gives it then."""
@@ -110,14 +110,16 @@ class Shortcut:
         return None if isinstance(read, list) else read.coerced
 
     def _find(self, document: Document, name: str | None) -> Known | None:
-        of_document = self._known.setdefault(document, {})
-        if name not in of_document:
-            of_document[name] = self._look(document, name)
-        return of_document[name]
-
-    def _look(self, document: Document, name: str | None) -> Known | None:
         node = None if document.errors or document.introspects else document.operation(name)
-        if node is None or node.operation is not OperationType.QUERY or node.directives:
+        if node is None:
+            return None
+        of_document = self._known.setdefault(document, {})
+        if id(node) not in of_document:  # nodes are equal where their texts are, whatever their fragments say
+            of_document[id(node)] = self._look(document, node)
+        return of_document[id(node)]
+
+    def _look(self, document: Document, node: OperationDefinitionNode) -> Known | None:
+        if node.operation is not OperationType.QUERY or node.directives:
             return None
         roots: dict[str, Root] = {}
         for each in node.selection_set.selections:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from graphql import GraphQLError
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from strawberry.asgi import ASGIWebSocketAdapter
@@ -38,18 +38,32 @@ class Streams:
         self._most = most
         self._seconds = seconds
 
+    def admit(self) -> None:
+        """Whether there is room for one more.
+
+        Raises:
+            ScrmError: TOO_MANY_STREAMS.
+        """
+        if self.open >= self._most:
+            said = f"the server follows {self._most} subscribers, which is as many as it may; try again later"
+            raise ScrmError("TOO_MANY_STREAMS", said, params={"limit": self._most})
+
     async def socket(self, serve: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a WebSocket, or refuse it."""
-        if self.open >= self._most:
-            await WebSocket(scope, receive, send).send_denial_response(self._full())
+        try:
+            self.admit()
+        except ScrmError as error:
+            await WebSocket(scope, receive, send).send_denial_response(refusal(error))
             return
         with self._one():
             await serve(scope, receive, self._timely(send))
 
     async def response(self, response: StreamingResponse, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send an event stream, or refuse it."""
-        if self.open >= self._most:
-            await self._full()(scope, receive, send)
+        """Send an event stream, unless others have taken the last places since it was admitted."""
+        try:
+            self.admit()
+        except ScrmError as error:
+            await refusal(error)(scope, receive, send)
             return
         with self._one():
             await response(scope, receive, self._timely(send))
@@ -70,10 +84,6 @@ class Streams:
                 await send(message)
 
         return sent
-
-    def _full(self) -> Response:
-        said = f"the server follows {self._most} subscribers, which is as many as it may; try again later"
-        return refusal(ScrmError("TOO_MANY_STREAMS", said, params={"limit": self._most}))
 
 
 class TextSocket(ASGIWebSocketAdapter):

@@ -29,9 +29,14 @@ async def test_all_of_them_are_left_out_with_their_reasons_and_the_others_serve(
 def test_commands_that_would_hide_the_hosts(commands: Commands, tmp_path: Path) -> None:
     [kind] = [kind for kind in kinds("declared") if kind.says.get("Where") == "command line"]
     kind.install(tmp_path / "site")
+    [made] = commands("db upgrade", site=tmp_path / "site")
+    assert made.code == 0
     (tmp_path / "scrm.toml").write_text(f"[plugins.{kind.name}]\nenabled = true\n")
-    listed, refused = commands("plugins list", "db upgrade", site=tmp_path / "site")
+    listed, stands, refused = commands("plugins list", "db status", "db upgrade", site=tmp_path / "site")
     assert (kind.reason or "?") in listed.out
+    header, *owners = stands.out.splitlines()
+    assert header.split() == ["OWNER", "CURRENT", "HEAD", "PENDING", "NOTE"]
+    assert "core" in [line.split()[0] for line in owners]
     assert (refused.code, refused.err) == (2, [kind.reason])
 
 

@@ -33,7 +33,9 @@ async def health(client: Client) -> None:
         "fainting": (False, "plugin fainting failed in health: SystemExit"),
     }
     ready = await client.http.get("/readyz")
-    assert (ready.status_code, ready.json()["notReady"]) == (503, ["ailing", "fainting"])
+    unwell = "it is not well; systemStatus says more"
+    said = {"ok": False, "notReady": ["ailing", "fainting"], "why": {"ailing": unwell, "fainting": unwell}}
+    assert (ready.status_code, ready.json()) == (503, said)
 
 
 async def people(client: Client) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import subprocess
@@ -20,6 +19,7 @@ from scrm.backup.figures import Figures, read_figures
 from scrm.cli import run
 from scrm.db import Database, Tx
 from scrm.testing.client import Client, drain, serving
+from tests.core.shell import Answer
 
 T = TypeVar("T")
 
@@ -37,17 +37,6 @@ def die(*_): os.kill(os.getpid(), signal.SIGKILL)
 sys.argv = ["scrm", *sys.argv[1:]]
 main()
 """
-
-
-@dataclass
-class Answer:
-    code: int
-    out: str
-    err: list[str]
-
-    @property
-    def manifest(self) -> dict[str, Any]:
-        return json.loads(self.out)  # type: ignore[no-any-return]
 
 
 @dataclass

@@ -19,7 +19,6 @@ from msgspec.structs import replace
 from sqlalchemy.engine import make_url
 
 from scrm.channels.service import create_channel
-from scrm.cli import run
 from scrm.db import Database, Id, Text, Tx, plugin_metadata
 from scrm.errors import UserError
 from scrm.events.consumers import Consumer, consumer_of, core_consumer, enable
@@ -35,7 +34,7 @@ from scrm.users.handlers import core_handlers
 from scrm.users.models import users
 from scrm.users.service import NewIdentity, create_user
 from tests.core import shell
-from tests.core.backups import Answer, Kept, Template, configure, made_template
+from tests.core.backups import Kept, Template, configure, made_template
 
 ZONE = ZoneInfo("Asia/Shanghai")
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -368,12 +367,9 @@ def kept(
     """A brand on each engine."""
     monkeypatch.chdir(tmp_path)
 
-    def call(url: str, *arguments: str) -> Answer:
+    def call(url: str, *arguments: str) -> shell.Answer:
         configure(monkeypatch, url)
-        capsys.readouterr()
-        code = run(arguments)
-        said = capsys.readouterr()
-        return Answer(code, said.out, said.err.splitlines())
+        return shell.answer(capsys, arguments)
 
     made: Template = request.getfixturevalue("sqlite_kept" if request.param == "sqlite" else "postgres_kept")
     shutil.copytree(made.backup, "first")
@@ -394,14 +390,7 @@ def kept(
 def scrm_(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> shell.Command:
     """Runs a command in a directory of its own."""
     monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> shell.Answer:
-        capsys.readouterr()
-        code = run(arguments)
-        said = capsys.readouterr()
-        return shell.Answer(code, said.out, said.err.splitlines())
-
-    return call
+    return lambda *arguments: shell.answer(capsys, arguments)
 
 
 @pytest.fixture

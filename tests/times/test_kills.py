@@ -20,7 +20,7 @@ from scrm.testing.client import Client, drain, serving
 from tests.times.fleet import SECRET, Fleet
 from tests.times.till import LOYALTY, RECORD, REDEEM, Sound, member, opened, paid, redemption, settle, until
 
-KILLS = int(os.environ.get("SCRM_KILLS", "3"))
+KILLS = int(os.environ.get("SCRM_KILLS", "4"))
 SEED = int(os.environ.get("SCRM_SEED", "1"))
 VICTIMS = ("serve", "worker", "import", "its worker")
 RICH = 5
