@@ -38,6 +38,7 @@ from scrm.unpacked import offered_by
 app = typer.Typer(help="See, enable, check, replay and remove plugins.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="The plugin's name.")]
 ACTOR = "cli"
+TRIAL = "scrm.trial:field_findings"
 
 
 @app.command("list")
@@ -155,7 +156,7 @@ def _findings(opened: Session, names: Sequence[str]) -> list[Finding]:
             if one.name in mine or mine & set(re.findall(r"\w+", problem)):  # a collision may have been laid at the other's door
                 found.append(Finding(one.name, "error", problem))
     running = [plugin for plugin in fitting if plugin.name in mine]
-    return [*found, *_commands(running), *_drift(running)]
+    return [*found, *_commands(running), *_on_empty_database(settings, fitting, mine)]
 
 
 def _commands(plugins: Sequence[Plugin]) -> list[Finding]:
@@ -302,17 +303,20 @@ def _active(plugins: PluginSet, name: str) -> Plugin:
     return plugin
 
 
-def _drift(plugins: Sequence[Plugin]) -> list[Finding]:
-    """Where the plugins' migrations, run on an empty database, fail or do not make the tables that their models say."""
-    if not any(plugin.contribution.migrations for plugin in plugins):
+def _on_empty_database(settings: Settings, fitting: PluginSet, names: set[str]) -> list[Finding]:
+    """What of these plugins fails on a database without rows: their migrations, what these make, their fields."""
+    brought = [plugin.contribution for plugin in fitting if plugin.name in names]
+    if not any(each.migrations or each.extends or each.query for each in brought):
         return []
     with tempfile.TemporaryDirectory() as directory:
-        url = f"sqlite:///{Path(directory) / 'check.db'}"
-        failed = [one for one in asyncio.run(migrate.upgrade(url, plugins)) if one.error is not None]
+        empty = settings.model_copy(update={"database_url": f"sqlite:///{Path(directory) / 'check.db'}"})
+        upgraded = asyncio.run(migrate.upgrade(empty.database_url, fitting))
+        failed = [Finding(one.owner, "error", str(one.error)) for one in upgraded if one.error is not None]
         if failed:
-            return [Finding(one.owner, "error", str(one.error)) for one in failed]
-        lines = [line.partition(": ") for line in asyncio.run(migrate.check(url, plugins))]
-        return [Finding(owner, "error", f"migrations and models differ: {text}") for owner, _, text in lines]
+            return [one for one in failed if one.plugin in names]
+        lines = [line.partition(": ") for line in asyncio.run(migrate.check(empty.database_url, fitting))]
+        drift = [Finding(owner, "error", f"migrations and models differ: {text}") for owner, _, text in lines if owner in names]
+        return drift or late(TRIAL)(empty, fitting, names)
 
 
 def _enabled(settings: Settings, name: str, value: bool) -> Settings:

@@ -210,6 +210,8 @@ class Compiler:
             return self.encoding.leaf(bound.kind, expression)
         if isinstance(source, ExpressionSource):
             expression = source.build(row, **arguments) if row is not None else source.build(**arguments)
+            if not isinstance(expression, ColumnElement):
+                raise TypeError(f"the source of {bound.parent}.{bound.name} gave a {type(expression).__name__} and no SQL")
             return self.encoding.leaf(bound.kind, self._masked(expression, bound))
         if isinstance(source, NodeIdSource):
             assert row is not None

@@ -4,7 +4,7 @@ Outcome: its fields are null; the core's and the others' come out, also where se
 State: active
 Asks: { users(first: 2) { nodes { id buildRaises buildExits buildBabbles goodOrders goodWord } } }
 Fails: buildRaises buildExits buildBabbles
-Check: no problems
+Check: field User.buildRaises of misbuilding fails: RuntimeError: no luck; mend its source; field User.buildExits of misbuilding fails: RuntimeError: a source function raised SystemExit; mend its source; field User.buildBabbles of misbuilding fails: …
 """
 
 from scrm.api import Contribution, User, expression, extend, hookimpl

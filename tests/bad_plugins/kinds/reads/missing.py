@@ -4,7 +4,7 @@ Outcome: the statement is run again without the plugin's fields, which are null;
 State: active
 Asks: { users(first: 2) { nodes { id missingNumber goodOrders goodWord } } }
 Fails: missingNumber
-Check: no problems
+Check: field User.missingNumber of missing fails: OperationalError: no such table: missing_nothing; mend its source
 """
 
 import sqlalchemy as sa
