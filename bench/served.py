@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from contextlib import asynccontextmanager
 from typing import Any
 
+import asyncpg
 import orjson
 import uvicorn
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -21,7 +21,9 @@ from bench.usual import Usual
 from scrm.app import create_app
 from scrm.config import CostSettings, PluginSection, ServerSettings, Settings
 from scrm.loader import load_plugins
+from scrm.memory import settle
 
+SESSION = {"jit": "off"}
 EVERYBODY = CostSettings(maximum=10**12, restore_per_second=10**12)
 
 
@@ -32,12 +34,13 @@ def settings_for(url: str) -> Settings:
 
 
 def build(url: str) -> Starlette:
-    """`/graphql` is scrm; `/floor/NAME` runs the statement that scrm ran last, after `/watch/NAME`; `/usual` is the usual way."""
+    """scrm; in it `/floor/NAME`, which runs the statement that scrm ran last after `/watch/NAME`, and `/usual`, the usual way."""
     settings = settings_for(url)
     app = create_app(settings, plugins=load_plugins(settings, extra={"batched": batched}))
     db = app.state.services.db
-    engine = create_async_engine(url, pool_size=10, max_overflow=0, connect_args={"server_settings": {"jit": "off"}})
+    engine = create_async_engine(url, pool_size=10, max_overflow=0, connect_args={"server_settings": SESSION})
     ran: dict[str, tuple[str, list[Any]]] = {}
+    pools: list[asyncpg.Pool[Any]] = []
     fetch = db.fetch
 
     async def watch(request: Request) -> Response:
@@ -50,25 +53,33 @@ def build(url: str) -> Starlette:
 
     async def floor(request: Request) -> Response:
         sql, parameters = ran[request.path_params["name"]]
-        [[value]] = await fetch(sql, parameters)
-        return Response(value, media_type="application/json")
+        return Response(await pools[0].fetchval(sql, *parameters), media_type="application/json")
 
     @asynccontextmanager
-    async def lifespan(_app: Starlette) -> Any:
-        async with app.router.lifespan_context(app):
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(50_000, 20, 100)
+    async def lifespan(app: Starlette) -> Any:
+        arguments = engine.dialect.create_connect_args(engine.url)[1]
+        async with inner(app), asyncpg.create_pool(**arguments, server_settings=SESSION, init=as_bytes, reset=keep) as pool:
+            pools.append(pool)
+            settle()
             yield
         await engine.dispose()
 
-    routes = [
-        Route("/watch/{name}", watch),
+    app.router.routes[:0] = [
         Route("/floor/{name}", floor, methods=["POST"]),
         Mount("/usual", Usual(engine)),
-        Mount("/", app),
+        Route("/watch/{name}", watch),
     ]
-    return Starlette(routes=routes, lifespan=lifespan)
+    inner, app.router.lifespan_context = app.router.lifespan_context, lifespan
+    return app
+
+
+async def as_bytes(connection: Any) -> None:
+    """JSON stays text."""
+    await connection.set_type_codec("json", schema="pg_catalog", encoder=str, decoder=bytes, format="binary")
+
+
+async def keep(_connection: Any) -> None:
+    """The statement sets nothing that would have to be reset."""
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import httpx2
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.responses import RedirectResponse
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
@@ -34,7 +35,7 @@ from scrm.plugin_set import Context, LoadState, Plugin, PluginSet
 from scrm.presence import Kind, present
 from scrm.provision import all_event_types, keep_event_types
 from scrm.revocation import forgetting
-from scrm.routes import alive, authorizer, plugin_routes, readiness
+from scrm.routes import Ahead, alive, authorizer, plugin_routes, readiness
 from scrm.system.graphql import Import, SystemMutation, SystemQuery
 from scrm.tags.graphql import Tag, TagGroup, TagMutation, TagQuery, UserTagMatch, UserTags
 from scrm.tokens import tokens_of
@@ -170,7 +171,7 @@ def create_app(
                 services.watch.finish()
             await db.close()
 
-    app = Starlette(routes=routes, lifespan=lifespan)
+    app = Starlette(routes=routes, lifespan=lifespan, middleware=[Middleware(Ahead, path="/graphql", endpoint=endpoint)])
     for name, part in (("services", services), ("frozen", frozen), ("endpoint", endpoint), ("keys", keys)):
         setattr(app.state, name, part)
     return app

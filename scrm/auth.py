@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 from zoneinfo import ZoneInfo
@@ -31,6 +32,7 @@ PREFIX = "scrm_"
 EVERYTHING = "*"
 SECRET_FILE = "scrm.secret"
 CACHE_FOR = timedelta(seconds=5)
+_NOW = timedelta(0)
 _CACHE_SIZE = 4096
 _NAME = re.compile(r"[^\s\x00-\x1f\x7f](.{0,98}[^\s\x00-\x1f\x7f])?")
 
@@ -144,7 +146,12 @@ def _write_once(file: Path, text: str) -> None:
 
 def key_hash(secret: bytes, key: str) -> bytes:
     """What is kept of a key: without the secret nobody can tell it from a random number."""
-    return hashlib.blake2b(key.encode(), key=hashlib.blake2b(secret).digest(), digest_size=32).digest()
+    return hashlib.blake2b(key.encode(), key=_hashed(secret), digest_size=32).digest()
+
+
+@lru_cache(maxsize=8)
+def _hashed(secret: bytes) -> bytes:
+    return hashlib.blake2b(secret).digest()
 
 
 def check_scopes(scopes: Sequence[str], known: Iterable[str]) -> None:
@@ -228,7 +235,7 @@ class Keys:
         self._tokens = tokens
         self.secret = signing_secret(settings)
         self._open = settings.server.allow_anonymous == ANONYMOUS
-        self._known: OrderedDict[bytes, tuple[datetime, Key]] = OrderedDict()
+        self._known: OrderedDict[bytes, tuple[datetime, Key, Principal]] = OrderedDict()
 
     async def authenticate(self, authorization: str | None) -> Principal | None:
         """Who an `Authorization: Bearer KEY` header speaks for, or one with a token; None when it opens nothing.
@@ -246,24 +253,24 @@ class Keys:
         if not text.startswith(PREFIX) or len(text) > 100:
             return None
         at = self._db.clock()
-        key = await self._find(key_hash(self.secret, text), at)
-        if key is None or not key.works(at):
+        digest = key_hash(self.secret, text)
+        known = self._known.get(digest)
+        if known is None or not _NOW <= at - known[0] < CACHE_FOR:
+            known = await self._look_up(digest, at)
+        return known[2] if known is not None and known[1].works(at) else None
+
+    async def _look_up(self, digest: bytes, at: datetime) -> tuple[datetime, Key, Principal] | None:
+        key = await self._db.read(find_key, digest)
+        self._known.pop(digest, None)
+        if key is None:
             return None
         scopes = frozenset(key.scopes)
         pii = bool(scopes & {EVERYTHING, "pii:read"})
-        return Principal(key.name, "KEY", scopes, pii=pii, key_id=key.id, expires_at=key.expires_at)
-
-    async def _find(self, digest: bytes, at: datetime) -> Key | None:
-        known = self._known.get(digest)
-        if known is not None and timedelta(0) <= at - known[0] < CACHE_FOR:
-            return known[1]
-        key = await self._db.read(find_key, digest)
-        self._known.pop(digest, None)
-        if key is not None:
-            self._known[digest] = (at, key)
-            while len(self._known) > _CACHE_SIZE:
-                self._known.popitem(last=False)
-        return key
+        principal = Principal(key.name, "KEY", scopes, pii=pii, key_id=key.id, expires_at=key.expires_at)
+        found = self._known[digest] = (at, key, principal)
+        while len(self._known) > _CACHE_SIZE:
+            self._known.popitem(last=False)
+        return found
 
     async def close(self) -> None:
         """Let go of what is under way."""
@@ -272,6 +279,6 @@ class Keys:
 
     def forget(self, key_id: uuid.UUID | None = None) -> None:
         """Look a key up again at its next use, or every key: for `key.revoked`."""
-        for digest, (_, key) in list(self._known.items()):
+        for digest, (_, key, _) in list(self._known.items()):
             if key_id in (None, key.id):
                 del self._known[digest]

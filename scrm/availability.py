@@ -69,13 +69,25 @@ class Reach:
         try:
             yield
         except Exception as error:
-            why = why_unavailable(error) or (type(error).__name__ if isinstance(error, OSError) and of_driver() else None)
-            if why is None:
-                raise
-            if not self._lost:
-                self._lost = True
-                log.warning("the database cannot be used: %s", why)
-            raise UnavailableError from error
+            self.check(error, of_driver)
+            raise
+        self.found()
+
+    def check(self, error: Exception, of_driver: Callable[[], bool] = lambda: True) -> None:
+        """Look at what came of going it.
+
+        Raises: UnavailableError.
+        """
+        why = why_unavailable(error) or (type(error).__name__ if isinstance(error, OSError) and of_driver() else None)
+        if why is None:
+            return
+        if not self._lost:
+            self._lost = True
+            log.warning("the database cannot be used: %s", why)
+        raise UnavailableError from error
+
+    def found(self) -> None:
+        """It was gone to its end."""
         if self._lost:
             self._lost = False
             log.warning("the database can be used again")

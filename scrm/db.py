@@ -27,6 +27,7 @@ from uuid6 import uuid7
 
 from scrm.availability import CONNECTING, PATIENCE, Reach, Reached
 from scrm.errors import StartupError
+from scrm.leases import Leases
 from scrm.statements import CHECK, Check
 
 P = ParamSpec("P")
@@ -213,8 +214,13 @@ class Database:
 
     async def fetch(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Answer one compiled read on a connection of its own."""
-        with self._reach():
-            return await self._backend.fetch(sql, parameters)
+        try:
+            rows = await self._backend.fetch(sql, parameters)
+        except Exception as error:
+            self._reach.check(error)
+            raise
+        self._reach.found()
+        return rows
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Snapshot]:
@@ -412,46 +418,46 @@ class _PostgresBackend:
         sa.event.listen(self.engine.sync_engine, "checkout", _refuse_closed)
         self.reader = self.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self.sql_dialect = self.engine.dialect
-        self._pool: asyncpg.Pool[Any] | None = None
+        self._leases: Leases | None = None
         self._opening = asyncio.Lock()
 
     async def run(self, write: bool, call: Callable[[Tx], T]) -> T:
         async with (self.engine if write else self.reader).begin() as connection:
             return await connection.run_sync(lambda sync: call(Tx(sync)))
 
-    async def pool(self) -> asyncpg.Pool[Any]:
-        if self._pool is None:
-            async with self._opening:
-                if self._pool is None:
-                    given = self.sql_dialect.create_connect_args(self.url)[1]
-                    settings = {**given, "server_settings": _SESSION, "timeout": CONNECTING}
-                    self._pool = await asyncpg.create_pool(
-                        min_size=0, max_size=self.pool_size, init=_raw_json, reset=_keep, **settings
-                    )
-        return self._pool
-
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Any]:
-        pool = await self.pool()
-        async with asyncio.timeout(PATIENCE):
-            connection = await pool.acquire()
-        try:
-            yield connection
-        finally:
-            await pool.release(connection)
+    async def _open(self) -> Leases:
+        async with self._opening:
+            if self._leases is None:
+                given = self.sql_dialect.create_connect_args(self.url)[1]
+                settings = {**given, "server_settings": _SESSION, "timeout": CONNECTING, "max_cacheable_statement_size": 2**17}
+                pool = await asyncpg.create_pool(min_size=0, max_size=self.pool_size, init=_raw_json, reset=_keep, **settings)
+                self._leases = Leases(pool, PATIENCE)
+        return self._leases
 
     async def fetch(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-        async with self._connection() as connection:
-            return await connection.fetch(sql, *parameters)  # type: ignore[no-any-return]
+        leases = self._leases or await self._open()
+        lease = await leases.take()
+        try:
+            rows = await lease.connection.fetch(sql, *parameters)
+        except BaseException:
+            await leases.drop(lease)
+            raise
+        await leases.give(lease)
+        return rows  # type: ignore[no-any-return]
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Snapshot]:
-        async with self._connection() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
-            yield _PostgresSnapshot(connection)
+        leases = self._leases or await self._open()
+        lease = await leases.take()
+        try:
+            async with lease.connection.transaction(isolation="repeatable_read", readonly=True):
+                yield _PostgresSnapshot(lease.connection)
+        finally:
+            await leases.drop(lease)
 
     async def close(self) -> None:
-        if self._pool is not None:
-            await self._pool.close()
+        if self._leases is not None:
+            await self._leases.close()
         await self.engine.dispose()
 
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import Message
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from scrm import migrate
 from scrm.auth import Keys, Principal
@@ -32,6 +32,19 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 _STATUS = {"UNAUTHENTICATED": 401, "FORBIDDEN": 403, "TOO_LARGE": 413, "UNAVAILABLE": 503}
 _HEADERS = {401: {"WWW-Authenticate": 'Bearer realm="scrm"'}, 503: {"Retry-After": "1"}}
 _READY_WITHIN = 5.0
+
+
+class Ahead:
+    """One path is answered before the routes are looked through."""
+
+    def __init__(self, app: ASGIApp, path: str, endpoint: ASGIApp) -> None:
+        self._app = app
+        self._path = path
+        self._endpoint = endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        ahead = scope["type"] == "http" and scope["path"] == self._path
+        await (self._endpoint if ahead else self._app)(scope, receive, send)
 
 
 def authorizer(keys: Keys) -> Authorize:
@@ -61,7 +74,7 @@ def plugin_route(
         try:
             if not route.public:
                 await authorize(request, route.scope or "*")
-            given = _with_body(request, await read_body(request, limit))
+            given = _with_body(request, await read_body(request.receive, limit))
             async with asyncio.timeout(seconds):
                 answer: object = await route.endpoint(given, *arguments)
             if not isinstance(answer, Response):

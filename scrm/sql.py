@@ -57,16 +57,20 @@ class _Comparison(BinaryExpression[Any]):
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """When a request is answered: the instant, the business day it falls on, and the business currency."""
+    """When a request is answered: the instant, the business currency, and the zone of business days."""
 
     now: datetime
-    today: date
     currency: str
     zone: tzinfo = UTC
 
+    @property
+    def today(self) -> date:
+        """The business day that the instant falls on."""
+        return self.now.astimezone(self.zone).date()
+
     def at(self, instant: datetime) -> Moment:
         """The same at another instant."""
-        return replace(self, now=instant, today=instant.astimezone(self.zone).date())
+        return replace(self, now=instant)
 
 
 Convert = Callable[[Any, Moment], Any]

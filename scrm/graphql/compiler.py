@@ -16,7 +16,18 @@ from graphql.execution.collect_fields import FieldDetails
 from sqlalchemy.sql.elements import ColumnElement
 
 from scrm.errors import ScrmError
-from scrm.graphql.encoding import Encoding, Pairs, PostgresEncoding, SqliteEncoding, decoder, leaf_kind, parents_from, raw, stored
+from scrm.graphql.encoding import (
+    MARKED,
+    Encoding,
+    Pairs,
+    PostgresEncoding,
+    SqliteEncoding,
+    decoder,
+    leaf_kind,
+    parents_from,
+    raw,
+    stored,
+)
 from scrm.graphql.filters import Filters, order_by, order_keys
 from scrm.graphql.model import BoundField, Model
 from scrm.graphql.pages import Page, PageRows, checked_size
@@ -51,11 +62,10 @@ class Grants:
 
 @dataclass(frozen=True, slots=True)
 class BatchCall:
-    """A field to be filled in by Python: where its objects are, and which reserved keys hold what it needs."""
+    """A field to be filled in by Python: where its objects are, and how what it needs of them is read."""
 
     path: tuple[str, ...]
     key: str
-    reserved: tuple[str, ...]
     decoders: tuple[Callable[[Any], Any], ...]
     field: BoundField
     arguments: Mapping[str, Any]
@@ -269,14 +279,11 @@ class Compiler:
         source = bound.source
         assert isinstance(source, BatchSource)
         number = len(self.compiled.batches)
-        reserved = tuple(f"#{number}.{need}" for need in source.needs)
-        decoders = tuple(decoder(row.c[need].type) for need in source.needs)
-        self.compiled.batches.append(BatchCall(path, key, reserved, decoders, bound, self._arguments(bound, nodes)))
-        needed: Pairs = [
-            (name, self.encoding.leaf(leaf_kind(row.c[need]), row.c[need]))
-            for name, need in zip(reserved, source.needs, strict=True)
-        ]
-        return [(key, self.encoding.null()), *needed]
+        columns = [row.c[need] for need in source.needs]
+        decoders = tuple(decoder(column.type) for column in columns)
+        self.compiled.batches.append(BatchCall(path, key, decoders, bound, self._arguments(bound, nodes)))
+        needed = [self.encoding.leaf(leaf_kind(column), column) for column in columns]
+        return [(key, self.encoding.marked(sa.type_coerce(MARKED, sa.Text()).concat(raw(f"'{number}:'")), needed))]
 
     def _same_row(
         self,

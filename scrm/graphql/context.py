@@ -145,10 +145,11 @@ class Context:
         return await self.services.db.read(lambda tx: function(reading(tx), *args))
 
     def snapshot(self, plan: Plan, excluded: frozenset[str]) -> Snapshot:
-        """Where a plan is run: on the request's own connection, unless it is tried again without somebody's fields."""
+        """Where a plan is run: on the request's own connection where others must agree with it, unless it is tried again without
+        somebody's fields."""
         if plan.parts:
             self.reads.shared = True
-        return self.services.db if excluded else self.reads
+        return self.reads if self.reads.shared and not excluded else self.services.db
 
     async def user(self, id: str, path: str = "userId", *, erased: bool = False) -> UUID:
         """The key of the user that a global id means; a merged one's survivor. Whether also one who was erased.
@@ -216,14 +217,13 @@ class Context:
     def moment(self) -> Moment:
         """When this request is answered."""
         settings = self.services.settings
-        return Moment(self.now, self.now.astimezone(settings.zone).date(), settings.currency, settings.zone)
+        return Moment(self.now, settings.currency, settings.zone)
 
     @property
     def actor(self) -> str:
         """The caller's name for the audit log and core events."""
         return self.principal.name
 
-    @property
     def batch_info(self) -> BatchInfo:
         """What batch functions may use."""
         seconds = self.services.settings.server.timeout_seconds / 3

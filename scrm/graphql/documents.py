@@ -43,6 +43,8 @@ class Document:
         visit(node, sizes)
         self.introspects = introspection.found
         self.size_variables = tuple(sorted(sizes.names))
+        self.kept: dict[int, Any] = {}
+        """What the short way knows of its operations, by their nodes' identities."""
 
     def operation(self, name: str | None) -> OperationDefinitionNode | None:
         """The operation that is meant.
@@ -50,7 +52,9 @@ class Document:
         Raises:
             ScrmError: BAD_REQUEST where there are several and none is named.
         """
-        if name is None and len(self.operations) > 1:
+        if name is None and len(self.operations) == 1:
+            return self.operations[0]
+        if name is None and self.operations:
             raise ScrmError("BAD_REQUEST", f"the document has {len(self.operations)} operations; say operationName")
         named = (each for each in self.operations if name is None or (each.name is not None and each.name.value == name))
         return next(named, None)

@@ -19,6 +19,8 @@ from scrm.sql import Row
 
 Pairs = list[tuple[str, ColumnElement[Any]]]
 ROW = '"#"'
+MARKED: sa.BindParameter[str] = sa.bindparam("mark", type_=sa.Text(), unique=False)
+"""What a text begins with where Python fills in a value: another word in each request, so that nobody can have stored it."""
 
 
 class Encoding(Protocol):
@@ -36,6 +38,7 @@ class Encoding(Protocol):
     def quoted(self, text: ColumnElement[Any]) -> ColumnElement[Any]: ...
     def unless_null(self, test: ColumnElement[Any], value: ColumnElement[Any]) -> ColumnElement[Any]: ...
     def page_from(self, pairs: Pairs, source: FromClause) -> ColumnElement[Any]: ...
+    def marked(self, mark: ColumnElement[Any], needed: Sequence[ColumnElement[Any]]) -> ColumnElement[Any]: ...
 
 
 def raw(text: str, type_: Any = None) -> ColumnElement[Any]:
@@ -47,15 +50,19 @@ def _string(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
+def _is_safe(expression: ColumnElement[Any]) -> ColumnElement[bool]:
+    return expression.between(raw(str(-SAFE)), raw(str(SAFE)))
+
+
 class PostgresEncoding:
     """Rows become objects (`row_to_json`, `json_agg`): their column names are the response keys, their order is kept."""
 
     def leaf(self, kind: str, expression: ColumnElement[Any]) -> ColumnElement[Any]:
         if kind == "datetime":
-            return sa.func.to_char(sa.func.timezone("UTC", expression), raw("""'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'"""))
+            return sa.func.to_char(sa.func.timezone(raw("'UTC'"), expression), raw("""'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'"""))
         if kind == "bigint":
             as_text = sa.func.to_json(sa.cast(expression, sa.Text))
-            return sa.case((expression.between(-SAFE, SAFE), sa.func.to_json(expression)), else_=as_text)
+            return sa.case((_is_safe(expression), sa.func.to_json(expression)), else_=as_text)
         return expression
 
     def node_id(self, type_name: str, key: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -94,6 +101,9 @@ class PostgresEncoding:
     def unless_null(self, test: ColumnElement[Any], value: ColumnElement[Any]) -> ColumnElement[Any]:
         return sa.case((test.is_not(None), value), else_=sa.null())
 
+    def marked(self, mark: ColumnElement[Any], needed: Sequence[ColumnElement[Any]]) -> ColumnElement[Any]:
+        return mark.concat(sa.cast(sa.func.json_build_array(*needed), sa.Text))
+
     def _labelled(self, pairs: Pairs) -> list[ColumnElement[Any]]:
         return [expression.label(key) for key, expression in pairs]
 
@@ -119,7 +129,7 @@ class SqliteEncoding:
         if kind == "bigint":
             text = sa.cast(expression, sa.Text)
             quoted = raw("'\"'", sa.Text()).concat(text).concat(raw("'\"'"))
-            return sa.case((expression.is_(None), raw("'null'")), (expression.between(-SAFE, SAFE), text), else_=quoted)
+            return sa.case((expression.is_(None), raw("'null'")), (_is_safe(expression), text), else_=quoted)
         if kind == "json":
             return sa.func.coalesce(sa.type_coerce(expression, sa.Text), raw("'null'"))
         return self._wrapped(expression)
@@ -167,6 +177,9 @@ class SqliteEncoding:
 
     def unless_null(self, test: ColumnElement[Any], value: ColumnElement[Any]) -> ColumnElement[Any]:
         return sa.case((test.is_not(None), value), else_=raw("'null'"))
+
+    def marked(self, mark: ColumnElement[Any], needed: Sequence[ColumnElement[Any]]) -> ColumnElement[Any]:
+        return sa.func.json_quote(mark.concat(_joined(needed)))
 
 
 class _Whole(sa.ScalarSelect[Any]):
@@ -277,11 +290,15 @@ def leaf_kind(expression: ColumnElement[Any]) -> str:
     return "json" if isinstance(type_, sa.JSON) else "text"
 
 
+def _uuid(text: str) -> uuid.UUID:
+    return uuid.UUID(int=int(text.replace("-", ""), 16))
+
+
 def decoder(type_: Any) -> Callable[[Any], Any]:
     """From a column's JSON to what Python holds: the same on both engines."""
     read: Callable[[Any], Any] | None = None
     if isinstance(type_, sa.Uuid):
-        read = uuid.UUID
+        read = _uuid
     elif isinstance(type_, Instant):
         read = datetime.fromisoformat
     elif isinstance(type_, sa.Date):

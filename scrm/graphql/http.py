@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections.abc import Mapping
 from datetime import timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import orjson
@@ -14,6 +14,7 @@ from cross_web import HTTPException, StarletteRequestAdapter
 from graphql import GraphQLError, OperationType
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from strawberry.asgi import GraphQL
 from strawberry.exceptions import ConnectionRejectionError
@@ -29,7 +30,7 @@ from scrm.graphql.errors import INTERNAL, UNAVAILABLE, present
 from scrm.graphql.gate import Gate
 from scrm.graphql.plans import Plans
 from scrm.graphql.refusals import refusal
-from scrm.graphql.requests import Asked, check_request, read_body, read_parameters, read_request
+from scrm.graphql.requests import Asked, check_request, headers, read_body, read_parameters, read_request
 from scrm.graphql.schema import Frozen
 from scrm.graphql.shortcut import Shortcut
 from scrm.graphql.sockets import SocketHandler, Streams, TextSocket
@@ -38,9 +39,24 @@ LANGUAGES = ("zh-CN", "en")
 JSON = "application/json"
 GRAPHQL_JSON = "application/graphql-response+json"
 STREAM = "text/event-stream"
+IDENTITY = "identity"
 SPOKEN = frozenset({"GRAPHQL_PARSE_FAILED", "GRAPHQL_VALIDATION_FAILED"})
 """Errors that a caller who asks for `application/json` by name gets with 200, as such callers expect since before there was a
 type of its own."""
+_KINDS = {kind: (b"content-type", kind.encode()) for kind in (JSON, GRAPHQL_JSON)}
+
+
+class Answered:
+    """An answer's bytes on their way."""
+
+    def __init__(self, body: bytes, kind: str) -> None:
+        size = b"%d" % len(body)
+        self._start = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", size), _KINDS[kind]]}
+        self._body = {"type": "http.response.body", "body": body}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send(self._start)
+        await send(self._body)
 
 
 class Adapter(StarletteRequestAdapter):
@@ -78,19 +94,17 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         self._ide_html = ide_html
 
     async def get_context(self, request: Request | WebSocket, response: Any) -> Context:
-        language = negotiate(request.headers.get("accept-language", ""), self.services.settings.language)
-        context = Context(self.services, self.plans, self.gate, self.services.db.clock(), language, None)
-        if isinstance(request, Request):
-            request.state.context = context
-            await self._admit(context, request.headers.get("authorization"))
-        return context
+        """Of a socket; a request brings its own."""
+        return self._context(request.headers.get("accept-language", ""))
+
+    def _context(self, languages: str) -> Context:
+        services = self.services
+        language = negotiate(languages, services.settings.language)
+        return Context(services, self.plans, self.gate, services.db.clock(), language, None)
 
     async def _admit(self, context: Context, authorization: str | None) -> None:
-        async def who() -> Principal:
-            return await self.authenticate(authorization)
-
-        context.principal = await who()
-        context.who = who
+        context.who = partial(self.authenticate, authorization)
+        context.principal = await self.authenticate(authorization)
 
     async def authenticate(self, authorization: str | None) -> Principal:
         """Who asks.
@@ -118,55 +132,56 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         if scope["type"] != "http":
             await self.streams.socket(super().__call__, scope, receive, send)
             return
+        said = headers(scope)
+        context = self._context(said.get("accept-language", ""))
         request = Request(scope, receive)
         try:
-            response = await self._answer(request)
+            answer = await self._answer(request, said, context)
         except ClientDisconnect:
             return
         finally:
-            context = getattr(request.state, "context", None)
-            if context is not None:
-                await context.reads.close()
-        if isinstance(response, StreamingResponse):
-            await self.streams.response(response, scope, receive, send)
+            await context.reads.close()
+        if isinstance(answer, StreamingResponse):
+            await self.streams.response(answer, scope, receive, send)
         else:
-            await response(scope, receive, send)
+            await answer(scope, receive, send)
 
-    async def _answer(self, request: Request) -> Response:
+    async def _answer(self, request: Request, said: Mapping[str, str], context: Context) -> ASGIApp:
+        seconds = self.services.settings.server.timeout_seconds
         try:
-            if request.method not in ("POST", "GET"):
-                raise ScrmError("METHOD_NOT_ALLOWED", f"{request.method} is not answered here; send a POST")
-            if request.method == "GET" and "query" not in request.query_params:
+            method = request.method
+            if method not in ("POST", "GET"):
+                raise ScrmError("METHOD_NOT_ALLOWED", f"{method} is not answered here; send a POST")
+            if method == "GET" and "query" not in request.query_params:
                 if self._ide_html is None or not self.should_render_graphql_ide(Adapter(request)):
                     raise ScrmError("METHOD_NOT_ALLOWED", "a GET without a query is not answered here; send a POST")
                 return Response(self._ide_html, media_type="text/html")
-            async with asyncio.timeout(self.services.settings.server.timeout_seconds):
-                return await self._asked(request)
+            async with asyncio.timeout(seconds):
+                return await self._asked(request, said, context)
         except ScrmError as error:
             return refusal(error)
         except TimeoutError:
-            seconds = self.services.settings.server.timeout_seconds
             return refusal(ScrmError("TIMEOUT", f"the answer took longer than {seconds:g} s; ask for less, or ask again"), 503)
         except HTTPException as error:
             return refusal(ScrmError("BAD_REQUEST", error.reason), error.status_code)
 
-    async def _asked(self, request: Request) -> Response:
-        context = await self.get_context(request, None)
+    async def _asked(self, request: Request, said: Mapping[str, str], context: Context) -> ASGIApp:
+        await self._admit(context, said.get("authorization"))
         settings, schema = self.services.settings.server, self.plans.model.schema
         if request.method == "POST":
-            _check_type(request.headers.get("content-type"))
-            _check_encoding(request.headers.get("content-encoding", "identity"))
-            body = await read_body(request, settings.max_body_bytes)
+            _check_type(said.get("content-type"))
+            _check_encoding(said.get("content-encoding", IDENTITY))
+            body = await read_body(request.receive, settings.max_body_bytes)
             asked = read_request(body, schema, settings.limits.list_items)
         else:
             asked = check_request(read_parameters(request.query_params), schema, settings.limits.list_items)
             self._check_reads(asked)
-        request.state.asked = asked
-        accept = request.headers.get("accept", "")
+        accept = said.get("accept", "")
         if STREAM in accept:
             self.streams.admit()
         elif (answer := await self.shortcut.answer(context, asked)) is not None:
-            return Response(self.encode_json(answer), media_type=GRAPHQL_JSON if GRAPHQL_JSON in accept else JSON)
+            return Answered(answer, GRAPHQL_JSON if GRAPHQL_JSON in accept else JSON)
+        request.state.asked = asked
         return await self.run(request, context=context)
 
     def _check_reads(self, asked: Asked) -> None:
@@ -236,7 +251,7 @@ def _check_type(given: str | None) -> None:
 
 
 def _check_encoding(given: str) -> None:
-    if given.strip().lower() != "identity":
+    if given != IDENTITY and given.strip().lower() != IDENTITY:
         raise ScrmError("UNSUPPORTED_ENCODING", f"the Content-Encoding is {given[:80]!r}; send the body as it is")
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
+import secrets
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -17,13 +17,14 @@ import sqlalchemy as sa
 from graphql.execution.collect_fields import FieldDetails
 
 from scrm.db import Snapshot
-from scrm.errors import PluginFailedError, ScrmError, UnavailableError
-from scrm.graphql.compiler import BatchCall, Compiled, Compiler, FieldFailure, Grants, Part
-from scrm.graphql.encoding import PARENTS
+from scrm.errors import ScrmError
+from scrm.graphql.compiler import Compiled, Compiler, FieldFailure, Grants, Part
+from scrm.graphql.encoding import MARKED, PARENTS
+from scrm.graphql.filling import fill, places_of
 from scrm.graphql.filters import OTHER_CURSOR
 from scrm.graphql.model import BoundField, Model
 from scrm.graphql.selection import Operation, Selection, read_operation, shape
-from scrm.graphql.sources import BatchInfo, BatchSource
+from scrm.graphql.sources import BatchInfo
 from scrm.sql import HELD, Convert, Held, ListOf, Moment, Value
 
 T = TypeVar("T")
@@ -45,6 +46,7 @@ class Facts:
     ids: Sequence[Any] = ()
     held: object = None
     parents: str = ""
+    mark: str = ""
 
 
 Recipe = Callable[[Facts], Any]
@@ -89,7 +91,9 @@ class Plan:
     key: Any = None
 
     def as_of(self, facts: Facts) -> Facts:
-        """A further page is answered as of its first page's instant."""
+        """The facts for this run: a further page is answered as of its first page's instant."""
+        if self.compiled.batches:
+            facts = replace(facts, mark=secrets.token_hex(8))
         first = self.compiled.first_now
         return facts if first is None else replace(facts, moment=facts.moment.at(_first_instant(first, facts)))
 
@@ -283,6 +287,8 @@ def _recipe(bind: Any, dialect: Any) -> Recipe:
     if bind.key.startswith(HELD):
         name = bind.key.removeprefix(HELD)
         return lambda facts: process(getattr(facts.held, name))
+    if bind.key == MARKED.key:
+        return lambda facts: facts.mark
     if bind.key == PARENTS:
         return lambda facts: facts.parents
     if bind.key == "ids":
@@ -310,7 +316,7 @@ def _first_instant(value: Value, facts: Facts) -> datetime:
         raise ScrmError("INVALID_CURSOR", OTHER_CURSOR) from None
 
 
-async def run(plan: Plan, snapshot: Snapshot, facts: Facts, info: BatchInfo) -> Answer:
+async def run(plan: Plan, snapshot: Snapshot, facts: Facts, info: Callable[[], BatchInfo]) -> Answer:
     """Run a root's plan."""
     facts = plan.as_of(facts)
     value = (await plan.statement.rows(snapshot, facts))[0][0]
@@ -319,13 +325,12 @@ async def run(plan: Plan, snapshot: Snapshot, facts: Facts, info: BatchInfo) -> 
         return Answer(b"null")
     if not (plan.compiled.batches or plan.parts):
         return Answer(value, failures)
-    tree = orjson.loads(value)
-    failed = await _complete([tree], plan, snapshot, facts, info)
-    return Answer(orjson.dumps(tree), (*failures, *failed))
+    [whole], failed = await _complete([value], plan, snapshot, facts, info())
+    return Answer(whole, (*failures, *failed))
 
 
 async def run_refs(
-    plan: Plan, snapshot: Snapshot, facts: Facts, info: BatchInfo
+    plan: Plan, snapshot: Snapshot, facts: Facts, info: Callable[[], BatchInfo]
 ) -> tuple[dict[Any, bytes | str], tuple[FieldFailure, ...]]:
     """Run a plan for named rows: JSON by key."""
     facts = plan.as_of(facts)
@@ -333,21 +338,27 @@ async def run_refs(
     failures = tuple(plan.compiled.failed)
     if not (plan.compiled.batches or plan.parts):
         return found, failures
-    trees = {key: orjson.loads(value) for key, value in found.items()}
-    failed = await _complete(list(trees.values()), plan, snapshot, facts, info)
-    return {key: orjson.dumps(tree) for key, tree in trees.items()}, (*failures, *failed)
+    whole, failed = await _complete(list(found.values()), plan, snapshot, facts, info())
+    return dict(zip(found, whole, strict=True)), (*failures, *failed)
 
 
-async def _complete(trees: Sequence[Any], plan: Plan, snapshot: Snapshot, facts: Facts, info: BatchInfo) -> list[FieldFailure]:
-    for part, statement in plan.parts:
-        await _read_part(trees, part, statement, snapshot, facts)
-    return await fill(trees, plan.compiled.batches, facts, info)
+async def _complete(
+    values: Sequence[bytes | str], plan: Plan, snapshot: Snapshot, facts: Facts, info: BatchInfo
+) -> tuple[Sequence[bytes], list[FieldFailure]]:
+    """The values with their parts read and their batch fields filled in."""
+    texts = [value.encode() if isinstance(value, str) else value for value in values]
+    if plan.parts:
+        trees = [orjson.loads(text) for text in texts]
+        for part, statement in plan.parts:
+            await _read_part(trees, part, statement, snapshot, facts)
+        texts = [orjson.dumps(tree) for tree in trees]
+    return await fill(texts, plan.compiled.batches, facts.mark, facts.variables, info)
 
 
 async def _read_part(trees: Sequence[Any], part: Part, statement: Statement, snapshot: Snapshot, facts: Facts) -> None:
     places: list[tuple[dict[str, Any], tuple[Any, ...]]] = []
     for tree in trees:
-        _places(tree, part.path, (), places)
+        places_of(tree, part.path, (), places)
     parents = [orjson.dumps(target.pop(part.reserved)) for target, _ in places]
     distinct = {parent: index for index, parent in enumerate(dict.fromkeys(parents))}
     if not distinct:
@@ -361,112 +372,3 @@ async def _read_part(trees: Sequence[Any], part: Part, statement: Statement, sna
 
 def _key(value: Any) -> UUID:
     return value if isinstance(value, UUID) else UUID(hex=str(value))
-
-
-async def fill(trees: Sequence[Any], batches: Sequence[BatchCall], facts: Facts, info: BatchInfo) -> list[FieldFailure]:
-    """Call each batch function once, all at a time, and put its values where they belong."""
-    found = []
-    for call in batches:
-        places: list[tuple[dict[str, Any], tuple[Any, ...]]] = []
-        for tree in trees:
-            _places(tree, call.path, (), places)
-        keyed = _keyed(call, places)
-        if keyed:
-            found.append((call, keyed))
-    failures = await asyncio.gather(*(_fill_one(call, keyed, facts, info) for call, keyed in found))
-    return [failure for failure in failures if failure is not None]
-
-
-_Keyed = list[tuple[dict[str, Any], Any, tuple[Any, ...]]]
-
-
-def _keyed(call: BatchCall, places: list[tuple[dict[str, Any], tuple[Any, ...]]]) -> _Keyed:
-    keyed: _Keyed = []
-    for target, path in places:
-        values = tuple(decode(target.pop(name)) for name, decode in zip(call.reserved, call.decoders, strict=True))
-        keyed.append((target, values[0] if len(values) == 1 else values, path))
-    return keyed
-
-
-async def _fill_one(call: BatchCall, keyed: _Keyed, facts: Facts, info: BatchInfo) -> FieldFailure | None:
-    arguments = {
-        name: value.slot.read(facts.variables) if isinstance(value, Value) else value for name, value in call.arguments.items()
-    }
-    try:
-        found = await loaded(call.field, list(dict.fromkeys(key for _, key, _ in keyed)), info, arguments)
-        values = [_checked(found.get(key), call.field) for _, key, _ in keyed]
-    except UnavailableError:
-        raise
-    except Exception:  # a plugin's own code: whatever it raised, the core's data must come out
-        log.exception("field %s.%s of plugin %s failed", call.field.parent, call.field.name, call.field.owner)
-        for target, _, _ in keyed:
-            target[call.key] = None
-        return FieldFailure((*keyed[0][2], call.key), call.field.owner)
-    for (target, _, _), value in zip(keyed, values, strict=True):
-        target[call.key] = value
-    return None
-
-
-async def loaded(field: BoundField, keys: list[Any], info: BatchInfo, arguments: Mapping[str, Any]) -> Mapping[Any, Any]:
-    """What a batch function maps its keys to. One that does not answer in time is cancelled, and left alone if it goes on.
-
-    Raises: TimeoutError, PluginFailedError with what it raised as the cause.
-    """
-    task = asyncio.ensure_future(_load(field, keys, info, arguments))
-    try:
-        done, _ = await asyncio.wait({task}, timeout=info.seconds)
-    except asyncio.CancelledError:
-        task.cancel()
-        raise
-    if not done:
-        task.cancel()
-        raise TimeoutError(f"the batch function of {field.parent}.{field.name} has not answered for {info.seconds:g} s")
-    failure, found = task.result()
-    if failure is not None:
-        raise PluginFailedError(field.owner, f"{field.parent}.{field.name}") from failure
-    answer: Mapping[Any, Any] = found
-    return answer
-
-
-async def _load(field: BoundField, keys: list[Any], info: BatchInfo, arguments: Mapping[str, Any]) -> tuple[Any, Any]:
-    source = field.source
-    assert isinstance(source, BatchSource)
-    try:
-        return None, await source.load(keys, info, **arguments)
-    except BaseException as error:  # even what would end the server
-        return error, None
-
-
-_PYTHON: dict[str, Callable[[Any], bool]] = {
-    "text": lambda value: isinstance(value, str),
-    "enum": lambda value: isinstance(value, str),
-    "int": lambda value: isinstance(value, int) and not isinstance(value, bool) and -(2**31) <= value < 2**31,
-    "bigint": lambda value: isinstance(value, int) and not isinstance(value, bool),
-    "float": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
-    "bool": lambda value: isinstance(value, bool),
-}
-
-
-def _checked(value: Any, field: BoundField) -> Any:
-    if value is None:
-        if not field.nullable:
-            raise TypeError(f"{field.parent}.{field.name} is never null, and its batch function gave none")
-        return None
-    value = getattr(value, "value", value)
-    if field.kind in _PYTHON and not _PYTHON[field.kind](value):
-        raise TypeError(f"{field.parent}.{field.name} got {type(value).__name__}; expected {field.kind}")
-    return str(value) if field.kind == "bigint" and abs(value) > 2**53 - 1 else value
-
-
-def _places(tree: Any, path: Sequence[str], at: tuple[Any, ...], places: list[tuple[dict[str, Any], tuple[Any, ...]]]) -> None:
-    if tree is None:
-        return
-    if not path:
-        places.append((tree, at))
-        return
-    step, rest = path[0], path[1:]
-    if step == "*":
-        for index, item in enumerate(tree):
-            _places(item, rest, (*at, index), places)
-    else:
-        _places(tree[step], rest, (*at, step), places)

@@ -20,7 +20,8 @@ from graphql import (
     type_from_ast,
     visit,
 )
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope
 
 from scrm.errors import ScrmError
 from scrm.graphql.sources import CHECKED, origin_of
@@ -31,6 +32,7 @@ MAX_DEPTH = 60
 
 _ESCAPED_NUL = re.compile(r"\\u(0000|\{0+\})")
 _SKIPPED = re.compile(r'"""(?:\\"""|[^\\]|\\(?!"""))*?"""|"(?:\\.|[^"\\\n])*"|#[^\n]*', re.DOTALL)
+_PLAIN = frozenset({str, int, bool, float, type(None)})
 _BRACKETS = re.compile(r"[{}()\[\]]")
 
 
@@ -44,20 +46,31 @@ class Asked:
     extensions: dict[str, Any] | None
 
 
-async def read_body(request: Request, limit: int) -> bytes:
+def headers(scope: Scope) -> dict[str, str]:
+    """A request's headers by their names; of several with one name the first."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(scope["headers"])}
+
+
+async def read_body(receive: Receive, limit: int) -> bytes:
     """The body, unless it is larger than `limit` bytes.
 
     Raises:
         ScrmError: TOO_LARGE.
+        ClientDisconnect: the caller has gone.
     """
     parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        part: bytes = message.get("body", b"")
+        more = message.get("more_body", False)
         size += len(part)
         if size > limit:
             raise ScrmError("TOO_LARGE", f"the request is larger than {limit} bytes; send less, or raise server.max_body_bytes")
         parts.append(part)
-    return b"".join(parts)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def read_request(body: bytes, schema: GraphQLSchema, longest: int) -> Asked:
@@ -105,7 +118,8 @@ def check_request(said: object, schema: GraphQLSchema, longest: int, *, nul: boo
         raise ScrmError("BAD_REQUEST", "operationName is not text", path=("operationName",))
     variables, extensions = _object(said, "variables"), _object(said, "extensions")
     if variables:
-        _check_shape(variables, longest)
+        if not _PLAIN.issuperset(map(type, variables.values())):
+            _check_shape(variables, longest)
         if nul:
             _check_texts(query, variables, schema)
     return Asked(query, variables, name or None, extensions)

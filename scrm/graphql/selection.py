@@ -17,11 +17,13 @@ from graphql import (
     GraphQLInputObjectType,
     GraphQLInputType,
     GraphQLObjectType,
+    GraphQLScalarType,
     GraphQLSchema,
     OperationDefinitionNode,
     VariableNode,
     Visitor,
     get_named_type,
+    get_nullable_type,
     is_list_type,
     is_non_null_type,
     type_from_ast,
@@ -73,6 +75,8 @@ class Operation:
     fragments: Mapping[str, FragmentDetails]
     types: Mapping[str, GraphQLInputType]
     by_value: frozenset[str]
+    leaves: frozenset[str]
+    """The variables that are one parameter each, whatever their value."""
 
 
 def read_operation(schema: GraphQLSchema, node: OperationDefinitionNode, fragments: Mapping[str, FragmentDetails]) -> Operation:
@@ -82,16 +86,24 @@ def read_operation(schema: GraphQLSchema, node: OperationDefinitionNode, fragmen
     for fragment in fragments.values():
         visit(fragment.definition, finder)
     types: dict[str, Any] = {d.variable.name.value: type_from_ast(schema, d.type) for d in node.variable_definitions or ()}
-    return Operation(schema, node, fragments, types, frozenset(finder.names))
+    leaves = frozenset(name for name, type_ in types.items() if _is_leaf(type_))
+    return Operation(schema, node, fragments, types, frozenset(finder.names), leaves - finder.names)
+
+
+def _is_leaf(type_: Any) -> bool:
+    type_ = get_nullable_type(type_)
+    return isinstance(type_, GraphQLScalarType) and type_.name != "Boolean"
 
 
 def shape(operation: Operation, variables: Mapping[str, Any]) -> tuple[Any, ...]:
     """What of the variables' values decides the statement: enums, booleans, nulls, keys present, page sizes, lengths of
     input lists."""
-    parts = []
+    parts: list[Any] = []
     for name, type_ in operation.types.items():
         if name not in variables:
             parts.append("absent")
+        elif name in operation.leaves:
+            parts.append(None if variables[name] is None else "?")
         elif name in operation.by_value:
             parts.append(variables[name])
         else:

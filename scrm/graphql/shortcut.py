@@ -10,7 +10,6 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import orjson
 from graphql import FieldNode, GraphQLError, OperationDefinitionNode, OperationType
@@ -22,12 +21,16 @@ from scrm.graphql.context import Context
 from scrm.graphql.documents import Document
 from scrm.graphql.gate import Gate
 from scrm.graphql.model import BoundField
-from scrm.graphql.plans import Facts, Plan, Plans, run
+from scrm.graphql.plans import Facts, Plans, run
 from scrm.graphql.requests import Asked
 from scrm.graphql.selection import Operation
 from scrm.graphql.sources import ResolverSource
 
 log = logging.getLogger("scrm.graphql")
+
+
+Type = tuple[type, bool]
+"""A leaf's Python type, and whether a variable is a list of such."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class Known:
     node: OperationDefinitionNode
     operation: Operation
     roots: tuple[Root, ...]
-    plain: Mapping[str, type] | None
+    plain: Mapping[str, Type] | None
     """The variables' Python types, where each is required and what its caller sends is its value."""
 
 
@@ -58,10 +61,9 @@ class Shortcut:
         self.taken = 0
         self._plans = plans
         self._gate = gate
-        self._known: WeakKeyDictionary[Document, dict[int, Known | None]] = WeakKeyDictionary()
 
-    async def answer(self, context: Context, asked: Asked) -> Mapping[str, Any] | None:
-        """The whole answer, or None: the long way gives it then."""
+    async def answer(self, context: Context, asked: Asked) -> bytes | None:
+        """The whole answer's JSON, or None: the long way gives it then."""
         if not self.open or asked.extensions:
             return None
         try:
@@ -82,24 +84,22 @@ class Shortcut:
         if data is None:
             return None
         self.taken += 1
-        return {"data": data, "extensions": {"cost": context.charged.shown()}}
+        extensions = orjson.dumps({"cost": context.charged.shown()})
+        return b"".join((b'{"data":{', *data, b'},"extensions":', extensions, b"}"))
 
-    async def _data(self, context: Context, known: Known, variables: dict[str, Any]) -> dict[str, Any] | None:
+    async def _data(self, context: Context, known: Known, variables: dict[str, Any]) -> list[bytes] | None:
+        """The members of `data`, piece by piece; None where one of them failed."""
         if len(known.roots) > 1:
             context.reads.shared = True
         facts = Facts(variables, context.moment, context.principal.user_id)
-        data = {}
+        data: list[bytes] = []
         for root in known.roots:
-
-            def plan_of(root: Root = root) -> Plan:
-                return self._plans.root(known.operation, root.bound, root.details, root.key, variables, context.grants)
-
-            found = await self._plans.answer(
-                plan_of, lambda plan: run(plan, context.snapshot(plan, frozenset()), facts, context.batch_info)
-            )
+            plan = self._plans.root(known.operation, root.bound, root.details, root.key, variables, context.grants)
+            found = await run(plan, context.snapshot(plan, _NOBODY), facts, context.batch_info)
             if found.failures:
                 return None
-            data[root.key] = orjson.Fragment(found.json)
+            value = found.json
+            data += (b',"' if data else b'"', root.key.encode(), b'":', value.encode() if isinstance(value, str) else value)
         return data
 
     def _variables(self, known: Known, given: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -113,7 +113,7 @@ class Shortcut:
         node = None if document.errors or document.introspects else document.operation(name)
         if node is None:
             return None
-        of_document = self._known.setdefault(document, {})
+        of_document: dict[int, Known | None] = document.kept
         if id(node) not in of_document:  # nodes are equal where their texts are, whatever their fragments say
             of_document[id(node)] = self._look(document, node)
         return of_document[id(node)]
@@ -135,19 +135,31 @@ class Shortcut:
         return Known(node, operation, tuple(roots.values()), _types(operation))
 
 
+_NOBODY: frozenset[str] = frozenset()
 _PLAIN = {"String": str, "ID": str, "Int": int, "Boolean": bool}
 
 
-def _types(operation: Operation) -> Mapping[str, type] | None:
-    named = {name: _PLAIN.get(str(type_).removesuffix("!")) for name, type_ in operation.types.items()}
+def _types(operation: Operation) -> Mapping[str, Type] | None:
+    """What the variables' values are, where each is a leaf or a list of leaves that is sent as it is meant."""
     if any(definition.default_value for definition in operation.node.variable_definitions or ()):
         return None
-    return None if None in named.values() else {name: type_ for name, type_ in named.items() if type_ is not None}
+    found = {}
+    for name, type_ in operation.types.items():
+        said = str(type_).removesuffix("!")
+        listed = said.startswith("[") and said.endswith("!]")
+        leaf = _PLAIN.get(said[1:-2] if listed else said)
+        if leaf is None:
+            return None
+        found[name] = leaf, listed
+    return found
 
 
-def _plain(types: Mapping[str, type], given: Mapping[str, Any]) -> dict[str, Any] | None:
-    for name, type_ in types.items():
+def _plain(types: Mapping[str, Type], given: Mapping[str, Any]) -> dict[str, Any] | None:
+    for name, (type_, listed) in types.items():
         value = given.get(name)
-        if type(value) is not type_ or (isinstance(value, int) and not -(2**31) <= value < 2**31):
+        if type(value) is not (list if listed else type_):
             return None  # absent, null or another type: the long way says what it means
+        for each in value if isinstance(value, list) else (value,):
+            if type(each) is not type_ or (isinstance(each, int) and not -(2**31) <= each < 2**31):
+                return None
     return {name: given[name] for name in types}

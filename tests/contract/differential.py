@@ -112,7 +112,7 @@ class Differential:
     async def interpreted(self, query: str, variables: Mapping[str, Any], *, pii: bool = True) -> dict[str, Any]:
         """The interpreter's answer."""
         now = self.world.clock()
-        moment = Moment(now, now.astimezone(ZONE).date(), self.world.client.services.settings.currency, ZONE)
+        moment = Moment(now, self.world.client.services.settings.currency, ZONE)
         asked = Asked(moment, self.world.client.services.settings.language, pii)
         outcome = await self.world.db.read(self.interpreter.run, parse(query), variables, asked)
         return {"data": outcome.data, "errors": [[list(path), code] for path, code in outcome.errors]}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from scrm.graphql import filters, pages, plans, selection
+from scrm.graphql import filling, filters, pages, plans, selection
 from scrm.graphql.compiler import Compiler
 from scrm.sql import Row
 from tests.contract.differential import Difference, Differential
@@ -63,14 +63,14 @@ def missing_correlation(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def batch_without_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two selections of one batch field share what the first one asked for."""
-    kept = plans.fill
+    kept = filling.fill
 
-    async def fill(trees: Sequence[Any], batches: Sequence[Any], *more: Any) -> Any:
+    async def fill(texts: Sequence[Any], batches: Sequence[Any], *more: Any) -> Any:
         first: dict[Any, Any] = {}
         shared = [
             replace(call, arguments=first.setdefault((call.field.parent, call.field.name), call.arguments)) for call in batches
         ]
-        return await kept(trees, shared, *more)
+        return await kept(texts, shared, *more)
 
     monkeypatch.setattr(plans, "fill", fill)
 
