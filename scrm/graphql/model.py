@@ -81,6 +81,11 @@ class BoundField:
     opens: str | None = None
     """The scope of the rows behind it, needed beside its own."""
 
+    @property
+    def place(self) -> str:
+        """Its type and its name."""
+        return f"{self.parent}.{self.name}"
+
 
 @dataclass(frozen=True, slots=True)
 class BoundInput:

@@ -19,10 +19,12 @@ from graphql.execution.collect_fields import FieldDetails
 from scrm.db import Snapshot
 from scrm.errors import PluginFailedError, ScrmError, UnavailableError
 from scrm.graphql.compiler import BatchCall, Compiled, Compiler, FieldFailure, Grants, Part
+from scrm.graphql.culprits import Culprits
 from scrm.graphql.encoding import PARENTS
 from scrm.graphql.filters import OTHER_CURSOR
 from scrm.graphql.model import BoundField, Model
-from scrm.graphql.selection import Operation, Selection, read_operation, shape
+from scrm.graphql.places import Place
+from scrm.graphql.selection import Operation, Selection, read_operation
 from scrm.graphql.sources import BatchInfo, BatchSource
 from scrm.sql import HELD, Convert, Held, ListOf, Moment, Value
 
@@ -120,6 +122,7 @@ class Plans:
         self.limit = limit
         self.hits = self.misses = 0
         self.levels: Sequence[int | None] = LEVELS
+        self.culprits = Culprits(model, limit)
         self._plans: OrderedDict[Any, _Kept] = OrderedDict()
         self._operations: OrderedDict[int, Operation] = OrderedDict()
 
@@ -140,12 +143,10 @@ class Plans:
         key: str,
         variables: Mapping[str, Any],
         grants: Grants,
-        excluded: frozenset[str] = frozenset(),
-    ) -> Plan:
-        """The plan of a root field."""
-        return self._get(
-            operation, (bound.parent, key), variables, grants, excluded, lambda compiler: compiler.root(bound, details)
-        )
+    ) -> Place:
+        """A root field."""
+        at = (bound.parent, key)
+        return Place(operation, at, bound.target, details, variables, grants, lambda compiler: compiler.root(bound, details))
 
     def held(
         self,
@@ -155,44 +156,24 @@ class Plans:
         held: object,
         variables: Mapping[str, Any],
         grants: Grants,
-    ) -> Plan:
-        """The plan of a compiled field on an object that Python holds."""
-        nodes = tuple(id(detail.node) for detail in details)
-        return self._get(
-            operation,
-            (bound.parent, nodes),
-            variables,
-            grants,
-            frozenset(),
-            lambda compiler: compiler.root(bound, details, Held(held)),
-        )
+    ) -> Place:
+        """A compiled field on an object that Python holds."""
+        at = (bound.parent, tuple(id(detail.node) for detail in details))
+        row = Held(held)
+        return Place(operation, at, bound.target, details, variables, grants, lambda compiler: compiler.root(bound, details, row))
 
     def refs(
-        self,
-        operation: Operation,
-        type_name: str,
-        details: list[FieldDetails],
-        variables: Mapping[str, Any],
-        grants: Grants,
-        excluded: frozenset[str] = frozenset(),
-    ) -> Plan:
-        """The plan for rows named by Python, by key."""
-        nodes = tuple(id(detail.node) for detail in details)
+        self, operation: Operation, type_name: str, details: list[FieldDetails], variables: Mapping[str, Any], grants: Grants
+    ) -> Place:
+        """Rows named by Python, by key."""
+        at = (type_name, tuple(id(detail.node) for detail in details))
         ids = sa.bindparam("ids", type_=ListOf(sa.Uuid()), unique=False)
-        return self._get(
-            operation, (type_name, nodes), variables, grants, excluded, lambda compiler: compiler.refs(type_name, ids, details)
+        return Place(
+            operation, at, type_name, details, variables, grants, lambda compiler: compiler.refs(type_name, ids, details)
         )
 
-    def _get(
-        self,
-        operation: Operation,
-        place: Any,
-        variables: Mapping[str, Any],
-        grants: Grants,
-        excluded: frozenset[str],
-        compile_: Callable[[Compiler], Compiled],
-    ) -> Plan:
-        key = (id(operation), place, grants, excluded, shape(operation, variables))
+    def _plan(self, place: Place, excluded: frozenset[str]) -> Plan:
+        key = (place.key(), excluded)
         kept = self._plans.get(key)
         if kept is not None and kept.plan is not None:
             self.hits += 1
@@ -200,22 +181,23 @@ class Plans:
             return kept.plan
         self.misses += 1
         tried = 0 if kept is None else kept.tried
-        selection = Selection(self.model, operation, variables)
-        compiler = Compiler(self.model, self.dialect.name, selection, grants, excluded, self.levels[tried])
-        plan = replace(finish(_compiled(compile_, compiler), self.dialect), key=key)
-        self._plans[key] = _Kept(operation, plan, tried)
+        selection = Selection(self.model, place.operation, place.variables)
+        compiler = Compiler(self.model, self.dialect.name, selection, place.grants, excluded, self.levels[tried])
+        plan = replace(finish(_compiled(place.compile, compiler), self.dialect), key=key)
+        self._plans[key] = _Kept(place.operation, plan, tried)
         if len(self._plans) > self.limit:
             self._plans.popitem(last=False)
         return plan
 
-    async def answer(self, plan_of: Callable[[], Plan], run_: Callable[[Plan], Awaitable[T]]) -> T:
-        """Run a plan; where SQLite's parser refuses it, in smaller parts, and so from then on.
+    async def answer(self, place: Place, run_: Callable[[Plan], Awaitable[T]], excluded: frozenset[str] = frozenset()) -> T:
+        """Run a place's plan, without the fields that are named as `Type.field`; where SQLite's parser refuses it, in smaller
+        parts, and so from then on.
 
         Raises:
             ScrmError: QUERY_TOO_DEEP where no parts are small enough.
         """
         while True:
-            plan = plan_of()
+            plan = self._plan(place, excluded)
             try:
                 return await run_(plan)
             except NestedTooDeepError as error:
@@ -310,8 +292,8 @@ def _first_instant(value: Value, facts: Facts) -> datetime:
         raise ScrmError("INVALID_CURSOR", OTHER_CURSOR) from None
 
 
-async def run(plan: Plan, snapshot: Snapshot, facts: Facts, info: BatchInfo) -> Answer:
-    """Run a root's plan."""
+async def run(plan: Plan, snapshot: Snapshot, facts: Facts, info: BatchInfo | None) -> Answer:
+    """Run a root's plan. Without `info` its batch fields stay null: whether its statements work is all that is asked."""
     facts = plan.as_of(facts)
     value = (await plan.statement.rows(snapshot, facts))[0][0]
     failures = tuple(plan.compiled.failed)
@@ -325,9 +307,9 @@ async def run(plan: Plan, snapshot: Snapshot, facts: Facts, info: BatchInfo) -> 
 
 
 async def run_refs(
-    plan: Plan, snapshot: Snapshot, facts: Facts, info: BatchInfo
+    plan: Plan, snapshot: Snapshot, facts: Facts, info: BatchInfo | None
 ) -> tuple[dict[Any, bytes | str], tuple[FieldFailure, ...]]:
-    """Run a plan for named rows: JSON by key."""
+    """Run a plan for named rows: JSON by key. Without `info` their batch fields stay null."""
     facts = plan.as_of(facts)
     found = {_key(row[0]): row[1] for row in await plan.statement.rows(snapshot, facts)}
     failures = tuple(plan.compiled.failed)
@@ -338,10 +320,12 @@ async def run_refs(
     return {key: orjson.dumps(tree) for key, tree in trees.items()}, (*failures, *failed)
 
 
-async def _complete(trees: Sequence[Any], plan: Plan, snapshot: Snapshot, facts: Facts, info: BatchInfo) -> list[FieldFailure]:
+async def _complete(
+    trees: Sequence[Any], plan: Plan, snapshot: Snapshot, facts: Facts, info: BatchInfo | None
+) -> list[FieldFailure]:
     for part, statement in plan.parts:
         await _read_part(trees, part, statement, snapshot, facts)
-    return await fill(trees, plan.compiled.batches, facts, info)
+    return [] if info is None else await fill(trees, plan.compiled.batches, facts, info)
 
 
 async def _read_part(trees: Sequence[Any], part: Part, statement: Statement, snapshot: Snapshot, facts: Facts) -> None:

@@ -22,7 +22,7 @@ from scrm.graphql.context import Context
 from scrm.graphql.documents import Document
 from scrm.graphql.gate import Gate
 from scrm.graphql.model import BoundField
-from scrm.graphql.plans import Facts, Plan, Plans, run
+from scrm.graphql.plans import Facts, Plans, run
 from scrm.graphql.requests import Asked
 from scrm.graphql.selection import Operation
 from scrm.graphql.sources import ResolverSource
@@ -90,12 +90,9 @@ class Shortcut:
         facts = Facts(variables, context.moment, context.principal.user_id)
         data = {}
         for root in known.roots:
-
-            def plan_of(root: Root = root) -> Plan:
-                return self._plans.root(known.operation, root.bound, root.details, root.key, variables, context.grants)
-
+            place = self._plans.root(known.operation, root.bound, root.details, root.key, variables, context.grants)
             found = await self._plans.answer(
-                plan_of, lambda plan: run(plan, context.snapshot(plan, frozenset()), facts, context.batch_info)
+                place, lambda plan: run(plan, context.snapshot(plan, frozenset()), facts, context.batch_info)
             )
             if found.failures:
                 return None
