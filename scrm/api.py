@@ -44,6 +44,7 @@ from scrm.graphql.sources import (
 )
 from scrm.money import exponent as currency_exponent
 from scrm.plugin import (
+    UNSET,
     BusinessRules,
     Command,
     Contribution,
@@ -83,6 +84,7 @@ __all__ = [
     "NOW",
     "SELF",
     "TODAY",
+    "UNSET",
     "Announcement",
     "AttributeFilter",
     "BatchInfo",

@@ -33,7 +33,7 @@ from scrm.loader import load_plugins, refuse
 from scrm.plugin import Contribution
 from scrm.plugin_set import Context, LoadState, Plugin, PluginSet
 from scrm.presence import Kind, present
-from scrm.provision import all_event_types, keep_event_types
+from scrm.provision import all_event_types, keep_event_types, personal_properties
 from scrm.revocation import forgetting
 from scrm.routes import Ahead, alive, authorizer, plugin_routes, readiness
 from scrm.system.graphql import Import, SystemMutation, SystemQuery
@@ -155,6 +155,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         await db.write(keep_event_types, plugins)
+        frozen.model.mask("properties", await db.read(personal_properties))  # of the plugins that are disabled too
         if services.watch is not None:
             services.watch.start()
         try:

@@ -37,10 +37,10 @@ _CACHE_SIZE = 4096
 _NAME = re.compile(r"[^\s\x00-\x1f\x7f](.{0,98}[^\s\x00-\x1f\x7f])?")
 
 CORE_SCOPES: tuple[Scope, ...] = (
-    Scope("users:read", "See users, their identities and tags."),
-    Scope("users:write", "Create, change, merge and erase users."),
-    Scope("tags:read", "See tags and their groups."),
-    Scope("tags:write", "Change tags, and who has them."),
+    Scope("users:read", "See users and identities."),
+    Scope("users:write", "Create, change, merge and link users."),
+    Scope("tags:read", "See tags, their groups and who has them."),
+    Scope("tags:write", "Change tags and who has them."),
     Scope("channels:read", "See channels and their figures."),
     Scope("channels:write", "Create and change channels."),
     Scope("events:read", "See events."),
@@ -49,8 +49,8 @@ CORE_SCOPES: tuple[Scope, ...] = (
     Scope("imports:read", "See imports."),
     Scope("plugins:read", "See plugins' settings, failures and progress, and the system's state."),
     Scope("plugins:write", "Retry what plugins failed at."),
-    Scope("schema:read", "Ask about the schema itself."),
-    Scope("pii:read", "See names, phones, e-mail addresses and external ids in clear."),
+    Scope("schema:read", "Ask about the schema itself (introspection)."),
+    Scope("pii:read", "See names, phones, e-mail addresses, birthdays and external ids in clear, filter and sort by them."),
     Scope("pii:write", "Export and erase what is kept of a person."),
 )
 """What a key may be allowed to do in the core; plugins add theirs."""

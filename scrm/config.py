@@ -3,58 +3,38 @@
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from scrm.errors import StartupError
 from scrm.money import is_code
-from scrm.plugin import BusinessRules, Rules, Wiring
+from scrm.plugin import UNSET, BusinessRules, Rules, Wiring
+from scrm.settings_problems import FILE, PREFIX, explain, unknown
 
-FILE = "scrm.toml"
-PREFIX = "SCRM_"
-OTHER_VARIABLES = ("SCRM_CONFIG", "SCRM_TEST_POSTGRES", "SCRM_UPDATE_SCHEMA", "SCRM_EVERY_VALUE", "SCRM_KILLS")
+OTHER_VARIABLES = (
+    "SCRM_CONFIG",
+    "SCRM_TEST_POSTGRES",
+    "SCRM_UPDATE_SCHEMA",
+    "SCRM_UPDATE_DOCS",
+    "SCRM_EVERY_VALUE",
+    "SCRM_KILLS",
+)
 """Environment variables that begin like a setting's and are none: the command line's, and the tests'."""
 
 _OF_KUBERNETES = re.compile(r"SCRM_(.+_)?(SERVICE_(HOST|PORT)(_.+)?|PORT_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)")
 ANONYMOUS = "everyone who reaches this server may read and change everything"
 """The words that open a server to callers without a key."""
-
-_EXPECTED = {
-    "int_parsing": "a whole number",
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "int_parsing_size": "a smaller whole number",
-    "float_parsing": "a number",
-    "float_type": "a number",
-    "decimal_parsing": "a number",
-    "decimal_type": "a number",
-    "bool_parsing": "true or false",
-    "bool_type": "true or false",
-    "string_type": "text",
-    "list_type": "a list",
-    "tuple_type": "a list",
-    "dict_type": "a table",
-    "model_type": "a table",
-    "date_from_datetime_parsing": "a date",
-    "date_parsing": "a date",
-    "datetime_parsing": "a time with its zone",
-    "time_delta_parsing": "a duration",
-    "url_parsing": "an address such as https://example.com",
-}
-
 
 PERSONAL_PROPERTIES = ("phone", "mobile", "email", "address", "realName", "receiver", "idNumber")
 """Keys of events' properties that are personal wherever they stand, unless the settings say others."""
@@ -65,13 +45,13 @@ class Limits(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    tokens: int = Field(default=2_000, ge=10)
-    depth: int = Field(default=12, ge=1, le=100)
-    fields: int = Field(default=1_000, ge=1)
-    aliases: int = Field(default=30, ge=0)
-    directives: int = Field(default=50, ge=0)
-    list_items: int = Field(default=500, ge=1)
-    nodes: int = Field(default=10_000, ge=1)
+    tokens: int = Field(default=2_000, ge=10, description="Most tokens of a document.")
+    depth: int = Field(default=12, ge=1, le=100, description="Deepest selection.")
+    fields: int = Field(default=1_000, ge=1, description="Most fields of an operation, its fragments spread.")
+    aliases: int = Field(default=30, ge=0, description="Most aliases of an operation.")
+    directives: int = Field(default=50, ge=0, description="Most directives of an operation.")
+    list_items: int = Field(default=500, ge=1, description="Longest list in the variables.")
+    nodes: int = Field(default=10_000, ge=1, description="Most objects that an operation may return, by its page sizes.")
 
 
 class CostSettings(BaseModel):
@@ -79,8 +59,12 @@ class CostSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    maximum: int = Field(default=2_000_000, ge=1)
-    restore_per_second: int = Field(default=1_000_000, ge=1)
+    maximum: int = Field(
+        default=2_000_000, ge=1, description="Points of cost that a caller may spend at once; see [Cost](front-end.md#cost)."
+    )
+    restore_per_second: int = Field(
+        default=1_000_000, ge=1, description="Points that come back each second; every server process counts for itself."
+    )
 
 
 class ServerSettings(BaseModel):
@@ -88,17 +72,29 @@ class ServerSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    host: str = "127.0.0.1"
-    port: int = Field(default=8000, ge=0, le=65535)
-    allow_anonymous: str | None = None
-    ide: bool = True
-    max_body_bytes: int = Field(default=1_048_576, ge=1_000)
-    max_events_body_bytes: int = Field(default=10_000_000, ge=1_000)
-    timeout_seconds: float = Field(default=30, gt=0)
-    init_timeout_seconds: float = Field(default=10, gt=0)
-    send_timeout_seconds: float = Field(default=30, gt=0)
-    max_streams: int = Field(default=1_000, ge=0)
-    max_operations: int = Field(default=50, ge=1)
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on.")
+    allow_anonymous: str | None = Field(
+        default=None,
+        description="Lets callers without a key do everything; only with the exact sentence the error message gives.",
+        json_schema_extra={UNSET: "nobody"},
+    )
+    ide: bool = Field(
+        default=True, description="GraphiQL on `GET /graphql`, and errors that guess what was meant; off in production."
+    )
+    max_body_bytes: int = Field(default=1_048_576, ge=1_000, description="Largest body of a GraphQL request.")
+    max_events_body_bytes: int = Field(
+        default=10_000_000, ge=1_000, description="Largest JSON array for `POST /events`; NDJSON is streamed and has no limit."
+    )
+    timeout_seconds: float = Field(default=30, gt=0, description="How long a request may take.")
+    init_timeout_seconds: float = Field(default=10, gt=0, description="How long a WebSocket may take to say who it is.")
+    send_timeout_seconds: float = Field(
+        default=30, gt=0, description="How long a subscriber may leave what it is sent unread before it is cut off."
+    )
+    max_streams: int = Field(
+        default=1_000, ge=0, description="Most WebSockets and event streams of one server process at a time."
+    )
+    max_operations: int = Field(default=50, ge=1, description="Most subscriptions of one WebSocket.")
     limits: Limits = Limits()
     cost: CostSettings = CostSettings()
 
@@ -130,17 +126,33 @@ class JwtSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    issuer: str
-    audience: str
-    jwks_url: str | None = None
-    jwks_file: Path | None = None
-    algorithms: list[Algorithm] = ["RS256", "ES256", "EdDSA"]
-    leeway_seconds: int = Field(default=30, ge=0, le=300)
-    scope_claim: str = "scope"
-    user_claim: str | None = None
-    user_channel: str | None = None
-    user_required: bool = True
-    cache_seconds: int = Field(default=300, ge=10, le=86_400)
+    issuer: str = Field(
+        description="Whose tokens are taken beside keys, exactly as their `iss` says it.",
+        json_schema_extra={UNSET: "has to be set in `[jwt]`"},
+    )
+    audience: str = Field(description="What their `aud` must hold.", json_schema_extra={UNSET: "has to be set in `[jwt]`"})
+    jwks_url: str | None = Field(
+        default=None,
+        description="Where the issuer's keys are: `https://` only, or on this machine.",
+        json_schema_extra={UNSET: "found by the issuer's `/.well-known/openid-configuration`"},
+    )
+    jwks_file: Path | None = Field(
+        default=None, description="The same as a file, beside the settings file unless its path is absolute."
+    )
+    algorithms: list[Algorithm] = Field(default=["RS256", "ES256", "EdDSA"], description="How a token may be signed.")
+    leeway_seconds: int = Field(default=30, ge=0, le=300, description="By how much clocks may differ.")
+    scope_claim: str = Field(default="scope", description="The claim with scopes: a list, or names with spaces between.")
+    user_claim: str | None = Field(default=None, description="The claim that names a user, whom the token then sees alone.")
+    user_channel: str | None = Field(
+        default=None,
+        description="The channel by whose ids `user_claim` names users; without it, it names them by their `User_…`.",
+    )
+    user_required: bool = Field(
+        default=True, description="Refuses a token without `user_claim`; with `false` it sees everybody, as its scopes allow."
+    )
+    cache_seconds: int = Field(
+        default=300, ge=10, le=86_400, description="How long the issuer's keys are used before they are asked for again."
+    )
 
     @field_validator("issuer", "audience", "algorithms", "scope_claim", "user_claim", "user_channel")
     @classmethod
@@ -185,24 +197,73 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SCRM_", env_nested_delimiter="__", extra="forbid", frozen=True)
 
-    database_url: str = f"sqlite:///{Path('scrm.db')}"
-    database_pool: int = Field(default=10, ge=1, le=1_000)
-    currency: str = "CNY"
-    timezone: str = "Asia/Shanghai"
-    language: Literal["zh-CN", "en"] = "zh-CN"
-    auto_merge: bool = True
-    late_after_days: int = Field(default=90, ge=0)
-    max_ahead_hours: int = Field(default=24, ge=0)
-    announcement_depth: int = Field(default=8, ge=0, le=100)
-    personal_attributes: list[str] = []
-    personal_properties: list[str] = list(PERSONAL_PROPERTIES)
-    on_plugin_error: Literal["fail", "skip"] = "fail"
-    plugin_start_seconds: float = Field(default=30, gt=0)
-    handler_seconds: float | None = Field(default=None, gt=0)
-    secret_key: SecretStr | None = None
+    database_url: str = Field(
+        default=f"sqlite:///{Path('scrm.db')}",
+        description="The database: `sqlite:///FILE` or `postgresql+asyncpg://USER:PASSWORD@HOST/NAME`.",
+    )
+    database_pool: int = Field(
+        default=10,
+        ge=1,
+        le=1_000,
+        description=(
+            "Most PostgreSQL connections of one process for changes, and as many again for queries; a worker "
+            "has one more for each plugin."
+        ),
+    )
+    currency: str = Field(
+        default="CNY", description="The business currency, a code of ISO 4217: amounts in another are kept and enter no sum."
+    )
+    timezone: str = Field(default="Asia/Shanghai", description="Where business days begin and end.")
+    language: Literal["zh-CN", "en"] = Field(
+        default="zh-CN", description="The language of words that the server makes, unless the request asks for another."
+    )
+    auto_merge: bool = Field(
+        default=True,
+        description=(
+            "An identity that reports another user's unionId merges the two; with `false` it only records the suggestion."
+        ),
+    )
+    late_after_days: int = Field(default=90, ge=0, description="An event older than this is accepted and marked late.")
+    max_ahead_hours: int = Field(default=24, ge=0, description="An event further in the future is refused.")
+    announcement_depth: int = Field(default=8, ge=0, le=100, description="How long a chain of events that cause events may be.")
+    personal_attributes: list[str] = Field(
+        default=[], description="Keys of users' attributes that are personal: masked without `pii:read`."
+    )
+    personal_properties: list[str] = Field(
+        default=list(PERSONAL_PROPERTIES),
+        description=(
+            "Keys of events' properties that are personal in events of any type, besides those that a type "
+            "marks: masked without `pii:read`, removed when a person is erased."
+        ),
+    )
+    on_plugin_error: Literal["fail", "skip"] = Field(
+        default="fail",
+        description=(
+            "A plugin that cannot run stops the start, and every reason is said; `skip` starts without it, and "
+            "`scrm db` says so with exit 0."
+        ),
+    )
+    plugin_start_seconds: float = Field(
+        default=30,
+        gt=0,
+        description="How long a plugin may take to be imported, and to open what it needs, before it counts as failed.",
+    )
+    handler_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        description="How long one call of a handler or a job may take before it is interrupted.",
+        json_schema_extra={UNSET: "`10` on SQLite, `60` on PostgreSQL"},
+    )
+    secret_key: SecretStr | None = Field(
+        default=None,
+        description="The secret under which API keys are hashed; servers of one database share it.",
+        json_schema_extra={UNSET: "made once, in `scrm.secret`"},
+    )
     server: ServerSettings = ServerSettings()
     jwt: JwtSettings | None = None
-    plugins: dict[str, PluginSection] = {}
+    plugins: dict[str, PluginSection] = Field(
+        default={}, description="`[plugins.NAME]` with `enabled = true`; the plugin's README lists what else goes there."
+    )
 
     _path: Path | None = PrivateAttr(default=None)
 
@@ -352,7 +413,7 @@ def plugin_settings(
     """
     place = ("plugins", name)
     known = [*rules.model_fields, *wiring.model_fields, "enabled"]
-    problems = [_unknown((*place, key), known) for key in section.values if key not in known]
+    problems = [unknown((*place, key), known) for key in section.values if key not in known]
     checked: list[Any] = []
     for model in (rules, wiring):
         try:
@@ -378,59 +439,3 @@ def check_rules(name: str, rules: type[Rules], values: Mapping[str, Any], house:
         return rules(**{**_house(rules, house), **values})
     except ValidationError as error:
         raise StartupError(explain(error, rules, ("plugins", name))) from None
-
-
-def explain(error: ValidationError, model: type[BaseModel], place: Sequence[str] = ()) -> list[str]:
-    """Each problem as one line that names the setting, its value and what was expected; a secret's value is not shown."""
-    return [_explain_one(problem, model, place) for problem in error.errors(include_url=False)]
-
-
-def _explain_one(problem: ErrorDetails, model: type[BaseModel], place: Sequence[str]) -> str:
-    path = [str(part) for part in problem["loc"]]
-    name = ".".join([*place, *path])
-    kind = problem["type"]
-    if kind == "extra_forbidden":
-        return _unknown((*place, *path), list(_model_at(model, path[:-1]).model_fields))
-    if kind == "missing":
-        return f"setting {name} is missing; add it to {FILE} or set SCRM_{'__'.join([*place, *path]).upper()}"
-    expected = _EXPECTED.get(kind) or _plain(problem)
-    if (variable := _variable_of([*place, *path])) is not None:
-        name = f"{name}, from the variable {variable},"
-    if _is_secret(model, path):
-        return f"setting {name} is not what it should be (and not shown, as it may hold a secret); expected {expected}"
-    return f"setting {name} is {json.dumps(problem['input'], ensure_ascii=False, default=str)}; expected {expected}"
-
-
-def _variable_of(path: Sequence[str]) -> str | None:
-    """The environment variable that says a setting, if one does."""
-    names = {f"{PREFIX}{'__'.join(path[:length])}".upper() for length in range(1, len(path) + 1)}
-    return next((variable for variable in os.environ if variable.upper() in names), None)
-
-
-def _unknown(path: Sequence[str], known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(path[-1], known, 1)
-    way_out = f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(known))}"
-    return f"setting {'.'.join(path)} is unknown; {way_out}"
-
-
-def _plain(problem: ErrorDetails) -> str:
-    text = problem["msg"].removeprefix("Value error, ")
-    for start in ("Input should be ", "input should be "):
-        text = text.removeprefix(start)
-    return text if text[:1] in "'\"" or text.isupper() else text[:1].lower() + text[1:]
-
-
-def _model_at(model: type[BaseModel], path: Sequence[str]) -> type[BaseModel]:
-    for part in path:
-        field = model.model_fields.get(part)
-        said = field.annotation if field else None
-        inner = next((each for each in (said, *get_args(said)) if isinstance(each, type) and issubclass(each, BaseModel)), None)
-        if inner is None:
-            break
-        model = inner
-    return model
-
-
-def _is_secret(model: type[BaseModel], path: Sequence[str]) -> bool:
-    field = _model_at(model, path[:-1]).model_fields.get(path[-1]) if path else None
-    return field is not None and ("Secret" in str(field.annotation) or path[-1] == "database_url")

@@ -156,6 +156,23 @@ def load_plugins(
     return loaded
 
 
+def contribution_of(name: str, import_: Callable[[], Any], seconds: float) -> Contribution:
+    """What a plugin brings, whatever the settings say of it.
+
+    Raises: StartupError when it cannot be imported, or brings nothing.
+    """
+    candidate = _Candidate(name, import_)
+    candidate.ask(seconds, partial(_import, candidate), "cannot be imported")
+    if candidate.contribution is None:
+        raise StartupError(candidate.problems)
+    return candidate.contribution
+
+
+def installed_plugins() -> dict[str, Callable[[], Any]]:
+    """The plugins that installed packages offer: by name, what imports each."""
+    return {point.name: point.load for point in entry_points(group=GROUP)}
+
+
 def refuse(statuses: Sequence[PluginStatus]) -> None:
     """Stop where a plugin that is enabled cannot run.
 

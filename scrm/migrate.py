@@ -288,7 +288,8 @@ async def revision(
 
 
 async def purge(db_url: str, name: str, at: datetime) -> list[str]:
-    """Drop a plugin's tables, its history, its place in the log, and nothing else; the package need not be there.
+    """Drop a plugin's tables, its history, its place in the log, and its claim on its own event types, and nothing else; the
+    package need not be there. What of its events is personal stays known: they are still in the log.
 
     Returns the names of the tables.
 
@@ -418,9 +419,17 @@ def _purge(connection: Connection, name: str, at: datetime) -> list[str]:
     for table in ("consumers", "parked_events", "out_of_turn", "outbox"):
         if sa.inspect(connection).has_table(table):
             connection.execute(sa.text(f"delete from {table} where plugin = :name"), {"name": name})
+    if "own" in _columns(connection, "event_types"):
+        # Its facts stay in the log, and so does what of them is personal; but the names are anybody's again.
+        connection.execute(sa.text("update event_types set own = false where owner = :name"), {"name": name})
     if sa.inspect(connection).has_table("jobs"):
         connection.execute(sa.text("delete from jobs where substr(name, 1, length(:own)) = :own"), {"own": f"{name}:"})
     return mine
+
+
+def _columns(connection: Connection, table: str) -> set[str]:
+    inspector = sa.inspect(connection)
+    return {column["name"] for column in inspector.get_columns(table)} if inspector.has_table(table) else set()
 
 
 def _still_runs(process: Process, name: str, at: datetime) -> str:

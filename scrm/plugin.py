@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pluggy
 import sqlalchemy as sa
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from scrm.db import Tx
 from scrm.errors import UserError
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 PROJECT = "scrm"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
+
+UNSET = "unset"
+"""In the `json_schema_extra` of a setting's `Field`: what holds while it is not set, where its default does not say it."""
 
 
 class Rules(BaseModel):
@@ -51,8 +54,16 @@ class BusinessRules(Rules):
     They are in the log like all rules, so a handler knows those that were in force at its event.
     """
 
-    currency: str = "CNY"
-    timezone: str = "Asia/Shanghai"
+    currency: str = Field(
+        default="CNY",
+        description="The currency that it computes with; amounts in another count for nothing.",
+        json_schema_extra={UNSET: "the business currency"},
+    )
+    timezone: str = Field(
+        default="Asia/Shanghai",
+        description="The zone in which days begin.",
+        json_schema_extra={UNSET: "the business zone"},
+    )
 
     @field_validator("timezone")
     @classmethod

@@ -14,15 +14,15 @@ from scrm.db import Database, Tx, dumps
 from scrm.errors import StartupError
 from scrm.events.consumers import CORE, consumer_of, disable, enable
 from scrm.events.log import core_event_types
-from scrm.events.models import consumers
+from scrm.events.models import consumers, event_types
 from scrm.events.rules import RuleChange, configure, current_rules, difference
 from scrm.loader import OnError, refuse, with_migrations
 from scrm.plugin import EventType
 from scrm.plugin_set import LoadState, PluginSet
 
 _KEEP_TYPE = sa.text(
-    "insert into event_types (type, owner, personal) values (:type, :owner, :personal)"
-    " on conflict (type) do update set owner = excluded.owner, personal = excluded.personal"
+    "insert into event_types (type, owner, personal, own) values (:type, :owner, :personal, :own)"
+    " on conflict (type) do update set owner = excluded.owner, personal = excluded.personal, own = excluded.own"
 ).bindparams(sa.bindparam("personal", type_=sa.Text))
 _KEEP_TYPE_POSTGRESQL = sa.text(_KEEP_TYPE.text.replace(":personal", "cast(:personal as json)"))
 
@@ -85,10 +85,19 @@ def all_event_types(plugins: PluginSet) -> dict[str, EventType]:
 
 
 def keep_event_types(tx: Tx, plugins: PluginSet) -> None:
-    """Write down whose each event type is and what of it is personal: erasing a person needs it when the plugin is long gone."""
+    """Write down whose each event type is, whether it is only its owner's to record, and what of it is personal: doors, masks and
+    erasing a person need it when the plugin is long gone."""
     statement = _KEEP_TYPE if tx.dialect == "sqlite" else _KEEP_TYPE_POSTGRESQL
-    rows = [{"type": kind.name, "owner": owner, "personal": dumps(list(kind.personal))} for owner, kind in _owned_types(plugins)]
+    rows = [
+        {"type": kind.name, "owner": owner, "personal": dumps(list(kind.personal)), "own": kind.own}
+        for owner, kind in _owned_types(plugins)
+    ]
     tx.execute(statement, rows)
+
+
+def personal_properties(tx: Tx) -> frozenset[str]:
+    """The properties that are about a person, of every plugin that was ever enabled."""
+    return frozenset(name for row in tx.rows(sa.select(event_types.c.personal)) for name in row.personal)
 
 
 def _owned_types(plugins: PluginSet) -> Iterable[tuple[str, EventType]]:

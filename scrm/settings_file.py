@@ -8,8 +8,9 @@ from pathlib import Path
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
-from scrm.config import FILE, Settings
+from scrm.config import Settings
 from scrm.errors import StartupError
+from scrm.settings_problems import FILE
 
 
 def set_enabled(settings: Settings, file: Path | None, plugin: str, value: bool) -> Path:

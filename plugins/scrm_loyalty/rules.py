@@ -15,15 +15,22 @@ from scrm.api import BusinessRules, currency_exponent
 class LoyaltyRules(BusinessRules):
     """The program. `currency` and `timezone` are the business's unless said."""
 
-    points_per_unit: Decimal = Field(default=Decimal(1), ge=0, le=100, description="Points per currency unit of a paid order.")
+    points_per_unit: Decimal = Field(
+        default=Decimal(1), ge=0, le=100, description="Points per currency unit of a paid order, exact."
+    )
     validity_days: int = Field(default=365, ge=0, le=36_500, description="Days until points expire, at local midnight; 0: never.")
     pending_days: int = Field(
-        default=0, ge=0, le=3_650, description="Days until points can be spent, from local midnight; 0: at once."
+        default=0,
+        ge=0,
+        le=3_650,
+        description="Days until points can be spent, from local midnight; 0: at once. Fewer than `validity_days`.",
     )
     redeem_minimum: int = Field(default=1, ge=1, le=2**53 - 1, description="The fewest points that one redemption takes.")
     redeem_step: int = Field(default=1, ge=1, le=2**53 - 1, description="Redemptions are multiples of this.")
     debt_policy: Literal["debt", "floor_zero"] = Field(
-        default="debt", description="Points that were spent before their order was refunded become debt, or are let go."
+        default="debt",
+        description="Points that were spent before their order was refunded: `debt` is paid first by the next credit, "
+        "`floor_zero` lets them go.",
     )
 
     @model_validator(mode="after")

@@ -10,13 +10,14 @@ import typer
 
 from scrm.commands.serving import run_server
 from scrm.commands.session import note, say, session
-from scrm.config import FILE, Settings, load_settings
+from scrm.config import Settings, load_settings
 from scrm.db import Database
 from scrm.demo import Demo, DemoOptions, prepare, write_settings
 from scrm.errors import StartupError
 from scrm.loader import load_plugins
 from scrm.plugin_set import PluginSet
 from scrm.provision import all_event_types, provision
+from scrm.settings_problems import FILE
 
 
 def demo(

@@ -8,6 +8,7 @@ import re
 import tempfile
 import uuid
 from collections.abc import Sequence
+from dataclasses import astuple
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,8 +31,9 @@ from scrm.events.parked import retry as retry_parked
 from scrm.events.parked import skip as skip_parked
 from scrm.events.replay import ReplayReport
 from scrm.events.replay import replay as run_replay
-from scrm.loader import live_statuses, load_plugins, with_migrations
+from scrm.loader import contribution_of, installed_plugins, live_statuses, load_plugins, with_migrations
 from scrm.plugin_set import LoadState, Plugin, PluginSet, PluginStatus
+from scrm.reference import settings_of_plugin, settings_table
 from scrm.settings_file import set_enabled
 from scrm.unpacked import offered_by
 
@@ -87,6 +89,35 @@ def show(ctx: typer.Context, name: Name, as_json: AsJson = False) -> None:
     for failure in place.get("failures", ()):
         said = f"{failure['state']} after {counted(failure['attempts'], 'attempt')}: {cell(failure['error'])}"
         say(f"event {failure['event']}: {said}")
+
+
+@app.command("settings")
+def settings_(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="A plugin, enabled or not, or a directory of source.")],
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Answer with a table for a README.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """What can be set under `[plugins.NAME]`: what each setting takes, its default, and what it means."""
+    opened = session(ctx)
+    settings = opened.settings()
+    installed = installed_plugins()
+    offered = offered_by(Path(name)) if name not in installed and Path(name).is_dir() else installed
+    chosen = [name] if offered is installed else sorted(offered)
+    if name not in offered and offered is installed:
+        _find(_installed(settings), name)
+    found = [
+        setting
+        for one in chosen
+        for setting in settings_of_plugin(contribution_of(one, offered[one], settings.plugin_start_seconds))
+    ]
+    if as_json:
+        say_json(found)
+    elif as_markdown:
+        say(settings_table(found).rstrip("\n"))
+    else:
+        rows = [tuple(part.replace("`", "") for part in astuple(one)) for one in found]
+        table(("SETTING", "TAKES", "DEFAULT", "MEANING"), rows)
 
 
 @app.command("enable")

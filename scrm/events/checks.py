@@ -77,6 +77,10 @@ class Checker:
         self._own = frozenset(name for name, known in types.items() if known.own)
         self._without_user = frozenset(name for name, known in types.items() if known.without_user)
 
+    def knows(self, type_: str) -> bool:
+        """Whether somebody who is active has registered this event type."""
+        return type_ in self._payloads
+
     def check(self, index: int, event: NewEvent, at: datetime) -> Checked | tuple[UserError, ...]:
         """The event ready to record, or everything that is wrong with it; `at` is when it was received."""
         errors: list[UserError] = []
@@ -119,8 +123,7 @@ class Checker:
             said = f"events of type {event.type} are recorded by the core itself; use the mutation that makes the change"
             errors.append(UserError("RESERVED_TYPE", said, ("type",), {"type": event.type}))
         elif event.type in self._own:
-            said = f"events of type {event.type} are recorded by the plugin that defines it; nobody else can say that it happened"
-            errors.append(UserError("RESERVED_TYPE", said, ("type",), {"type": event.type}))
+            errors.append(reserved(event.type))
         elif event.type not in self._payloads and (len(event.type) > MAX_TYPE or not _TYPE.fullmatch(event.type)):
             said = f'the type "{event.type[:MAX_TYPE]}" is not noun.verb in small letters, such as order.paid'
             errors.append(UserError("INVALID_TYPE", said, ("type",), {"type": event.type[:MAX_TYPE]}))
@@ -216,6 +219,12 @@ def _check_person(event: NewEvent, nobody: bool, errors: list[UserError]) -> tup
         except ScrmError as error:
             errors.append(error.as_user_error())
     return (said.channel, external_id.strip()), union_id.strip() if union_id is not None else None
+
+
+def reserved(type_: str) -> UserError:
+    """Why an event of a type that is a plugin's own is refused, whether the plugin is active or disabled."""
+    said = f"events of type {type_} are recorded by the plugin that defines it; nobody else can say that it happened"
+    return UserError("RESERVED_TYPE", said, ("type",), {"type": type_})
 
 
 def _check_amount(event: NewEvent, errors: list[UserError]) -> None:

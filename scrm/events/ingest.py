@@ -15,8 +15,9 @@ import sqlalchemy as sa
 from scrm.audit import audit
 from scrm.db import Database, Tx
 from scrm.errors import ScrmError, UserError
-from scrm.events.checks import Checked, Checker, IngestSettings
+from scrm.events.checks import Checked, Checker, IngestSettings, reserved
 from scrm.events.log import Entry, append, find_events, lock_owners, new_ids, share_owners
+from scrm.events.models import event_types
 from scrm.events.owners import Claim, IdentityKey, MergeNeededError, Terms, find_channels, find_known, resolve
 from scrm.events.records import NewEvent, RecordResult, RecordStatus
 from scrm.events.sequencer import Nudge
@@ -52,7 +53,8 @@ Stored = tuple[uuid.UUID, str]
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Items that are recorded in one transaction: those that may be, and what is wrong with the others by index."""
+    """Items that are recorded in one transaction: those that may be, and what is wrong with the others by index. `unregistered`
+    are the types among them of which only the database may know whose they are."""
 
     at: datetime
     size: int
@@ -62,6 +64,7 @@ class Batch:
     create_users: bool
     first: int = 0
     actor: str | None = None
+    unregistered: frozenset[str] = frozenset()
 
 
 class _RefusedError(Exception):
@@ -164,7 +167,8 @@ class Ingest:
                 checked.append(answer)
             else:
                 rejected[index] = answer
-        return Batch(at, len(items), tuple(checked), rejected, all_or_nothing, create_users, first, actor)
+        unregistered = frozenset(item.type for item in checked if not self._checker.knows(item.type))
+        return Batch(at, len(items), tuple(checked), rejected, all_or_nothing, create_users, first, actor, unregistered)
 
     async def _write(self, batch: Batch) -> list[RecordResult]:
         if batch.all_or_nothing and batch.rejected:
@@ -194,8 +198,10 @@ def record_batch(tx: Tx, batch: Batch, terms: Terms) -> list[RecordResult]:
     if tx.dialect != "sqlite":
         # A plan kept from when the log was small would read all of it for every batch.
         tx.execute(_CUSTOM_PLANS)
+    owned = _owned(tx, batch.unregistered)
     recording = _Recording(tx, batch, terms)
-    waiting: Sequence[Checked] = batch.checked
+    recording.rejected.update((item.index, (reserved(item.type),)) for item in batch.checked if item.type in owned)
+    waiting: Sequence[Checked] = [item for item in batch.checked if item.type not in owned]
     while waiting:
         waiting = recording.round(waiting)
     if batch.all_or_nothing and recording.rejected:
@@ -204,6 +210,14 @@ def record_batch(tx: Tx, batch: Batch, terms: Terms) -> list[RecordResult]:
     if batch.actor is not None and accepted:
         audit(tx, batch.actor, "events.recorded", None, {"accepted": accepted}, at=batch.at)
     return _results(batch, recording.answers, {**batch.rejected, **recording.rejected})
+
+
+def _owned(tx: Tx, types: frozenset[str]) -> frozenset[str]:
+    """Those of these types that are the own facts of a plugin that does not run here."""
+    if not types:
+        return frozenset()
+    statement = sa.select(event_types.c.type).where(event_types.c.own, event_types.c.type.in_(sorted(types)))
+    return frozenset(row.type for row in tx.rows(statement))
 
 
 @dataclass(slots=True)

@@ -113,4 +113,11 @@ event_types = Table(
         nullable=False,
         comment="names of properties that are about a person; kept for erase after a plugin is gone",
     ),
+    Column(
+        "own",
+        Boolean(create_constraint=False),
+        nullable=False,
+        server_default=sa.false(),
+        comment="only its owner can say that it happened; so while it is disabled, until it is purged",
+    ),
 )

@@ -99,12 +99,11 @@ class Compiled:
     batches: list[BatchCall] = field(default_factory=list)
     parts: list[Part] = field(default_factory=list)
     failed: list[FieldFailure] = field(default_factory=list)
-    owners: set[str] = field(default_factory=set)
     first_now: Any = None
 
 
 class Compiler:
-    """Compiles one selection for one caller on one dialect.
+    """Compiles one selection for one caller on one dialect. The fields in `excluded`, as `Type.field`, are null.
 
     What is nested deeper than `levels` objects and lists is left to statements of its own, one for each such place.
     """
@@ -158,7 +157,6 @@ class Compiler:
             )
 
     def _enter(self, bound: BoundField) -> None:
-        self.compiled.owners.add(bound.owner)
         for scope in (bound.scope, bound.opens):
             if scope is not None:
                 self._permit(scope, f"{bound.parent}.{bound.name}", False)
@@ -200,7 +198,7 @@ class Compiler:
 
     def _pairs(self, bound: BoundField, row: AnyRow, key: str, nodes: list[FieldDetails], path: tuple[str, ...]) -> Pairs:
         self._enter(bound)
-        if bound.owner in self.excluded and bound.nullable:
+        if bound.nullable and bound.place in self.excluded:
             self.compiled.failed.append(FieldFailure((*path, key), bound.owner))
             return [(key, self.encoding.null())]
         if isinstance(bound.source, BatchSource):

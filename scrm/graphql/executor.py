@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -14,16 +13,13 @@ from graphql.execution.collect_fields import FieldDetails
 from graphql.pyutils import Path
 
 from scrm.errors import ScrmError
-from scrm.events.handling import is_trouble
 from scrm.graphql.compiler import FieldFailure
 from scrm.graphql.context import Context
 from scrm.graphql.guarded import GuardedExecutor
 from scrm.graphql.model import BoundField
-from scrm.graphql.plans import Answer, Facts, Plan, run, run_refs
+from scrm.graphql.plans import Answer, Facts, run, run_refs
 from scrm.graphql.selection import Operation
-from scrm.graphql.sources import Ref, ResolverSource
-
-log = logging.getLogger("scrm.graphql")
+from scrm.graphql.sources import BatchInfo, Ref, ResolverSource
 
 
 class CompiledExecutor(GuardedExecutor):
@@ -90,17 +86,14 @@ class CompiledExecutor(GuardedExecutor):
             grants = context.grants
             variables = self.variable_values.coerced
             facts = Facts(variables, context.moment, context.principal.user_id)
-            key = str(path.key)
+            place = context.plans.root(self._read, bound, details, str(path.key), variables, grants)
 
-            async def attempt(excluded: frozenset[str]) -> Answer:
-                def plan_of() -> Plan:
-                    return context.plans.root(self._read, bound, details, key, variables, grants, excluded)
-
+            async def attempt(excluded: frozenset[str], info: Callable[[], BatchInfo] | None) -> Answer:
                 return await context.plans.answer(
-                    plan_of, lambda plan: run(plan, context.snapshot(plan, excluded), facts, context.batch_info)
+                    place, lambda plan: run(plan, context.snapshot(plan, excluded), facts, info), excluded
                 )
 
-            answer = await without_culprit(attempt, context.plans.model.plugins - {bound.owner})
+            answer = await context.plans.culprits.answer(place, attempt, context.batch_info, context.services.db.clock())
             self._report(answer.failures, path)
             return orjson.Fragment(answer.json)
         except Exception as error:
@@ -114,10 +107,12 @@ class CompiledExecutor(GuardedExecutor):
             facts = Facts(variables, context.moment, context.principal.user_id, held=held)
             # On the connection that the request has: who waits for a second may wait for somebody who waits for a third.
             snapshot = context.reads if self.operation.operation is OperationType.QUERY else context.services.db
-            answer = await context.plans.answer(
-                lambda: context.plans.held(self._read, bound, details, held, variables, context.grants),
-                lambda plan: run(plan, snapshot, facts, context.batch_info),
-            )
+            place = context.plans.held(self._read, bound, details, held, variables, context.grants)
+
+            async def attempt(excluded: frozenset[str], info: Callable[[], BatchInfo] | None) -> Answer:
+                return await context.plans.answer(place, lambda plan: run(plan, snapshot, facts, info), excluded)
+
+            answer = await context.plans.culprits.answer(place, attempt, context.batch_info, context.services.db.clock())
             self._report(answer.failures, path)
             return orjson.Fragment(answer.json)
         except Exception as error:
@@ -203,51 +198,11 @@ class RefLoader:
         variables = executor.variable_values.coerced
         facts = Facts(variables, context.moment, context.principal.user_id, keys)
 
-        async def attempt(excluded: frozenset[str]) -> Any:
-            def plan_of() -> Plan:
-                return context.plans.refs(executor._read, self._type_name, self._details, variables, context.grants, excluded)
+        place = context.plans.refs(executor._read, self._type_name, self._details, variables, context.grants)
 
+        async def attempt(excluded: frozenset[str], info: Callable[[], BatchInfo] | None) -> Any:
             return await context.plans.answer(
-                plan_of, lambda plan: run_refs(plan, context.snapshot(plan, excluded), facts, context.batch_info)
+                place, lambda plan: run_refs(plan, context.snapshot(plan, excluded), facts, info), excluded
             )
 
-        return await without_culprit(attempt, context.plans.model.plugins)
-
-
-async def without_culprit(attempt: Callable[[frozenset[str]], Awaitable[Any]], owners: frozenset[str]) -> Any:
-    """Run a plan; if it fails, again without the plugins' fields, one owner at a time, so that the others' data comes out."""
-    try:
-        return await attempt(frozenset())
-    except (ScrmError, ConnectionError, asyncio.CancelledError):
-        raise
-    except Exception as error:
-        if is_trouble(error):
-            raise
-        first = error
-    names = sorted(owners)
-    for excluded in [frozenset({name}) for name in names]:
-        try:
-            answer = await attempt(excluded)
-        except Exception:
-            log.debug("leaving out %s did not help", ", ".join(excluded))
-            continue
-        log.error("fields of plugin %s failed", ", ".join(excluded), exc_info=first)
-        return answer
-    return await _without_several(attempt, names, first)
-
-
-async def _without_several(attempt: Callable[[frozenset[str]], Awaitable[Any]], names: Sequence[str], first: Exception) -> Any:
-    """Leave all out, and let back in who does no harm."""
-    out, answer = set(names), None
-    for back in (None, *names) if len(names) > 1 else ():
-        try:
-            answer = await attempt(frozenset(out - {back}))
-        except Exception:
-            if back is None:
-                raise first from None
-            continue
-        out.discard(back or "")
-    if answer is None:
-        raise first
-    log.error("fields of the plugins %s failed", ", ".join(sorted(out)), exc_info=first)
-    return answer
+        return await context.plans.culprits.answer(place, attempt, context.batch_info, context.services.db.clock())

@@ -81,6 +81,11 @@ class BoundField:
     opens: str | None = None
     """The scope of the rows behind it, needed beside its own."""
 
+    @property
+    def place(self) -> str:
+        """Its type and its name."""
+        return f"{self.parent}.{self.name}"
+
 
 @dataclass(frozen=True, slots=True)
 class BoundInput:
@@ -114,7 +119,11 @@ class Model:
     plugins: frozenset[str]
     type_names: Mapping[type, str]
     owned: Mapping[str, Mapping[str, str]]
-    personal_keys: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    personal_keys: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    def mask(self, of: str, names: frozenset[str]) -> None:
+        """Take these keys for personal too, before anything is compiled."""
+        self.personal_keys[of] = self.personal_keys.get(of, frozenset()) | names
 
     def added_by(self, owner: str) -> Added:
         """What of the schema is this owner's."""
@@ -150,7 +159,7 @@ def build_model(
         builder.plugins,
         builder.type_names,
         owners,
-        personal_keys,
+        dict(personal_keys),
     )
     return model, builder.problems
 

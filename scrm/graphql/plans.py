@@ -19,11 +19,13 @@ from graphql.execution.collect_fields import FieldDetails
 from scrm.db import Snapshot
 from scrm.errors import ScrmError
 from scrm.graphql.compiler import Compiled, Compiler, FieldFailure, Grants, Part
+from scrm.graphql.culprits import Culprits
 from scrm.graphql.encoding import MARKED, PARENTS
 from scrm.graphql.filling import fill, places_of
 from scrm.graphql.filters import OTHER_CURSOR
 from scrm.graphql.model import BoundField, Model
-from scrm.graphql.selection import Operation, Selection, read_operation, shape
+from scrm.graphql.places import Place
+from scrm.graphql.selection import Operation, Selection, read_operation
 from scrm.graphql.sources import BatchInfo
 from scrm.sql import HELD, Convert, Held, ListOf, Moment, Value
 
@@ -124,6 +126,7 @@ class Plans:
         self.limit = limit
         self.hits = self.misses = 0
         self.levels: Sequence[int | None] = LEVELS
+        self.culprits = Culprits(model, limit)
         self._plans: OrderedDict[Any, _Kept] = OrderedDict()
         self._operations: OrderedDict[int, Operation] = OrderedDict()
 
@@ -144,12 +147,10 @@ class Plans:
         key: str,
         variables: Mapping[str, Any],
         grants: Grants,
-        excluded: frozenset[str] = frozenset(),
-    ) -> Plan:
-        """The plan of a root field."""
-        return self._get(
-            operation, (bound.parent, key), variables, grants, excluded, lambda compiler: compiler.root(bound, details)
-        )
+    ) -> Place:
+        """A root field."""
+        at = (bound.parent, key)
+        return Place(operation, at, bound.target, details, variables, grants, lambda compiler: compiler.root(bound, details))
 
     def held(
         self,
@@ -159,44 +160,24 @@ class Plans:
         held: object,
         variables: Mapping[str, Any],
         grants: Grants,
-    ) -> Plan:
-        """The plan of a compiled field on an object that Python holds."""
-        nodes = tuple(id(detail.node) for detail in details)
-        return self._get(
-            operation,
-            (bound.parent, nodes),
-            variables,
-            grants,
-            frozenset(),
-            lambda compiler: compiler.root(bound, details, Held(held)),
-        )
+    ) -> Place:
+        """A compiled field on an object that Python holds."""
+        at = (bound.parent, tuple(id(detail.node) for detail in details))
+        row = Held(held)
+        return Place(operation, at, bound.target, details, variables, grants, lambda compiler: compiler.root(bound, details, row))
 
     def refs(
-        self,
-        operation: Operation,
-        type_name: str,
-        details: list[FieldDetails],
-        variables: Mapping[str, Any],
-        grants: Grants,
-        excluded: frozenset[str] = frozenset(),
-    ) -> Plan:
-        """The plan for rows named by Python, by key."""
-        nodes = tuple(id(detail.node) for detail in details)
+        self, operation: Operation, type_name: str, details: list[FieldDetails], variables: Mapping[str, Any], grants: Grants
+    ) -> Place:
+        """Rows named by Python, by key."""
+        at = (type_name, tuple(id(detail.node) for detail in details))
         ids = sa.bindparam("ids", type_=ListOf(sa.Uuid()), unique=False)
-        return self._get(
-            operation, (type_name, nodes), variables, grants, excluded, lambda compiler: compiler.refs(type_name, ids, details)
+        return Place(
+            operation, at, type_name, details, variables, grants, lambda compiler: compiler.refs(type_name, ids, details)
         )
 
-    def _get(
-        self,
-        operation: Operation,
-        place: Any,
-        variables: Mapping[str, Any],
-        grants: Grants,
-        excluded: frozenset[str],
-        compile_: Callable[[Compiler], Compiled],
-    ) -> Plan:
-        key = (id(operation), place, grants, excluded, shape(operation, variables))
+    def _plan(self, place: Place, excluded: frozenset[str]) -> Plan:
+        key = (place.key(), excluded)
         kept = self._plans.get(key)
         if kept is not None and kept.plan is not None:
             self.hits += 1
@@ -204,22 +185,23 @@ class Plans:
             return kept.plan
         self.misses += 1
         tried = 0 if kept is None else kept.tried
-        selection = Selection(self.model, operation, variables)
-        compiler = Compiler(self.model, self.dialect.name, selection, grants, excluded, self.levels[tried])
-        plan = replace(finish(_compiled(compile_, compiler), self.dialect), key=key)
-        self._plans[key] = _Kept(operation, plan, tried)
+        selection = Selection(self.model, place.operation, place.variables)
+        compiler = Compiler(self.model, self.dialect.name, selection, place.grants, excluded, self.levels[tried])
+        plan = replace(finish(_compiled(place.compile, compiler), self.dialect), key=key)
+        self._plans[key] = _Kept(place.operation, plan, tried)
         if len(self._plans) > self.limit:
             self._plans.popitem(last=False)
         return plan
 
-    async def answer(self, plan_of: Callable[[], Plan], run_: Callable[[Plan], Awaitable[T]]) -> T:
-        """Run a plan; where SQLite's parser refuses it, in smaller parts, and so from then on.
+    async def answer(self, place: Place, run_: Callable[[Plan], Awaitable[T]], excluded: frozenset[str] = frozenset()) -> T:
+        """Run a place's plan, without the fields that are named as `Type.field`; where SQLite's parser refuses it, in smaller
+        parts, and so from then on.
 
         Raises:
             ScrmError: QUERY_TOO_DEEP where no parts are small enough.
         """
         while True:
-            plan = plan_of()
+            plan = self._plan(place, excluded)
             try:
                 return await run_(plan)
             except NestedTooDeepError as error:
@@ -316,8 +298,8 @@ def _first_instant(value: Value, facts: Facts) -> datetime:
         raise ScrmError("INVALID_CURSOR", OTHER_CURSOR) from None
 
 
-async def run(plan: Plan, snapshot: Snapshot, facts: Facts, info: Callable[[], BatchInfo]) -> Answer:
-    """Run a root's plan."""
+async def run(plan: Plan, snapshot: Snapshot, facts: Facts, info: Callable[[], BatchInfo] | None) -> Answer:
+    """Run a root's plan. Without `info` its batch fields are left open: whether its statements work is all that is asked."""
     facts = plan.as_of(facts)
     value = (await plan.statement.rows(snapshot, facts))[0][0]
     failures = tuple(plan.compiled.failed)
@@ -325,25 +307,25 @@ async def run(plan: Plan, snapshot: Snapshot, facts: Facts, info: Callable[[], B
         return Answer(b"null")
     if not (plan.compiled.batches or plan.parts):
         return Answer(value, failures)
-    [whole], failed = await _complete([value], plan, snapshot, facts, info())
+    [whole], failed = await _complete([value], plan, snapshot, facts, info)
     return Answer(whole, (*failures, *failed))
 
 
 async def run_refs(
-    plan: Plan, snapshot: Snapshot, facts: Facts, info: Callable[[], BatchInfo]
+    plan: Plan, snapshot: Snapshot, facts: Facts, info: Callable[[], BatchInfo] | None
 ) -> tuple[dict[Any, bytes | str], tuple[FieldFailure, ...]]:
-    """Run a plan for named rows: JSON by key."""
+    """Run a plan for named rows: JSON by key. Without `info` their batch fields are left open."""
     facts = plan.as_of(facts)
     found = {_key(row[0]): row[1] for row in await plan.statement.rows(snapshot, facts)}
     failures = tuple(plan.compiled.failed)
     if not (plan.compiled.batches or plan.parts):
         return found, failures
-    whole, failed = await _complete(list(found.values()), plan, snapshot, facts, info())
+    whole, failed = await _complete(list(found.values()), plan, snapshot, facts, info)
     return dict(zip(found, whole, strict=True)), (*failures, *failed)
 
 
 async def _complete(
-    values: Sequence[bytes | str], plan: Plan, snapshot: Snapshot, facts: Facts, info: BatchInfo
+    values: Sequence[bytes | str], plan: Plan, snapshot: Snapshot, facts: Facts, info: Callable[[], BatchInfo] | None
 ) -> tuple[Sequence[bytes], list[FieldFailure]]:
     """The values with their parts read and their batch fields filled in."""
     texts = [value.encode() if isinstance(value, str) else value for value in values]
@@ -352,7 +334,7 @@ async def _complete(
         for part, statement in plan.parts:
             await _read_part(trees, part, statement, snapshot, facts)
         texts = [orjson.dumps(tree) for tree in trees]
-    return await fill(texts, plan.compiled.batches, facts.mark, facts.variables, info)
+    return (texts, []) if info is None else await fill(texts, plan.compiled.batches, facts.mark, facts.variables, info())
 
 
 async def _read_part(trees: Sequence[Any], part: Part, statement: Statement, snapshot: Snapshot, facts: Facts) -> None:

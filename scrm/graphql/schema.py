@@ -202,7 +202,7 @@ def _is_connection(type_: Any) -> bool:
 
 @dataclass(frozen=True)
 class Frozen:
-    """A schema that is served: nothing in it changes any more."""
+    """A schema that is served: nothing in it changes any more, once it is known what is masked."""
 
     schema: ScrmSchema
     model: Model

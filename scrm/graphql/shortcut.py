@@ -94,8 +94,10 @@ class Shortcut:
         facts = Facts(variables, context.moment, context.principal.user_id)
         data: list[bytes] = []
         for root in known.roots:
-            plan = self._plans.root(known.operation, root.bound, root.details, root.key, variables, context.grants)
-            found = await run(plan, context.snapshot(plan, _NOBODY), facts, context.batch_info)
+            place = self._plans.root(known.operation, root.bound, root.details, root.key, variables, context.grants)
+            found = await self._plans.answer(
+                place, lambda plan: run(plan, context.snapshot(plan, _NOBODY), facts, context.batch_info)
+            )
             if found.failures:
                 return None
             value = found.json

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any, NamedTuple
@@ -169,11 +168,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return instant_text(value)
     return value.isoformat() if isinstance(value, date) else value
-
-
-def personal_properties(tx: Tx) -> dict[str, frozenset[str]]:
-    """By event type: the properties that are about a person, of every plugin that was ever enabled."""
-    found: dict[str, frozenset[str]] = defaultdict(frozenset)
-    for row in tx.rows(sa.select(event_types)):
-        found[row.type] |= frozenset(row.personal)
-    return dict(found)

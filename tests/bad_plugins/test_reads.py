@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -14,10 +16,26 @@ from tests.bad_plugins.kit import GOOD, Kind, kinds, modules
 FOUND = kinds("reads")
 
 
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 3, 2, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
 @pytest.fixture
-async def shop(migrated_url: str) -> AsyncIterator[Client]:
+def clock() -> Clock:
+    """The server's."""
+    return Clock()
+
+
+@pytest.fixture
+async def shop(migrated_url: str, clock: Clock) -> AsyncIterator[Client]:
     """A server with all of them, and two people with an order each."""
-    async with serving(migrated_url, modules=modules(*FOUND), server={"timeout_seconds": 6}) as client:
+    async with serving(migrated_url, modules=modules(*FOUND), clock=clock, server={"timeout_seconds": 6}) as client:
         await open_shop(client)
         await sell(client, "ann:1", "ben:1")
         await drain(client)
@@ -76,3 +94,54 @@ async def test_several_that_fail_at_once_are_told_apart(shop: Client) -> None:
     }
     assert "a person's name" not in str(answer)
     assert [person["goodOrders"] for person in answer["data"]["users"]["nodes"]] == [1, 1]
+
+
+async def called(shop: Client, person: str, name: str) -> str:
+    """The id of somebody who is now called so."""
+    found = await shop.data("{ users { nodes { id identities { externalId } } } }")
+    [key] = [each["id"] for each in found["users"]["nodes"] if each["identities"][0]["externalId"] == person]
+    renamed = "mutation($id: ID!, $name: String) { updateUser(input: {id: $id, displayName: $name}) { errors { code } } }"
+    assert (await shop.data(renamed, id=key, name=name))["updateUser"]["errors"] == []
+    return str(key)
+
+
+ONE = "query($id: ID!) { user(id: $id) { id overflowingNumber overflowingOther goodOrders } }"
+
+
+async def test_what_fails_on_one_persons_data_is_there_for_the_others(shop: Client) -> None:
+    ann, ben = await called(shop, "ann", "Large"), await called(shop, "ben", "Small")
+    for _ in range(2):
+        answer = await shop.graphql(ONE, id=ann)
+        assert answer["data"]["user"] == {"id": ann, "overflowingNumber": None, "overflowingOther": 2, "goodOrders": 1}
+        assert [(each["path"], each["extensions"]["code"]) for each in answer["errors"]] == [
+            (["user", "overflowingNumber"], "PLUGIN_FIELD_FAILED")
+        ]
+        found = await shop.data(ONE, id=ben)
+        assert found["user"] == {"id": ben, "overflowingNumber": 1, "overflowingOther": 2, "goodOrders": 1}
+    await called(shop, "ann", "Small")
+    assert (await shop.data(ONE, id=ann))["user"]["overflowingNumber"] == 1
+
+
+async def test_what_a_mutation_answers_with_is_looked_at_alike(shop: Client) -> None:
+    ann = await called(shop, "ann", "Ann")
+    renamed = """mutation($id: ID!) { updateUser(input: {id: $id, displayName: "Anna"}) {
+        user { displayName missingFirst missingNumber missingLast } errors { code } } }"""
+    answer = await shop.graphql(renamed, id=ann)
+    assert answer["data"]["updateUser"]["user"] == {
+        "displayName": "Anna",
+        "missingFirst": 1,
+        "missingNumber": None,
+        "missingLast": 3,
+    }
+    assert [each["path"] for each in answer["errors"]] == [["updateUser", "user", "missingNumber"]]
+
+
+async def test_the_culprit_is_looked_for_once_a_minute(shop: Client, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    asked = "{ users(first: 2) { nodes { missingFirst missingNumber } } }"
+    searches = []
+    with caplog.at_level(logging.ERROR, "scrm.graphql"):
+        for seconds in (0, 30, 29, 2, 1):
+            clock.now += timedelta(seconds=seconds)
+            assert nulls((await shop.graphql(asked))["data"]) == {"missingNumber"}
+            searches.append(sum("User.missingNumber" in record.getMessage() for record in caplog.records))
+    assert searches == [1, 1, 1, 2, 2]

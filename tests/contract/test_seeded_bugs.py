@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from scrm.graphql import filling, filters, pages, plans, selection
+from scrm.graphql import filling, filters, pages, places, plans, selection
 from scrm.graphql.compiler import Compiler
 from scrm.sql import Row
 from tests.contract.differential import Difference, Differential
@@ -34,7 +34,7 @@ def old_plan_key(monkeypatch: pytest.MonkeyPatch) -> None:
     def shape(operation: Any, variables: Mapping[str, Any]) -> tuple[Any, ...]:
         return tuple((name, name in variables, variables.get(name) is None) for name in operation.types)
 
-    monkeypatch.setattr(plans, "shape", shape)
+    monkeypatch.setattr(places, "shape", shape)
 
 
 def key_without_keys_present(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -297,7 +297,11 @@ def test_a_plugins_life(on: Command, migrated_url: str, acme: Path) -> None:
     assert on("worker").err == ["plugin acme is not ready: 1 migration is pending; run scrm db upgrade"]
     said = on("db", "upgrade")
     assert (said.code, said.out) == (0, "core: up to date\nacme: nothing → 0001\n")
-    assert seen(migrated_url) == (["acme"], [("acme.noted", "acme", ["text"])], [{"plugin": "acme", "rules": {"bonus": 3}}])
+    assert seen(migrated_url) == (
+        ["acme"],
+        [("acme.noted", "acme", ["text"], False)],
+        [{"plugin": "acme", "rules": {"bonus": 3}}],
+    )
 
     settings.write_text(settings.read_text().replace("bonus = 3", "bonus = 5"))
     assert on("config", "apply", "--dry-run").out == "acme: bonus 3 → 5\n"
@@ -320,14 +324,14 @@ def test_a_plugins_life(on: Command, migrated_url: str, acme: Path) -> None:
     assert seen(migrated_url)[0] == []
 
 
-def seen(url: str) -> tuple[list[str], list[tuple[str, str, list[str]]], list[object]]:
-    def look(tx: Tx) -> tuple[list[str], list[tuple[str, str, list[str]]], list[object]]:
+def seen(url: str) -> tuple[list[str], list[tuple[str, str, list[str], bool]], list[object]]:
+    def look(tx: Tx) -> tuple[list[str], list[tuple[str, str, list[str], bool]], list[object]]:
         places = [row.plugin for row in tx.rows(sa.select(consumers))]
         types = [tuple(row) for row in tx.rows(sa.select(event_types).where(event_types.c.owner != "core"))]
         configured = sa.select(events.c.properties).where(events.c.type == "plugin.configured")
         return places, types, [row.properties for row in tx.rows(configured)]
 
-    async def ask() -> tuple[list[str], list[tuple[str, str, list[str]]], list[object]]:
+    async def ask() -> tuple[list[str], list[tuple[str, str, list[str], bool]], list[object]]:
         db = Database(url)
         try:
             return await db.read(look)

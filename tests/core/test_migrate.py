@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 
-from scrm.db import Database, Id, Text, Tx, plugin_metadata
+from scrm.db import Database, Id, Text, Tx, metadata, plugin_metadata
 from scrm.errors import StartupError
-from scrm.events.models import consumers, out_of_turn, parked_events
-from scrm.migrate import HasContribution, check, migrations_directory, purge, revision, status, upgrade, upgrade_owner
+from scrm.events.models import consumers, event_types, out_of_turn, parked_events
+from scrm.migrate import HasContribution, Owner, check, migrations_directory, purge, revision, status, upgrade, upgrade_owner
 from scrm.models import jobs
 from scrm.plugin import Contribution
 
@@ -108,6 +109,21 @@ async def test_the_core_tables_agree_with_their_models(migrated_url: str) -> Non
     assert await check(migrated_url) == []
     [core] = await status(migrated_url)
     assert (core.owner, core.current, core.head, core.pending) == ("core", CORE[-1], CORE[-1], 0)
+
+
+async def test_the_own_event_types_can_be_taken_back_and_come_again(database: Database, migrated_url: str) -> None:
+    core = Owner("core", metadata, migrations_directory() / "versions")
+
+    def columns(tx: Tx) -> set[str]:
+        return {column["name"] for column in sa.inspect(tx.connection).get_columns("event_types")}
+
+    await database.write(lambda tx: tx.execute(event_types.insert().values(type="a.b", owner="acme", personal=["c"], own=True)))
+    await database.write(lambda tx: command.downgrade(core.config(tx.connection), "0003"))
+    assert await database.read(columns) == {"type", "owner", "personal"}
+    assert await purge(migrated_url, "acme", NOW) == []
+    await upgrade(migrated_url)
+    assert [tuple(row) for row in await database.read(Tx.rows, sa.select(event_types))] == [("a.b", "acme", ["c"], False)]
+    assert await check(migrated_url) == []
 
 
 async def test_a_migrated_database_has_an_empty_log(database: Database) -> None:

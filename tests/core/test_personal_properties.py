@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
 import sqlalchemy as sa
 
 from scrm.events.models import event_types, events
+from scrm.migrate import purge
 from scrm.models import audit_log
 from scrm.plugin import Contribution, EventType, Scope, hookimpl
 from scrm.plugin_set import PluginSet
@@ -66,6 +68,23 @@ async def test_personal_properties_go_when_their_plugin_is_gone(migrated_url: st
             lambda tx: [row.properties for row in tx.rows(sa.select(events.c.properties).where(events.c.type == "form.sent"))]
         )
         assert kept == [{"topic": "shoes"}]
+
+
+async def test_personal_properties_stay_masked_when_their_plugin_is_gone(migrated_url: str) -> None:
+    sent = event(1, type="form.sent", amount=None, properties={"home": "南京路一号", "topic": "shoes"}, source="web")
+    match = '{ events(filter: {properties: [{key: "home", string: {eq: "南京路一号"}}]}) { totalCount } }'
+    async with serving(migrated_url, modules={"forms": PLUGIN}) as client:
+        await channel(client, "oa")
+        assert (await record(client, sent))["accepted"] == 1
+    for number in range(2):  # disabled, then purged: the events are there
+        async with serving(migrated_url) as client:
+            reader = client.with_key(await client.key("events:read", name=f"reader {number}"))
+            assert await forms(reader) == [{"home": "***", "topic": "shoes"}]
+            refused = await reader.graphql(match)
+            assert [error["extensions"]["code"] for error in refused["errors"]] == ["FORBIDDEN"]
+            assert await forms(client) == [{"home": "南京路一号", "topic": "shoes"}]
+            assert (await client.data(match))["events"] == {"totalCount": 1}
+        await purge(migrated_url, "forms", datetime.now(UTC))
 
 
 async def test_the_server_writes_down_what_is_personal_when_it_starts(migrated_url: str) -> None:

@@ -24,19 +24,19 @@ from tests.core.backups import Kept, order, process, read, serve
 COMMAND = "import sys; from scrm.cli import main; sys.argv[0] = 'scrm'; main()"
 HASTY = f"from scrm.commands import serving; serving.WORKER_GRACE = serving._LAST = 1; {COMMAND}"
 HANGING = """
-import asyncio, time
+import asyncio, threading
 from contextlib import asynccontextmanager
 from scrm.plugin import Contribution, EventType, Handler, hookimpl
 
 def handle(tx, events, rules):
     open("at work", "w").close()
-    time.sleep(3600)
+    threading.Event().wait()
 
 @hookimpl
 @asynccontextmanager
 async def lifespan(context):
     yield
-    await asyncio.sleep(3600)
+    await asyncio.Event().wait()
 
 @hookimpl
 def contribute():

@@ -4,12 +4,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
 from typer.main import get_command
 
 from scrm.auth import CORE_SCOPES
 from scrm.cli import app
-from scrm.config import CostSettings, JwtSettings, Limits, ServerSettings, Settings, load_settings
+from scrm.config import Settings, load_settings
+from scrm.reference import scopes_table, settings_of, settings_table
+from scrm.testing.pages import keep_table
 
 PAGE = Path(__file__).parents[2] / "docs" / "admin.md"
 
@@ -19,10 +20,6 @@ def first_column(heading: str) -> set[str]:
     return set(re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE))
 
 
-def names(model: type[BaseModel], prefix: str = "") -> set[str]:
-    return {prefix + name for name in model.model_fields}
-
-
 def commands(command: Any, prefix: str) -> set[str]:
     below = getattr(command, "commands", None)
     if below is None:
@@ -30,10 +27,17 @@ def commands(command: Any, prefix: str) -> set[str]:
     return {name for key, each in below.items() for name in commands(each, f"{prefix} {key}")}
 
 
-def test_every_setting_is_listed_and_no_other() -> None:
-    server = names(ServerSettings, "server.") - {"server.limits", "server.cost"}
-    below = names(Limits, "server.limits.") | names(CostSettings, "server.cost.") | names(JwtSettings, "jwt.")
-    assert first_column("Settings") == (names(Settings) - {"server", "jwt"}) | server | below
+def test_the_settings_are_those_of_the_code() -> None:
+    keep_table(PAGE, settings_table(settings_of(Settings)))
+
+
+def test_every_setting_says_what_it_means() -> None:
+    assert [one.name for one in settings_of(Settings) if not one.meaning] == []
+    assert len(settings_of(Settings)) > 40
+
+
+def test_the_scopes_are_those_of_the_code() -> None:
+    keep_table(PAGE, scopes_table(CORE_SCOPES))
 
 
 def test_every_settings_file_of_the_page_is_accepted(tmp_path: Path) -> None:
@@ -43,10 +47,6 @@ def test_every_settings_file_of_the_page_is_accepted(tmp_path: Path) -> None:
         file = tmp_path / f"{number}.toml"
         file.write_text(block, encoding="utf-8")
         assert load_settings(file).path == file
-
-
-def test_every_scope_is_listed_and_no_other() -> None:
-    assert first_column("Scopes") == {scope.name for scope in CORE_SCOPES}
 
 
 def test_every_command_is_listed_and_no_other() -> None:

@@ -174,24 +174,46 @@ async def test_what_nobody_was_nudged_for_is_numbered_in_time(migrated_url: str,
         await Sound(client).check(f"o{n}" for n in range(5))
 
 
+HOLD = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)
+for n in range(3):
+    connection.execute("begin immediate")
+    print("held", flush=True)
+    sys.stdin.readline()
+    connection.execute("commit")
+    print("free", flush=True)
+    sys.stdin.readline()
+"""
+
+
 async def test_who_writes_long_beside_makes_nobody_fail(file: File) -> None:
-    """Another process holds the file's one lock for a second, and again."""
-    hold = (
-        "import sqlite3, sys, time\nc = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)\n"
-        "for n in range(2):\n    c.execute('begin immediate')\n    print(n, flush=True)\n    time.sleep(1.0)\n"
-        "    c.execute('commit')\n    time.sleep(0.05)\n"
-    )
+    """Another process holds the file's one lock until it is told, and again: who reads is answered, who writes waits."""
+    noted: list[str] = []
     async with opened(file.url) as client, working(client, 2):
-        other = await asyncio.create_subprocess_exec(sys.executable, "-c", hold, str(file.path), stdout=subprocess.PIPE)
-        assert other.stdout is not None
-        assert await other.stdout.readline() == b"0\n"
-        noted: list[str] = []
-        while other.returncode is None and len(noted) < 200:
-            key = f"o{len(noted)}"
-            asked = (client.events([paid(key)]), client.data("{ users { nodes { id points { balance } } } }"))
-            said, _ = await asyncio.wait_for(asyncio.gather(*asked), 20)
+
+        async def write(key: str) -> None:
+            said = await client.events([paid(key)])
             assert said["accepted"] == 1, said
             noted.append(key)
+
+        other = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", HOLD, str(file.path), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert other.stdin is not None
+        assert other.stdout is not None
+        for n in range(3):
+            assert await other.stdout.readline() == b"held\n"
+            before = len(noted)
+            writing = [asyncio.create_task(write(f"o{n} {m}")) for m in range(20)]
+            for _ in range(10):
+                await asyncio.wait_for(client.data("{ users { nodes { id points { balance } } } }"), 20)
+            assert len(noted) == before
+            other.stdin.write(b"\n")
+            assert await other.stdout.readline() == b"free\n"
+            await asyncio.wait_for(asyncio.gather(*writing), 20)
+            await asyncio.wait_for(write(f"o{n} alone"), 20)
+            other.stdin.write(b"\n")
         assert await other.wait() == 0
         await settle(client.services.db)
         await Sound(client).check(noted)
