@@ -33,9 +33,11 @@ STATEMENTS = (
     from numbered u join tags t on (u.n * 7 + split_part(t.key, '-', 2)::int) % 5 = 0""",
     """insert into events (id, position, type, user_id, recorded_user_id, occurred_at, received_at, business_date, amount_minor,
       currency, properties, source, external_id, late, digest)
-    select gen_random_uuid(), e, 'order.paid', u.id, u.id, now() - e * interval '1 minute', now(), current_date, e % 50000,
+    select ('01900000-0000-7000-8000-' || lpad(to_hex(e), 12, '0'))::uuid, e, 'order.paid', u.id, u.id,
+      now() - e * interval '1 minute', now(), current_date, e % 50000,
       'CNY', '{"orderId": "o"}', 'bench', e::text, false, ''
     from generate_series(1, :events) e join numbered u on u.n = 1 + e % (select count(*) from numbered)""",
+    "update log_head set position = :events",
     "insert into loyalty_accounts (id, user_id, holder_id, debt) select gen_random_uuid(), id, id, 0 from users",
     """insert into loyalty_entries (id, account_id, kind, points, occurred_at, recorded_at, event_id)
     select gen_random_uuid(), a.id, 'EARN', n * 10, now() - n * interval '1 day', now(), gen_random_uuid()
