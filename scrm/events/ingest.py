@@ -16,7 +16,7 @@ from scrm.audit import audit
 from scrm.db import Database, Tx
 from scrm.errors import ScrmError, UserError
 from scrm.events.checks import Checked, Checker, IngestSettings
-from scrm.events.log import Entry, append, find_events, lock_owners, new_ids, share_owners
+from scrm.events.log import Entry, NumberedTwiceError, append, find_events, lock_owners, new_ids, share_owners
 from scrm.events.owners import Claim, IdentityKey, MergeNeededError, Terms, find_channels, find_known, resolve
 from scrm.events.records import NewEvent, RecordResult, RecordStatus
 from scrm.events.sequencer import Nudge
@@ -28,7 +28,9 @@ BATCH = 500
 
 _ATTEMPTS = 8
 _LOST_RACES = frozenset({"40P01", "40001"})
+_NO_LOCK = "55P03"
 _CUSTOM_PLANS = sa.text("select set_config('plan_cache_mode', 'force_custom_plan', true)")
+_WAIT_SHORTLY = sa.text("select set_config('plan_cache_mode', 'force_custom_plan', true), set_config('lock_timeout', '1s', true)")
 
 
 class BulkErrorPolicy(StrEnum):
@@ -171,30 +173,35 @@ class Ingest:
             return _refused(batch, batch.rejected)
         if not batch.checked:
             return _results(batch, {}, batch.rejected)
-        exclusive = False
+        exclusive, number = False, True
         for attempt in range(_ATTEMPTS):
             terms = Terms(batch.at, self._settings.zone, self._settings.auto_merge, exclusive)
             try:
-                return await self._db.write(record_batch, batch, terms)
+                return await self._db.write(record_batch, batch, terms, number=number)
             except _RefusedError as refused:
                 return refused.results
             except MergeNeededError:
                 exclusive = True
             except _AgainError:
                 pass
+            except NumberedTwiceError:
+                number = False
             except sa.exc.DBAPIError as error:
-                if getattr(error.orig, "sqlstate", None) not in _LOST_RACES or attempt == _ATTEMPTS - 1:
+                state = getattr(error.orig, "sqlstate", None)
+                if state not in (_LOST_RACES | {_NO_LOCK} if number else _LOST_RACES) or attempt == _ATTEMPTS - 1:
                     raise
+                number = number and state != _NO_LOCK
         raise RuntimeError(f"a batch of {batch.size} events did not settle in {_ATTEMPTS} attempts")
 
 
-def record_batch(tx: Tx, batch: Batch, terms: Terms) -> list[RecordResult]:
-    """Write one batch in the caller's transaction."""
+def record_batch(tx: Tx, batch: Batch, terms: Terms, *, number: bool = False) -> list[RecordResult]:
+    """Write one batch in the caller's transaction, which ends then; with `number` as `append` does it."""
     (lock_owners if terms.exclusive else share_owners)(tx)
     if tx.dialect != "sqlite":
-        # A plan kept from when the log was small would read all of it for every batch.
-        tx.execute(_CUSTOM_PLANS)
-    recording = _Recording(tx, batch, terms)
+        # A plan kept from when the log was small would read all of it for every batch. And who keeps the others from being
+        # numbered does not wait long for somebody else.
+        tx.execute(_WAIT_SHORTLY if number else _CUSTOM_PLANS)
+    recording = _Recording(tx, batch, terms, number)
     waiting: Sequence[Checked] = batch.checked
     while waiting:
         waiting = recording.round(waiting)
@@ -213,6 +220,7 @@ class _Recording:
     tx: Tx
     batch: Batch
     terms: Terms
+    number: bool
     answers: dict[int, tuple[RecordStatus, uuid.UUID]] = field(default_factory=dict)
     rejected: dict[int, tuple[UserError, ...]] = field(default_factory=dict)
     settled: dict[tuple[str, str], Stored] = field(default_factory=dict)
@@ -240,7 +248,7 @@ class _Recording:
             items = self._answer_known(items, problems)
             if not news.isdisjoint(item.key for item in items):
                 said.settle(resolve(self.tx, said.claims(items), self.terms))
-        for item, appended in zip(items, append(self.tx, said.entries(items, self.batch.at)), strict=True):
+        for item, appended in zip(items, append(self.tx, said.entries(items, self.batch.at), number=self.number), strict=True):
             if appended.inserted:
                 self.answers[item.index] = RecordStatus.ACCEPTED, appended.event_id
                 self.settled[item.key] = appended.event_id, appended.digest
