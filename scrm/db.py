@@ -28,6 +28,7 @@ from uuid6 import uuid7
 from scrm.availability import CONNECTING, PATIENCE, Reach, Reached
 from scrm.errors import StartupError
 from scrm.statements import CHECK, Check, refuse_transaction_control
+from scrm.uuids import Uuids, uuid_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -51,7 +52,7 @@ def plugin_metadata() -> sa.MetaData:
 
 def new_id() -> uuid.UUID:
     """A UUIDv7: unique, and later ones sort after earlier ones."""
-    return uuid.UUID(int=uuid7().int)
+    return uuid_of(uuid7().int)
 
 
 class Instant(sa.types.TypeDecorator[datetime]):
@@ -88,7 +89,7 @@ def instant_text(value: datetime) -> str:
 _INSTANT_LENGTH = 29
 
 
-Id = sa.Uuid(as_uuid=True)
+Id = Uuids(as_uuid=True)
 """A UUID: `uuid` on PostgreSQL, 32 hex digits on SQLite."""
 
 Json = sa.JSON(none_as_null=True)

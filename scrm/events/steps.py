@@ -94,13 +94,15 @@ def step(tx: Tx, consumer: Consumer, *, at: datetime, limit: int = 500) -> Step:
 def next_events(tx: Tx, consumer: Consumer, cursor: int, upper: int, limit: int) -> list[Event]:
     """The consumer's events after its cursor, without those it has applied out of turn."""
     applied = sa.exists().where(out_of_turn.c.plugin == consumer.name, out_of_turn.c.event_id == events.c.id)
-    statement = (
-        sa.select(*EVENT_COLUMNS)
-        .where(events.c.position > cursor, events.c.position <= upper, consumer.reads, ~applied)
-        .order_by(events.c.position)
-        .limit(limit)
-    )
-    return [event_of(row) for row in tx.rows(statement)]
+    statement = sa.select(*EVENT_COLUMNS).where(consumer.reads, ~applied).order_by(events.c.position)
+    found: list[Event] = []
+    width = 2 * limit
+    while cursor < upper and len(found) < limit:  # a wider stretch each time: where it reads most events, one is enough
+        end = min(upper, cursor + width)
+        stretch = statement.where(events.c.position > cursor, events.c.position <= end).limit(limit - len(found))
+        found += [event_of(row) for row in tx.rows(stretch)]
+        cursor, width = end, width * 4
+    return found
 
 
 class _Step:
