@@ -9,16 +9,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.types import TypeEngine
 
 from scrm.db import DriverText, Id, Instant, Tx, dumps, instant_text, json_rows
 
+_ENCODER = msgspec.json.Encoder(uuid_format="hex")
+_TIMELESS = (sa.Uuid, sa.Text, sa.Integer)
+"""Columns whose values JSON says as SQLite keeps them, without a look at each."""
+
 
 def row_set(tx: Tx, name: str, columns: Mapping[str, TypeEngine[Any]], rows: Sequence[Mapping[str, Any]]) -> sa.FromClause:
     """A table of these rows: `rows` say every column, by name. One statement whatever their number."""
-    data = json_rows(rows)
+    timeless = all(isinstance(kind, _TIMELESS) for kind in columns.values())
+    data = _ENCODER.encode(rows).decode() if timeless else json_rows(rows)
     if tx.dialect == "sqlite":
         each = sa.func.json_each(sa.literal(data, sa.Text())).table_valued("value", name=f"{name}_each")
         taken = [_of_json(each.c.value, key, kind).label(key) for key, kind in columns.items()]

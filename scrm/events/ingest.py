@@ -18,7 +18,7 @@ from scrm.errors import ScrmError, UserError
 from scrm.events.checks import Checked, Checker, IngestSettings
 from scrm.events.log import Entry, NumberedTwiceError, append, find_events, lock_owners, new_ids, share_owners
 from scrm.events.owners import Claim, IdentityKey, MergeNeededError, Terms, find_channels, find_known, resolve
-from scrm.events.records import NewEvent, RecordResult, RecordStatus
+from scrm.events.records import LikeNewEvent, RecordResult, RecordStatus
 from scrm.events.sequencer import Nudge
 from scrm.plugin import EventType
 from scrm.users.service import erased_users, find_unions, find_users, user_erased
@@ -47,7 +47,7 @@ class Undecoded:
     errors: tuple[UserError, ...]
 
 
-Item = NewEvent | Undecoded
+Item = LikeNewEvent | Undecoded
 Stored = tuple[uuid.UUID, str]
 """An event's id and the digest of what its caller said."""
 
@@ -290,7 +290,8 @@ class _Round:
     def __init__(self, tx: Tx, items: Sequence[Checked]) -> None:
         self._tx = tx
         self.items = items
-        self._channels = find_channels(tx, {key for item in items for key in _channel_keys(item)})
+        named = {item.channel for item in items} | {item.identity[0] for item in items if item.identity is not None}
+        self._channels = find_channels(tx, [key for key in named if key is not None])
         users = {item.user_id for item in items if item.user_id is not None}
         self._users = find_users(tx, list(users)) if users else {}
         self._erased = erased_users(tx, users - self._users.keys())
@@ -382,13 +383,6 @@ def _unknown_identity(item: Checked) -> tuple[UserError, ...]:
     channel = item.identity[0] if item.identity is not None else None
     said = f"nobody on the channel {channel} has this identity; create the user first, or allow createUsers"
     return (UserError("UNKNOWN_IDENTITY", said, ("identity",), {"channel": channel}),)
-
-
-def _channel_keys(item: Checked) -> Iterable[str]:
-    if item.channel is not None:
-        yield item.channel
-    if item.identity is not None:
-        yield item.identity[0]
 
 
 def _results(

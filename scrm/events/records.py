@@ -138,7 +138,7 @@ def derive_id(cause: uuid.UUID, *parts: object) -> uuid.UUID:
 
     The first 48 bits (the time) are the cause's, the rest is a hash of the cause and `parts`; it has the form of a UUIDv7.
     """
-    said = "\x1f".join((cause.hex, *map(str, parts)))
+    said = "\x1f".join([cause.hex, *map(str, parts)])
     digest = int.from_bytes(hashlib.blake2b(said.encode(), digest_size=10).digest())
     return uuid_of(cause.int & _TIME | digest & _RANDOM | _UUID7)
 

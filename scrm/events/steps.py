@@ -134,7 +134,7 @@ class _Step:
                         behind.append(event)
                     else:
                         ready.append(event)
-                self._apply(ready)
+                self._apply(ready, last=True)
         except BaseException as error:
             if is_trouble(error):
                 raise
@@ -184,11 +184,11 @@ class _Step:
             return failure_of(error)
         return None
 
-    def _apply(self, batch: Sequence[Event]) -> None:
+    def _apply(self, batch: Sequence[Event], *, last: bool = False) -> None:
         if not batch:
             return
         place = self._place
-        scope = Applying(self._tx, self._consumer, after=place.cursor, backfill_to=place.backfill_to, at=self._at)
+        scope = Applying(self._tx, self._consumer, after=place.cursor, backfill_to=place.backfill_to, at=self._at, number=last)
         give(self._consumer, scope, [(event, self._rules[event.id]) for event in batch])
         scope.close()
 
