@@ -2,6 +2,8 @@
 
     python -m bench reads     the four reads against the floor and the usual way (PostgreSQL, over HTTP)
     python -m bench ingest    events per second, with loyalty consuming them (both engines)
+    python -m bench import    events per second and memory while a file of events is imported (both engines)
+    python -m bench growth    the first read and the bulk door from 100 000 events up to ten times `--events` (PostgreSQL)
     python -m bench memory    resident memory while 100 000 requests are answered
 
 Without a name all of them. `--users`, `--events`, `--seconds`, `--rounds` size a run; the figures in the documents are of
@@ -12,23 +14,29 @@ from __future__ import annotations
 
 import argparse
 
-from bench import ingest, memory, reads
+from bench import growth, imports, ingest, memory, reads
+
+NAMES = ["reads", "ingest", "import", "growth", "memory"]
 
 
 def main() -> None:
     """Run the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", choices=["reads", "ingest", "memory", []], metavar="reads|ingest|memory")
+    parser.add_argument("names", nargs="*", choices=[*NAMES, []], metavar="|".join(NAMES))
     parser.add_argument("--users", type=int, default=10_000)
     parser.add_argument("--events", type=int, default=100_000)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
-    names = given.names or ["reads", "ingest", "memory"]
+    names = given.names or NAMES
     if "reads" in names:
         reads.run(given.users, given.events, given.seconds, given.rounds)
     if "ingest" in names:
         ingest.run(given.events)
+    if "import" in names:
+        imports.run(given.events)
+    if "growth" in names:
+        growth.run(10 * given.events, given.seconds)
     if "memory" in names:
         memory.run(given.users, given.events)
 

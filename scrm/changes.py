@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from scrm.audit import audit
 from scrm.db import Tx
-from scrm.events.log import append, core_event
+from scrm.events.log import append, core_event, new_ids
 
 _CHUNK = 2_000
 
@@ -20,9 +20,10 @@ def record_changes(
     tx: Tx, type: str, changed: Iterable[tuple[uuid.UUID | None, Mapping[str, Any]]], *, at: datetime, zone: ZoneInfo
 ) -> None:
     """Append one core event of `type` for each (user, properties); properties name fields and keys, never personal values."""
-    entries = (core_event(type, user_id, properties, at, zone) for user_id, properties in changed)
-    while chunk := list(itertools.islice(entries, _CHUNK)):
-        append(tx, chunk)
+    left = iter(changed)
+    while chunk := list(itertools.islice(left, _CHUNK)):
+        ids = new_ids(len(chunk))
+        append(tx, [core_event(type, *said, at, zone, event_id=event_id) for said, event_id in zip(chunk, ids, strict=True)])
 
 
 def record_change(

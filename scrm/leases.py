@@ -1,15 +1,21 @@
-"""Connections that stay taken from asyncpg's pool between two statements: to give one back and to take it again costs more than
-many a statement."""
+"""Compiled reads on PostgreSQL: asyncpg without anything around it, on connections of their own.
+
+They stay taken from the pool between two statements: to give one back and to take it again costs more than many a statement.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
 
+LARGEST_KEPT = 2**17
+"""Characters of the longest statement that a connection keeps prepared."""
 KEPT = 30.0
 """Seconds after which one goes back all the same, so that the pool may close what is idle or has served long."""
 
@@ -89,3 +95,69 @@ class Leases:
         while self._idle:
             await self.pool.release(self._idle.pop().connection)
         await self.pool.close()
+
+
+class RawReads:
+    """Statements in the driver's own words, answered by its own rows; JSON stays the text it came as."""
+
+    def __init__(self, given: Mapping[str, Any], size: int, patience: float) -> None:
+        self._given = given
+        self._size = size
+        self._patience = patience
+        self._leases: Leases | None = None
+        self._opening = asyncio.Lock()
+
+    async def _open(self) -> Leases:
+        async with self._opening:
+            if self._leases is None:
+                settings = {**self._given, "max_cacheable_statement_size": LARGEST_KEPT}
+                pool = await asyncpg.create_pool(min_size=0, max_size=self._size, init=_raw_json, reset=_keep, **settings)
+                self._leases = Leases(pool, self._patience)
+        return self._leases
+
+    async def fetch(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Answer one statement."""
+        leases = self._leases or await self._open()
+        lease = await leases.take()
+        try:
+            rows = await lease.connection.fetch(sql, *parameters)
+        except BaseException:
+            await leases.drop(lease)
+            raise
+        await leases.give(lease)
+        return rows  # type: ignore[no-any-return]
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[RawSnapshot]:
+        """Several statements that see one state of the database."""
+        leases = self._leases or await self._open()
+        lease = await leases.take()
+        try:
+            async with lease.connection.transaction(isolation="repeatable_read", readonly=True):
+                yield RawSnapshot(lease.connection)
+        finally:
+            await leases.drop(lease)
+
+    async def close(self) -> None:
+        """Hang up."""
+        if self._leases is not None:
+            await self._leases.close()
+
+
+class RawSnapshot:
+    """A connection in a transaction that only reads."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    async def fetch(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Answer one statement."""
+        return await self._connection.fetch(sql, *parameters)  # type: ignore[no-any-return]
+
+
+async def _raw_json(connection: Any) -> None:
+    await connection.set_type_codec("json", schema="pg_catalog", encoder=lambda data: data, decoder=bytes, format="binary")
+
+
+async def _keep(_connection: Any) -> None:
+    """Compiled reads set no session state, so there is nothing to reset and a round trip to save."""

@@ -98,6 +98,18 @@ def _table(tokens: list[_Token], place: int) -> str | None:
     return token.text.lower() if token.kind == "word" else token.text
 
 
+_CONTROL = ("begin", "commit", "end", "rollback", "savepoint", "release", "start transaction", "abort", "prepare transaction")
+
+
+def refuse_transaction_control(text: str) -> None:
+    """Refuse words that end or begin a transaction.
+
+    Raises: PermissionError.
+    """
+    if text.lstrip().lower().startswith(_CONTROL):
+        raise PermissionError(f"a transaction is the host's to end; refused: {text.strip()[:40]}")
+
+
 @sa.event.listens_for(sa.Engine, "before_cursor_execute")
 def _look(_connection: object, _cursor: object, statement: str, _parameters: object, context: Any, _many: bool) -> None:
     check: Check | None = context.execution_options.get(CHECK) if context is not None else None

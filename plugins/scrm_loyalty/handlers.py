@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import sqlalchemy as sa
@@ -35,33 +36,42 @@ class Loaded:
     """A ledger with its rows as they were found."""
 
     ledger: Ledger
-    before: dict[uuid.UUID, Any] = field(default_factory=dict)
+    before: dict[uuid.UUID, tuple[Any, ...]] = field(default_factory=dict)
 
     def keep(self, rows: Iterable[Any]) -> None:
         """Remember rows as they are, to store those that change."""
-        self.before |= {row.id: replace(row) for row in rows}
+        self.before |= {row.id: _values(row) for row in rows}
 
     def store(self, tx: Tx) -> None:
         """Write what is new and what changed."""
         ledger = self.ledger
-        insert_rows(tx, accounts, self._new(ledger.accounts.values(), accounts))
+        self._store(tx, accounts, ledger.accounts.values(), ["debt"])
         insert_rows(tx, entries, ledger.entries)
         insert_rows(tx, notes, ledger.notes)
-        insert_rows(tx, orders, self._new(ledger.orders.values(), orders))
-        insert_rows(tx, lots, self._new(ledger.lots.values(), lots))
-        insert_rows(tx, allocations, ledger.allocations)
-        update_rows(tx, accounts, ["debt"], self._changed(ledger.accounts.values()))
         kept = ["account_id", "entry_id", "paid", "points", "refunded", "refunded_at", "reversed", "waived"]
-        update_rows(tx, orders, kept, self._changed(ledger.orders.values()))
-        update_rows(tx, lots, ["remaining"], self._changed(ledger.lots.values()))
+        self._store(tx, orders, ledger.orders.values(), kept)
+        self._store(tx, lots, ledger.lots.values(), ["remaining"])
+        insert_rows(tx, allocations, ledger.allocations)
 
-    def _new(self, rows: Iterable[Any], table: sa.Table) -> list[dict[str, Any]]:
-        names = [column.name for column in table.columns]
-        return [{name: getattr(row, name) for name in names} for row in rows if row.id not in self.before]
+    def _store(self, tx: Tx, table: sa.Table, rows: Iterable[Any], changing: Sequence[str]) -> None:
+        new, changed = [], []
+        for row in rows:
+            values = _values(row)
+            before = self.before.get(row.id)
+            if before is None:
+                new.append(dict(zip(row.__slots__, values, strict=True)))
+            elif values != before:
+                changed.append(dict(zip(row.__slots__, values, strict=True)))
+        insert_rows(tx, table, new)
+        update_rows(tx, table, changing, changed)
 
-    def _changed(self, rows: Iterable[Any]) -> list[dict[str, Any]]:
-        changed = [row for row in rows if row.id in self.before and row != self.before[row.id]]
-        return [{each.name: getattr(row, each.name) for each in fields(row)} for row in changed]
+
+_GETTERS = {kind: operator.attrgetter(*(each.name for each in fields(kind))) for kind in (Account, Order, Lot)}
+
+
+def _values(row: Account | Order | Lot) -> tuple[Any, ...]:
+    values: tuple[Any, ...] = _GETTERS[type(row)](row)
+    return values
 
 
 def load(tx: Tx, batch: Sequence[LogEvent]) -> Loaded:
@@ -72,7 +82,7 @@ def load(tx: Tx, batch: Sequence[LogEvent]) -> Loaded:
     found.keep(ledger.accounts.values())
     keys = {(event.user_id, order_id_of(event)) for event in batch if event.type in ORDERS and event.user_id is not None}
     if keys and ledger.accounts:
-        ledger.orders = load_orders(tx, sorted(keys), ledger.accounts)
+        ledger.orders = load_orders(tx, sorted(keys, key=lambda key: (key[0].int, key[1])), ledger.accounts)
         found.keep(ledger.orders.values())
     named = [uuid.UUID(part["lot"]) for event in batch if event.type == REDEEMED for part in _parts(event.properties)]
     wanted = [order.id for order in ledger.orders.values() if order.points]
@@ -94,7 +104,7 @@ def _in(column: sa.Column[Any], ids: Sequence[uuid.UUID]) -> sa.ColumnElement[bo
 
 def lock_accounts(tx: Tx, users: Iterable[uuid.UUID]) -> list[Account]:
     """The accounts of these users, locked in the order of their ids."""
-    statement = sa.select(accounts).where(_in(accounts.c.user_id, sorted(users))).order_by(accounts.c.id).with_for_update()
+    statement = sa.select(accounts).where(_in(accounts.c.user_id, list(users))).order_by(accounts.c.id).with_for_update()
     return [Account(**row._mapping) for row in tx.rows(statement)]
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import Field, model_validator
 
@@ -43,9 +45,8 @@ class LoyaltyRules(BusinessRules):
 
     def points_for(self, amount_minor: int) -> int:
         """Whole points for an order of so much, rounded down once."""
-        rate = Fraction(self.points_per_unit) / 10 ** currency_exponent(self.currency)
-        whole: int = amount_minor * rate.numerator // rate.denominator
-        return whole
+        points, of_minor = _rate(self.points_per_unit, self.currency)
+        return amount_minor * points // of_minor
 
     def expires_on(self, earned_at: datetime) -> date | None:
         """The local day on which points earned then are gone; the day before is the last to spend them."""
@@ -57,7 +58,19 @@ class LoyaltyRules(BusinessRules):
 
     def midnight(self, day: date) -> datetime:
         """The first instant of a local day."""
-        return datetime.combine(day, time.min, self.zone).astimezone(UTC)
+        return _midnight(day, self.timezone)
 
     def _day(self, at: datetime) -> date:
         return at.astimezone(self.zone).date()
+
+
+@functools.lru_cache(maxsize=64)
+def _rate(points_per_unit: Decimal, currency: str) -> tuple[int, int]:
+    """So many points for so many minor units."""
+    rate = Fraction(points_per_unit) / 10 ** currency_exponent(currency)
+    return rate.numerator, rate.denominator
+
+
+@functools.lru_cache(maxsize=4_096)
+def _midnight(day: date, timezone: str) -> datetime:
+    return datetime.combine(day, time.min, ZoneInfo(timezone)).astimezone(UTC)

@@ -14,7 +14,7 @@ import msgspec
 from scrm.errors import ScrmError, UserError
 from scrm.events.log import CORE, change_event_types, digest_of
 from scrm.events.payloads import Payload
-from scrm.events.records import NewEvent
+from scrm.events.records import LikeNewEvent
 from scrm.money import is_code
 from scrm.plugin import EventType
 from scrm.text import MAX_KEY, check_external_id, is_junk_id, json_problem, text_problem
@@ -81,7 +81,7 @@ class Checker:
         """Whether somebody who is active has registered this event type."""
         return type_ in self._payloads
 
-    def check(self, index: int, event: NewEvent, at: datetime) -> Checked | tuple[UserError, ...]:
+    def check(self, index: int, event: LikeNewEvent, at: datetime) -> Checked | tuple[UserError, ...]:
         """The event ready to record, or everything that is wrong with it; `at` is when it was received."""
         errors: list[UserError] = []
         _check_text(event, errors)
@@ -118,7 +118,7 @@ class Checker:
             properties=event.properties,
         )
 
-    def _check_type(self, event: NewEvent, errors: list[UserError]) -> None:
+    def _check_type(self, event: LikeNewEvent, errors: list[UserError]) -> None:
         if event.type in _CHANGES:
             said = f"events of type {event.type} are recorded by the core itself; use the mutation that makes the change"
             errors.append(UserError("RESERVED_TYPE", said, ("type",), {"type": event.type}))
@@ -128,7 +128,7 @@ class Checker:
             said = f'the type "{event.type[:MAX_TYPE]}" is not noun.verb in small letters, such as order.paid'
             errors.append(UserError("INVALID_TYPE", said, ("type",), {"type": event.type[:MAX_TYPE]}))
 
-    def _check_time(self, event: NewEvent, at: datetime, errors: list[UserError]) -> datetime:
+    def _check_time(self, event: LikeNewEvent, at: datetime, errors: list[UserError]) -> datetime:
         moment = event.occurred_at
         try:
             if moment.tzinfo is None:
@@ -146,7 +146,7 @@ class Checker:
             errors.append(UserError("INVALID_TIME", said, ("occurredAt",)))
         return moment
 
-    def _check_properties(self, event: NewEvent, errors: list[UserError]) -> None:
+    def _check_properties(self, event: LikeNewEvent, errors: list[UserError]) -> None:
         if not isinstance(event.properties, dict):
             errors.append(UserError("INVALID_PROPERTIES", "properties is not an object", ("properties",)))
             return
@@ -162,9 +162,13 @@ class Checker:
                 errors.append(UserError("INVALID_PROPERTIES", f"{'.'.join(path)} {problem}", path, {"type": event.type}))
 
 
-def _check_text(event: NewEvent, errors: list[UserError]) -> None:
+def _check_text(event: LikeNewEvent, errors: list[UserError]) -> None:
     """All texts at once; only if one is wrong, which."""
     identity = event.identity
+    who = f"{identity.channel}{identity.external_id}" if identity is not None else ""
+    all_texts = f"{event.type}{event.source}{event.external_id}{event.channel}{event.union_id}{event.currency}{who}"
+    if text_problem(all_texts) is None:
+        return
     texts: dict[tuple[str, ...], str | None] = {
         ("type",): event.type,
         ("source",): event.source,
@@ -175,15 +179,13 @@ def _check_text(event: NewEvent, errors: list[UserError]) -> None:
         ("identity", "channel"): identity.channel if identity is not None else None,
         ("identity", "externalId"): identity.external_id if identity is not None else None,
     }
-    if text_problem("\n".join(filter(None, texts.values()))) is None:
-        return
     for path, text in texts.items():
         problem = text_problem(text) if text is not None else None
         if problem is not None:
             errors.append(UserError("INVALID_TEXT", f"{'.'.join(path)} {problem}", path))
 
 
-def _check_key(event: NewEvent, errors: list[UserError]) -> None:
+def _check_key(event: LikeNewEvent, errors: list[UserError]) -> None:
     for name, value in (("source", event.source), ("externalId", event.external_id)):
         if not value.strip():
             errors.append(
@@ -197,7 +199,7 @@ def _check_key(event: NewEvent, errors: list[UserError]) -> None:
         errors.append(UserError("RESERVED_SOURCE", said, ("source",)))
 
 
-def _check_person(event: NewEvent, nobody: bool, errors: list[UserError]) -> tuple[tuple[str, str] | None, str | None]:
+def _check_person(event: LikeNewEvent, nobody: bool, errors: list[UserError]) -> tuple[tuple[str, str] | None, str | None]:
     """Who the event says it is about: (channel, external id) and the union id, both trimmed."""
     said = event.identity
     if said is None:
@@ -227,7 +229,7 @@ def reserved(type_: str) -> UserError:
     return UserError("RESERVED_TYPE", said, ("type",), {"type": type_})
 
 
-def _check_amount(event: NewEvent, errors: list[UserError]) -> None:
+def _check_amount(event: LikeNewEvent, errors: list[UserError]) -> None:
     amount, currency = event.amount_minor, event.currency
     if amount is None:
         if currency is not None:

@@ -105,16 +105,18 @@ class Consumer:
     @property
     def reads(self) -> sa.ColumnElement[bool]:
         """The condition on an event that it is for this consumer. Its own facts are not believed to anybody else, who may have
-        got in while nobody knew whose they are."""
+        got in while nobody knew whose they are.
+
+        It is for a stretch of the log, found by position: an index of the types would find all there ever were."""
         if EVERY in self.routes:
             return sa.true()
-        mine = events.c.type.in_(self.types)
+        mine = events.c.type.concat("").in_(self.types)
         if not self.facts:
             return mine
         said = sa.or_(
             events.c.source.in_([f"plugin:{self.name}", f"job:{self.name}"]), sa.func.substr(events.c.source, 1, 9) == "mutation:"
         )
-        return mine & sa.or_(events.c.type.not_in(sorted(self.facts)), said)
+        return mine & sa.or_(events.c.type.concat("").not_in(sorted(self.facts)), said)
 
     @cached_property
     def types(self) -> tuple[str, ...]:

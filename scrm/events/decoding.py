@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from scrm.errors import ScrmError, UserError
-from scrm.events.ingest import Undecoded
+from scrm.events.ingest import Item, Undecoded
 from scrm.events.records import IdentityRef, NewEvent
 
 _AT = re.compile(r" - at `\$\.?(.*)`$")
@@ -45,20 +45,47 @@ class _Money(_Input):
     currency: str
 
 
-class _Event(_Input):
+class SaidEvent(_Input):
+    """An event as JSON says it. Where nothing in it has to be read further it is taken as it is, for it looks as a `NewEvent`."""
+
     type: str
     occurred_at: datetime
     source: str
     external_id: str
-    user_id: str | None = None
+    user: str | None = msgspec.field(default=None, name="userId")
     identity: _Identity | None = None
     union_id: str | None = None
     channel: str | None = None
     amount: _Money | None = None
-    properties: dict[str, Any] | None = None
+    said_properties: dict[str, Any] | None = msgspec.field(default=None, name="properties")
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it names nobody by an id and its amount is a number, so that it is what it says."""
+        return self.user is None and (self.amount is None or type(self.amount.amount_minor) is int)
+
+    @property
+    def user_id(self) -> None:
+        """Nobody, where it is plain."""
+        return None
+
+    @property
+    def amount_minor(self) -> int | None:
+        """Its amount, where it is plain."""
+        return None if self.amount is None else self.amount.amount_minor  # type: ignore[return-value]
+
+    @property
+    def currency(self) -> str | None:
+        """Its amount's."""
+        return None if self.amount is None else self.amount.currency
+
+    @property
+    def properties(self) -> Mapping[str, Any]:
+        """Its properties; none where it says null."""
+        return self.said_properties if self.said_properties is not None else {}
 
 
-_DECODER = msgspec.json.Decoder(_Event)
+_DECODER = msgspec.json.Decoder(SaidEvent)
 
 
 def decode_event(said: bytes | Mapping[str, Any]) -> NewEvent:
@@ -67,8 +94,12 @@ def decode_event(said: bytes | Mapping[str, Any]) -> NewEvent:
     Raises:
         ScrmError: `INVALID_JSON`, or the code of the field that is wrong; the first problem only.
     """
+    return _new_event(_decode(said))
+
+
+def _decode(said: bytes | Mapping[str, Any]) -> SaidEvent:
     try:
-        event = _DECODER.decode(said) if isinstance(said, bytes | bytearray | memoryview) else msgspec.convert(said, _Event)
+        return _DECODER.decode(said) if isinstance(said, bytes | bytearray | memoryview) else msgspec.convert(said, SaidEvent)
     except msgspec.ValidationError as error:
         raise _refusal(str(error)) from None
     except RecursionError:
@@ -77,26 +108,30 @@ def decode_event(said: bytes | Mapping[str, Any]) -> NewEvent:
         if _has_half_a_pair(said):
             raise ScrmError("INVALID_TEXT", "the event holds half of a surrogate pair; send valid Unicode") from None
         raise ScrmError("INVALID_JSON", f"the event is not JSON: {error}") from None
+
+
+def _new_event(event: SaidEvent) -> NewEvent:
     amount, identity = event.amount, event.identity
     return NewEvent(
         type=event.type,
         source=event.source,
         external_id=event.external_id,
         occurred_at=event.occurred_at,
-        user_id=None if event.user_id is None else _user_id(event.user_id),
+        user_id=None if event.user is None else _user_id(event.user),
         identity=None if identity is None else IdentityRef(identity.channel, identity.external_id),
         union_id=event.union_id,
         channel=event.channel,
         amount_minor=None if amount is None else _minor(amount.amount_minor),
         currency=None if amount is None else amount.currency,
-        properties=event.properties if event.properties is not None else {},
+        properties=event.properties,
     )
 
 
-def decode_item(said: bytes | Mapping[str, Any]) -> NewEvent | Undecoded:
+def decode_item(said: bytes | Mapping[str, Any]) -> Item:
     """As `decode_event`, for a batch: what is wrong becomes the answer to this item."""
     try:
-        return decode_event(said)
+        event = _decode(said)
+        return event if event.is_plain else _new_event(event)
     except ScrmError as error:
         return Undecoded((error.as_user_error(),))
 

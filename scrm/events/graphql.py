@@ -25,6 +25,7 @@ from scrm.graphql.bulk import BulkErrorPolicy
 from scrm.graphql.context import Info
 from scrm.graphql.enums import enum
 from scrm.graphql.ids import as_node_id, node_id
+from scrm.graphql.inputs import built_quickly
 from scrm.graphql.matching import condition_of
 from scrm.graphql.money import Money, MoneyInput, money
 from scrm.graphql.resolvers import UserErrorType, as_graphql, errors_field, mutation, subscription
@@ -147,6 +148,7 @@ class EventQuery:
     )
 
 
+@built_quickly
 @checked_by_itself
 @strawberry.input(description="Something that happened.")
 class EventInput:

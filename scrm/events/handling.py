@@ -105,15 +105,17 @@ def _refuse_writing(statement: str) -> None:
 
 
 class Applying(_Guarded):
-    """The transaction of a handler, with what it announces and sends, which `finish` writes."""
+    """The transaction of a handler, with what it announces and sends, which `finish` writes; where no code of anybody's comes
+    after that, it may `number` what it writes."""
 
-    def __init__(self, tx: Tx, consumer: Consumer, *, after: int, backfill_to: int, at: datetime) -> None:
+    def __init__(self, tx: Tx, consumer: Consumer, *, after: int, backfill_to: int, at: datetime, number: bool = False) -> None:
         super().__init__(tx, self._refuse_others)
         self._consumer = consumer
         self._tx: Callable[[], Tx] = lambda: tx
         self._after = after
         self._backfill_to = backfill_to
         self._at = at
+        self._number = number
         self._entries: dict[uuid.UUID, Entry] = {}
         self._messages: list[dict[str, Any]] = []
 
@@ -219,7 +221,7 @@ class Applying(_Guarded):
     def write_entries(self, tx: Tx, entries: Sequence[Entry]) -> None:
         """Record announcements for whoever their users are by now."""
         now = owners(tx, {entry.user_id for entry in entries if entry.user_id is not None})
-        append(tx, [_owned(entry, now) for entry in entries])
+        append(tx, [_owned(entry, now) for entry in entries], number=self._number)
 
     def write_messages(self, tx: Tx, messages: Sequence[Mapping[str, Any]]) -> None:
         """Put messages into the outbox; one that was put there before stays."""

@@ -7,7 +7,7 @@ import tempfile
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from typing import IO, Any
+from typing import IO
 
 import msgspec
 import orjson
@@ -95,7 +95,7 @@ class _Answer:
         """Write some results down."""
         for result in results:
             self.counts[_COUNTED[result.status]] += 1
-        text = orjson.dumps([_shown(result) for result in results])[1:-1]
+        text = b",".join([_shown(result) for result in results])
         if text:
             self._file.write(text if self._empty else b"," + text)
             self._empty = False
@@ -118,16 +118,17 @@ class _Answer:
 _COUNTED = {RecordStatus.ACCEPTED: "accepted", RecordStatus.DUPLICATE: "duplicates", RecordStatus.REJECTED: "rejected"}
 
 
-def _shown(result: RecordResult) -> dict[str, Any]:
-    return {
-        "index": result.index,
-        "status": result.status.value,
-        "eventId": f"Event_{result.event_id.hex}" if result.event_id is not None else None,
-        "errors": [
-            {"code": error.code, "message": error.message, "path": list(error.path), "params": dict(error.params)}
-            for error in result.errors
-        ],
-    }
+def _shown(result: RecordResult) -> bytes:
+    event_id = result.event_id
+    if event_id is not None and not result.errors:  # nothing in it needs JSON's care
+        said = f'{{"index":{result.index},"status":"{result.status.value}","eventId":"Event_{event_id.hex}","errors":[]}}'
+        return said.encode()
+    errors = [
+        {"code": error.code, "message": error.message, "path": list(error.path), "params": dict(error.params)}
+        for error in result.errors
+    ]
+    shown = f"Event_{event_id.hex}" if event_id is not None else None
+    return orjson.dumps({"index": result.index, "status": result.status.value, "eventId": shown, "errors": errors})
 
 
 def _failure(error: ScrmError, counts: Mapping[str, int]) -> Response:

@@ -16,10 +16,10 @@ from scrm.audit import audit
 from scrm.db import Database, Tx
 from scrm.errors import ScrmError, UserError
 from scrm.events.checks import Checked, Checker, IngestSettings, reserved
-from scrm.events.log import Entry, append, find_events, lock_owners, new_ids, share_owners
+from scrm.events.log import Entry, NumberedTwiceError, append, find_events, lock_owners, new_ids, share_owners
 from scrm.events.models import event_types
 from scrm.events.owners import Claim, IdentityKey, MergeNeededError, Terms, find_channels, find_known, resolve
-from scrm.events.records import NewEvent, RecordResult, RecordStatus
+from scrm.events.records import LikeNewEvent, RecordResult, RecordStatus
 from scrm.events.sequencer import Nudge
 from scrm.plugin import EventType
 from scrm.users.service import erased_users, find_unions, find_users, user_erased
@@ -29,7 +29,9 @@ BATCH = 500
 
 _ATTEMPTS = 8
 _LOST_RACES = frozenset({"40P01", "40001"})
+_NO_LOCK = "55P03"
 _CUSTOM_PLANS = sa.text("select set_config('plan_cache_mode', 'force_custom_plan', true)")
+_WAIT_SHORTLY = sa.text("select set_config('plan_cache_mode', 'force_custom_plan', true), set_config('lock_timeout', '1s', true)")
 
 
 class BulkErrorPolicy(StrEnum):
@@ -46,7 +48,7 @@ class Undecoded:
     errors: tuple[UserError, ...]
 
 
-Item = NewEvent | Undecoded
+Item = LikeNewEvent | Undecoded
 Stored = tuple[uuid.UUID, str]
 """An event's id and the digest of what its caller said."""
 
@@ -175,31 +177,36 @@ class Ingest:
             return _refused(batch, batch.rejected)
         if not batch.checked:
             return _results(batch, {}, batch.rejected)
-        exclusive = False
+        exclusive, number = False, True
         for attempt in range(_ATTEMPTS):
             terms = Terms(batch.at, self._settings.zone, self._settings.auto_merge, exclusive)
             try:
-                return await self._db.write(record_batch, batch, terms)
+                return await self._db.write(record_batch, batch, terms, number=number)
             except _RefusedError as refused:
                 return refused.results
             except MergeNeededError:
                 exclusive = True
             except _AgainError:
                 pass
+            except NumberedTwiceError:
+                number = False
             except sa.exc.DBAPIError as error:
-                if getattr(error.orig, "sqlstate", None) not in _LOST_RACES or attempt == _ATTEMPTS - 1:
+                state = getattr(error.orig, "sqlstate", None)
+                if state not in (_LOST_RACES | {_NO_LOCK} if number else _LOST_RACES) or attempt == _ATTEMPTS - 1:
                     raise
+                number = number and state != _NO_LOCK
         raise RuntimeError(f"a batch of {batch.size} events did not settle in {_ATTEMPTS} attempts")
 
 
-def record_batch(tx: Tx, batch: Batch, terms: Terms) -> list[RecordResult]:
-    """Write one batch in the caller's transaction."""
+def record_batch(tx: Tx, batch: Batch, terms: Terms, *, number: bool = False) -> list[RecordResult]:
+    """Write one batch in the caller's transaction, which ends then; with `number` as `append` does it."""
     (lock_owners if terms.exclusive else share_owners)(tx)
     if tx.dialect != "sqlite":
-        # A plan kept from when the log was small would read all of it for every batch.
-        tx.execute(_CUSTOM_PLANS)
+        # A plan kept from when the log was small would read all of it for every batch. And who keeps the others from being
+        # numbered does not wait long for somebody else.
+        tx.execute(_WAIT_SHORTLY if number else _CUSTOM_PLANS)
     owned = _owned(tx, batch.unregistered)
-    recording = _Recording(tx, batch, terms)
+    recording = _Recording(tx, batch, terms, number)
     recording.rejected.update((item.index, (reserved(item.type),)) for item in batch.checked if item.type in owned)
     waiting: Sequence[Checked] = [item for item in batch.checked if item.type not in owned]
     while waiting:
@@ -227,6 +234,7 @@ class _Recording:
     tx: Tx
     batch: Batch
     terms: Terms
+    number: bool
     answers: dict[int, tuple[RecordStatus, uuid.UUID]] = field(default_factory=dict)
     rejected: dict[int, tuple[UserError, ...]] = field(default_factory=dict)
     settled: dict[tuple[str, str], Stored] = field(default_factory=dict)
@@ -254,7 +262,7 @@ class _Recording:
             items = self._answer_known(items, problems)
             if not news.isdisjoint(item.key for item in items):
                 said.settle(resolve(self.tx, said.claims(items), self.terms))
-        for item, appended in zip(items, append(self.tx, said.entries(items, self.batch.at)), strict=True):
+        for item, appended in zip(items, append(self.tx, said.entries(items, self.batch.at), number=self.number), strict=True):
             if appended.inserted:
                 self.answers[item.index] = RecordStatus.ACCEPTED, appended.event_id
                 self.settled[item.key] = appended.event_id, appended.digest
@@ -296,7 +304,8 @@ class _Round:
     def __init__(self, tx: Tx, items: Sequence[Checked]) -> None:
         self._tx = tx
         self.items = items
-        self._channels = find_channels(tx, {key for item in items for key in _channel_keys(item)})
+        named = {item.channel for item in items} | {item.identity[0] for item in items if item.identity is not None}
+        self._channels = find_channels(tx, [key for key in named if key is not None])
         users = {item.user_id for item in items if item.user_id is not None}
         self._users = find_users(tx, list(users)) if users else {}
         self._erased = erased_users(tx, users - self._users.keys())
@@ -388,13 +397,6 @@ def _unknown_identity(item: Checked) -> tuple[UserError, ...]:
     channel = item.identity[0] if item.identity is not None else None
     said = f"nobody on the channel {channel} has this identity; create the user first, or allow createUsers"
     return (UserError("UNKNOWN_IDENTITY", said, ("identity",), {"channel": channel}),)
-
-
-def _channel_keys(item: Checked) -> Iterable[str]:
-    if item.channel is not None:
-        yield item.channel
-    if item.identity is not None:
-        yield item.identity[0]
 
 
 def _results(

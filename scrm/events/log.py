@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date, datetime
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -15,8 +15,9 @@ import orjson
 import sqlalchemy as sa
 from uuid6 import uuid7
 
-from scrm.db import Tx, instant_text, json_rows, new_id
+from scrm.db import Tx, instant_text, new_id
 from scrm.plugin import EventType
+from scrm.uuids import uuid_of
 
 CORE = "core"
 """The source of core's own changes; nobody else may say it."""
@@ -46,8 +47,7 @@ class Entry(msgspec.Struct, frozen=True):
     backfill: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Appended:
+class Appended(NamedTuple):
     """What became of one entry; if its (source, external id) was taken, `event_id` and `digest` are of the event that has it."""
 
     event_id: uuid.UUID
@@ -55,21 +55,29 @@ class Appended:
     digest: str
 
 
-def append(tx: Tx, entries: Sequence[Entry]) -> list[Appended]:
+class NumberedTwiceError(Exception):
+    """Somebody else recorded one of the keys at that moment, so its number would be a gap: the transaction must begin again."""
+
+
+def append(tx: Tx, entries: Sequence[Entry], *, number: bool = False) -> list[Appended]:
     """Write the entries in their order, leaving out those whose (source, external id) is taken; one answer per entry.
 
-    The caller holds `share_owners` since before it looked up who owns the events.
+    The caller holds `share_owners` since before it looked up who owns the events. With `number` they get their positions at
+    once where nothing before them waits for one, which saves the sequencer from writing each of them again; nobody else
+    gets one until the transaction ends, so it must end soon.
+
+    Raises: NumberedTwiceError, with `number`.
     """
     if not entries:
         return []
     if tx.dialect == "sqlite":
-        written = tx.connection.exec_driver_sql(_INSERT_SQLITE, [_values(entry) for entry in entries])
+        received = {at: instant_text(at) for at in {entry.received_at for entry in entries}}
+        written = tx.connection.exec_driver_sql(_INSERT_SQLITE, [_values(entry, received) for entry in entries])
         if written.rowcount == len(entries):
             return [Appended(entry.id, True, entry.digest) for entry in entries]
         inserted: set[uuid.UUID] | None = None
     else:
-        rows = msgspec.json.encode(entries).decode()
-        inserted = {row.id for row in tx.execute(_INSERT_POSTGRESQL, {"rows": rows})}
+        inserted = _insert(tx, msgspec.json.encode(entries).decode(), number)
         if len(inserted) == len(entries):
             return [Appended(entry.id, True, entry.digest) for entry in entries]
     stored = find_events(tx, ((entry.source, entry.external_id) for entry in entries))
@@ -80,9 +88,20 @@ def append(tx: Tx, entries: Sequence[Entry]) -> list[Appended]:
     return answers
 
 
+def _insert(tx: Tx, rows: str, number: bool) -> set[uuid.UUID]:
+    head = tx.scalar(_TAKE_HEAD) if number else None
+    if head is None:
+        return {row.id for row in tx.execute(_INSERT_POSTGRESQL, {"rows": rows})}
+    written = tx.rows(_INSERT_NUMBERED, {"rows": rows, "head": head})
+    inserted = {row.id for row in written if row.id is not None}
+    if len(inserted) != written[0].fresh:
+        raise NumberedTwiceError
+    return inserted
+
+
 def find_events(tx: Tx, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], tuple[uuid.UUID, str]]:
     """The id and digest of the events that have these (source, external id); absent where there is none."""
-    rows = json_rows([{"source": source, "external_id": external_id} for source, external_id in keys])
+    rows = orjson.dumps([{"source": source, "external_id": external_id} for source, external_id in keys]).decode()
     statement = _FIND_SQLITE if tx.dialect == "sqlite" else _FIND_POSTGRESQL
     found = tx.rows(statement, {"rows": rows})
     return {(row.source, row.external_id): (uuid.UUID(str(row.id)), row.digest) for row in found}
@@ -91,7 +110,7 @@ def find_events(tx: Tx, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str]
 def new_ids(count: int) -> list[uuid.UUID]:
     """So many ids as `new_id` makes them, later ones after earlier ones; at most 65 536."""
     first = uuid7().int & ~0xFFFF
-    return [uuid.UUID(int=first | n) for n in range(count)]
+    return [uuid_of(first | n) for n in range(count)]
 
 
 def refuse_core_types(type: str) -> None:
@@ -104,11 +123,18 @@ def refuse_core_types(type: str) -> None:
 
 
 def core_event(
-    type: str, user_id: uuid.UUID | None, properties: Mapping[str, Any], at: datetime, zone: ZoneInfo, key: str | None = None
+    type: str,
+    user_id: uuid.UUID | None,
+    properties: Mapping[str, Any],
+    at: datetime,
+    zone: ZoneInfo,
+    key: str | None = None,
+    *,
+    event_id: uuid.UUID | None = None,
 ) -> Entry:
-    """An entry for one of core's own changes. With a `key`, recording it again changes nothing; `properties` names fields, never
-    personal values."""
-    event_id = new_id()
+    """An entry for one of core's own changes, with a new id unless one is given. With a `key`, recording it again changes
+    nothing; `properties` names fields, never personal values."""
+    event_id = event_id or new_id()
     said = {"type": type, "userId": user_id.hex if user_id else None, "properties": properties}
     return Entry(
         id=event_id,
@@ -151,19 +177,19 @@ def lock_owners(tx: Tx) -> None:
 
 def owners(tx: Tx, user_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, uuid.UUID]:
     """Who each user is now: itself, or the survivor of its merges; an id that nobody has is absent."""
-    ids = json_rows([{"id": user_id.hex} for user_id in set(user_ids)])
+    ids = orjson.dumps([{"id": user_id.hex} for user_id in set(user_ids)]).decode()
     rows = tx.rows(_OWNERS_SQLITE if tx.dialect == "sqlite" else _OWNERS_POSTGRESQL, {"rows": ids})
     return {uuid.UUID(str(row.said)): uuid.UUID(str(row.id)) for row in rows}
 
 
-def _values(entry: Entry) -> tuple[Any, ...]:
+def _values(entry: Entry, received: Mapping[datetime, str]) -> tuple[Any, ...]:
     return (
         entry.id.hex,
         entry.type,
         entry.user_id.hex if entry.user_id else None,
         entry.channel_id.hex if entry.channel_id else None,
         instant_text(entry.occurred_at),
-        instant_text(entry.received_at),
+        received[entry.received_at],
         entry.business_date.isoformat(),
         entry.amount_minor,
         entry.currency,
@@ -203,6 +229,23 @@ _INSERT_POSTGRESQL = sa.text(
     f" select {_COLUMNS}, user_id from json_to_recordset(cast(:rows as json)) as said("
     + ", ".join(f"{name} {type}" for name, type in _TYPES.items())
     + ") on conflict (source, external_id) do nothing returning id"
+)
+# Held until the transaction ends. What was committed before this statement began and has no position yet goes first.
+# And what is written then is planned anew: a plan kept from when the log was small would read all of it.
+_TAKE_HEAD = sa.text(
+    "select position, set_config('plan_cache_mode', 'force_custom_plan', true) from log_head"
+    " where one = 1 and not exists (select from events where position is null) for update skip locked"
+)
+_INSERT_NUMBERED = sa.text(
+    f"with fresh as (select {_COLUMNS}, row_number() over (order by place) as n from rows from"
+    f" (json_to_recordset(cast(:rows as json)) as ({', '.join(f'{name} {type}' for name, type in _TYPES.items())}))"
+    f" with ordinality as said({_COLUMNS}, place) where not exists"
+    " (select from events where events.source = said.source and events.external_id = said.external_id)),"
+    f" inserted as (insert into events ({_COLUMNS}, recorded_user_id, position) select {_COLUMNS}, user_id, :head + n from fresh"
+    " order by n on conflict (source, external_id) do nothing returning id),"
+    " total as (select count(*) as n from fresh),"
+    " moved as (update log_head set position = position + total.n from total where one = 1)"
+    " select inserted.id, total.n as fresh from total left join inserted on true"
 )
 _INSERT_SQLITE = (
     f"insert into events ({_COLUMNS}, recorded_user_id) values ({', '.join('?' * len(_TYPES))}, ?3)"

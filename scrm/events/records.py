@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 from scrm.errors import UserError
+from scrm.uuids import uuid_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,42 @@ class IdentityRef:
 
     channel: str
     external_id: str
+
+
+class LikeIdentityRef(Protocol):
+    """What looks as an `IdentityRef` does."""
+
+    @property
+    def channel(self) -> str: ...
+    @property
+    def external_id(self) -> str: ...
+
+
+class LikeNewEvent(Protocol):
+    """What looks as a `NewEvent` does."""
+
+    @property
+    def type(self) -> str: ...
+    @property
+    def source(self) -> str: ...
+    @property
+    def external_id(self) -> str: ...
+    @property
+    def occurred_at(self) -> datetime: ...
+    @property
+    def user_id(self) -> uuid.UUID | None: ...
+    @property
+    def identity(self) -> LikeIdentityRef | None: ...
+    @property
+    def union_id(self) -> str | None: ...
+    @property
+    def channel(self) -> str | None: ...
+    @property
+    def amount_minor(self) -> int | None: ...
+    @property
+    def currency(self) -> str | None: ...
+    @property
+    def properties(self) -> Mapping[str, Any]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +138,11 @@ def derive_id(cause: uuid.UUID, *parts: object) -> uuid.UUID:
 
     The first 48 bits (the time) are the cause's, the rest is a hash of the cause and `parts`; it has the form of a UUIDv7.
     """
-    said = "\x1f".join((cause.hex, *map(str, parts)))
+    said = "\x1f".join([cause.hex, *map(str, parts)])
     digest = int.from_bytes(hashlib.blake2b(said.encode(), digest_size=10).digest())
-    value = (cause.int >> 80) << 80 | digest
-    value = value & ~(0xF << 76) | 0x7 << 76
-    value = value & ~(0x3 << 62) | 0x2 << 62
-    return uuid.UUID(int=value)
+    return uuid_of(cause.int & _TIME | digest & _RANDOM | _UUID7)
+
+
+_TIME = (2**48 - 1) << 80
+_RANDOM = 2**80 - 1 & ~(0xF << 76) & ~(0x3 << 62)
+_UUID7 = 0x7 << 76 | 0x2 << 62

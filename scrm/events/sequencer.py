@@ -15,6 +15,7 @@ _CHUNK = 20_000
 
 _SQLITE_HEAD = sa.text("select coalesce(max(position), 0) from events")
 _HEAD = sa.text("select position from log_head where one = 1")
+_WAITING = sa.text("select exists (select from events where position is null)")
 _TAKE_HEAD = sa.text("select position from log_head where one = 1 for update skip locked")
 # A statement of its own, after the head is held: its snapshot then shows every row that an earlier holder numbered.
 _NUMBER = sa.text(
@@ -34,6 +35,8 @@ def head(tx: Tx) -> int:
 def number(tx: Tx, chunk: int = _CHUNK) -> int | None:
     """Number committed events in the order they were written; how many, or None while another transaction numbers them."""
     if tx.dialect == "sqlite":
+        return 0
+    if not tx.scalar(_WAITING):  # whoever writes and numbers at once finds the head free
         return 0
     held = tx.scalar(_TAKE_HEAD)
     if held is None:

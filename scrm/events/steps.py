@@ -94,13 +94,15 @@ def step(tx: Tx, consumer: Consumer, *, at: datetime, limit: int = 500) -> Step:
 def next_events(tx: Tx, consumer: Consumer, cursor: int, upper: int, limit: int) -> list[Event]:
     """The consumer's events after its cursor, without those it has applied out of turn."""
     applied = sa.exists().where(out_of_turn.c.plugin == consumer.name, out_of_turn.c.event_id == events.c.id)
-    statement = (
-        sa.select(*EVENT_COLUMNS)
-        .where(events.c.position > cursor, events.c.position <= upper, consumer.reads, ~applied)
-        .order_by(events.c.position)
-        .limit(limit)
-    )
-    return [event_of(row) for row in tx.rows(statement)]
+    statement = sa.select(*EVENT_COLUMNS).where(consumer.reads, ~applied).order_by(events.c.position)
+    found: list[Event] = []
+    width = 2 * limit
+    while cursor < upper and len(found) < limit:  # a wider stretch each time: where it reads most events, one is enough
+        end = min(upper, cursor + width)
+        stretch = statement.where(events.c.position > cursor, events.c.position <= end).limit(limit - len(found))
+        found += [event_of(row) for row in tx.rows(stretch)]
+        cursor, width = end, width * 4
+    return found
 
 
 class _Step:
@@ -132,7 +134,7 @@ class _Step:
                         behind.append(event)
                     else:
                         ready.append(event)
-                self._apply(ready)
+                self._apply(ready, last=True)
         except BaseException as error:
             if is_trouble(error):
                 raise
@@ -182,11 +184,11 @@ class _Step:
             return failure_of(error)
         return None
 
-    def _apply(self, batch: Sequence[Event]) -> None:
+    def _apply(self, batch: Sequence[Event], *, last: bool = False) -> None:
         if not batch:
             return
         place = self._place
-        scope = Applying(self._tx, self._consumer, after=place.cursor, backfill_to=place.backfill_to, at=self._at)
+        scope = Applying(self._tx, self._consumer, after=place.cursor, backfill_to=place.backfill_to, at=self._at, number=last)
         give(self._consumer, scope, [(event, self._rules[event.id]) for event in batch])
         scope.close()
 

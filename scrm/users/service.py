@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
@@ -17,7 +17,7 @@ from scrm.channels.service import ChannelInfo, all_channels
 from scrm.db import Id, Text, Tx, new_id
 from scrm.errors import ScrmError
 from scrm.events.log import owners, share_owners
-from scrm.rowset import id_set, row_set, upsert
+from scrm.rowset import id_set, insert_rows, row_set, upsert
 from scrm.text import check_external_id
 from scrm.users.fields import FIELDS, camel, check_fields
 from scrm.users.models import identities, users
@@ -58,8 +58,7 @@ class Created:
     created: bool
 
 
-@dataclass(frozen=True, slots=True)
-class KnownIdentity:
+class KnownIdentity(NamedTuple):
     """An identity in the database, with its present owner."""
 
     user_id: uuid.UUID
@@ -119,7 +118,7 @@ def create_users(tx: Tx, drafts: Sequence[UserDraft], *, at: datetime, actor: st
     if not drafts:
         return []
     ids = [new_id() for _ in drafts]
-    tx.execute(users.insert(), [_user_row(user_id, draft, at) for user_id, draft in zip(ids, drafts, strict=True)])
+    insert_rows(tx, users, [_user_row(user_id, draft, at) for user_id, draft in zip(ids, drafts, strict=True)])
     rows = [
         _identity_row(user_id, identity, at) for user_id, draft in zip(ids, drafts, strict=True) for identity in draft.identities
     ]
@@ -159,10 +158,13 @@ def _insert_identities(tx: Tx, rows: list[dict[str, Any]]) -> set[uuid.UUID]:
     return {row["user_id"] for row in rows if row["id"] not in written}
 
 
+_NOTHING_KNOWN = dict.fromkeys(users.c.keys())
+
+
 def _user_row(user_id: uuid.UUID, draft: UserDraft, at: datetime) -> dict[str, Any]:
-    row: dict[str, Any] = {name: draft.fields.get(name) for name in FIELDS}
-    row["attributes"] = row["attributes"] or {}
-    return {**row, "id": user_id, "acquisition_channel_id": draft.acquisition_channel_id, "created_at": at, "updated_at": at}
+    said = {name: draft.fields.get(name) for name in FIELDS}
+    own = {"id": user_id, "acquisition_channel_id": draft.acquisition_channel_id, "created_at": at, "updated_at": at}
+    return {**_NOTHING_KNOWN, **said, "attributes": said["attributes"] or {}, **own}
 
 
 def _identity_row(user_id: uuid.UUID, identity: IdentityDraft, at: datetime) -> dict[str, Any]:

@@ -18,12 +18,13 @@ from scrm.db import Database
 from scrm.errors import ScrmError
 from scrm.events.consumers import Consumer, enable, pause, progress, resume, wait_for
 from scrm.events.decide import decide
-from scrm.events.log import core_event
+from scrm.events.log import append, core_event
 from scrm.events.models import events, out_of_turn
 from scrm.events.parked import retry, retry_due, skip
 from scrm.events.records import Announcement, Event
 from scrm.events.rules import configure
-from scrm.events.steps import step
+from scrm.events.sequencer import sequence
+from scrm.events.steps import next_events, step
 from scrm.models import outbox
 from scrm.plugin import Handler, HandlerTx
 from scrm.users import merging, privacy
@@ -52,6 +53,31 @@ async def test_a_cursor_moves_over_events_of_other_types(toy: Any) -> None:
     [(position,)] = await toy.rows(sa.select(sa.func.max(events.c.position)))
     assert (await toy.place()).cursor == position
     assert toy.calls == []
+
+
+async def test_events_that_lie_far_apart_are_one_batch(toy: Any) -> None:
+    user = await toy.user()
+    for n in range(3):
+        await toy.db.write(append, [core_event("page.viewed", None, {}, toy.start, toy.zone) for _ in range(40)])
+        await toy.paid(user, 5, f"o{n}")
+    await sequence(toy.db)
+    assert (await toy.step(toy.start, 2)).applied == 2
+    assert [toy.keys(batch) for batch in toy.calls] == [["o0", "o1"]]
+    assert (await toy.step(toy.start, 2)).applied == 1
+
+
+async def test_a_step_finds_events_by_their_place_not_by_all_there_are_of_their_types(toy: Any) -> None:
+    def plan(tx: Any) -> str:
+        asked: list[Any] = []
+        sa.event.listen(tx.connection, "before_cursor_execute", lambda *said: asked.append((said[2], said[3])))
+        next_events(tx, toy.consumer, 0, 1_000, 10)
+        (text, parameters), *_ = asked
+        explain = "explain query plan " if tx.dialect == "sqlite" else "explain "
+        return " ".join(str(row) for row in tx.connection.exec_driver_sql(explain + text, parameters))
+
+    said = await toy.db.write(plan)
+    assert "ix_events_type" not in said
+    assert "INTEGER PRIMARY KEY" in said or "position" in said
 
 
 async def test_effect_and_cursor_are_one(toy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
