@@ -45,7 +45,8 @@ class Limits(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    tokens: int = Field(default=2_000, ge=10, description="Most tokens of a document.")
+    characters: int = Field(default=100_000, ge=100, description="Longest document; its variables do not count.")
+    tokens: int = Field(default=2_000, ge=10, description="Most tokens of a document, comments included.")
     depth: int = Field(default=12, ge=1, le=100, description="Deepest selection.")
     fields: int = Field(default=1_000, ge=1, description="Most fields of an operation, its fragments spread.")
     aliases: int = Field(default=30, ge=0, description="Most aliases of an operation.")

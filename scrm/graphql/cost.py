@@ -16,9 +16,12 @@ from graphql import (
     FieldNode,
     FragmentDefinitionNode,
     FragmentSpreadNode,
+    GraphQLField,
     IntValueNode,
     OperationDefinitionNode,
+    SchemaMetaFieldDef,
     SelectionSetNode,
+    TypeMetaFieldDef,
     VariableNode,
     get_named_type,
     get_nullable_type,
@@ -33,6 +36,7 @@ from scrm.graphql.pages import PAGE_LIMIT, PAGE_SIZE
 from scrm.graphql.selection import PAGE
 from scrm.graphql.sources import ManySource
 
+META: Mapping[str, GraphQLField] = {"__schema": SchemaMetaFieldDef, "__type": TypeMetaFieldDef}
 LISTED = 10
 """How long a list without a size is taken to be."""
 
@@ -43,13 +47,15 @@ class Price:
 
     cost: int = 0
     nodes: int = 0
+    about: int = 0
+    """Of these the ones that describe the schema: more than others may be, for they cost no database."""
 
     def __add__(self, other: Price) -> Price:
-        return Price(self.cost + other.cost, self.nodes + other.nodes)
+        return Price(self.cost + other.cost, self.nodes + other.nodes, self.about + other.about)
 
     def times(self, count: int) -> Price:
         """Of so many."""
-        return Price(self.cost * count, self.nodes * count)
+        return Price(self.cost * count, self.nodes * count, self.about * count)
 
 
 @dataclass
@@ -92,6 +98,7 @@ class _Walk:
         self._model = model
         self._connections = {each.target for of_type in model.fields.values() for each in of_type.values() if each.is_connection}
         self._fragments = fragments
+        self._spread: dict[tuple[str, int], Price] = {}
         self._sizes = dict(sizes)
         for definition in operation.variable_definitions or ():
             default = definition.default_value
@@ -104,15 +111,23 @@ class _Walk:
             if isinstance(node, FieldNode):
                 price += self._field(type_name, node, page)
             elif isinstance(node, FragmentSpreadNode):
-                fragment = self._fragments[node.name.value]
-                price += self.of(fragment.type_condition.name.value, fragment.selection_set, page)
+                price += self._fragment(node.name.value, page)
             else:
                 on = getattr(node, "type_condition", None)
                 price += self.of(on.name.value if on else type_name, getattr(node, "selection_set", None), page)
         return price
 
+    def _fragment(self, name: str, page: int) -> Price:
+        """Worked out once for each page size, however often it is spread."""
+        if (name, page) not in self._spread:
+            fragment = self._fragments[name]
+            self._spread[name, page] = self.of(fragment.type_condition.name.value, fragment.selection_set, page)
+        return self._spread[name, page]
+
     def _field(self, type_name: str, node: FieldNode, page: int) -> Price:
         name = node.name.value
+        if name in META or type_name.startswith("__"):
+            return self._about(type_name, node)
         definition = getattr(self._model.schema.type_map[type_name], "fields", {}).get(name)
         bound = self._model.fields.get(type_name, {}).get(name)
         weight = bound.source.weight if bound is not None else 0
@@ -127,6 +142,16 @@ class _Walk:
         of_page = type_name in self._connections and name in ("nodes", "edges")
         cap = bound.source.cap if bound is not None and isinstance(bound.source, ManySource) else LISTED
         return Price(weight) + each.times(page if of_page else min(cap, self._asked(node) or LISTED))
+
+    def _about(self, type_name: str, node: FieldNode) -> Price:
+        """What describes the schema: so many of each as there are at most, or about."""
+        definition = META.get(node.name.value) or self._model.schema.type_map[type_name].fields.get(node.name.value)  # type: ignore[attr-defined]
+        if definition is None or node.selection_set is None:
+            return Price()
+        each = Price(1, 0, 1) + self.of(get_named_type(definition.type).name, node.selection_set, 1)
+        if not is_list_type(get_nullable_type(definition.type)):
+            return each
+        return each.times(len(self._model.schema.type_map) if node.name.value == "types" else LISTED)
 
     def _page(self, node: FieldNode) -> int:
         asked = self._asked(node)

@@ -21,7 +21,7 @@ from graphql import (
 from scrm.config import Limits
 from scrm.errors import ScrmError
 from scrm.graphql.guard import guard
-from scrm.graphql.requests import check_document
+from scrm.graphql.scan import check_text_of_document
 from scrm.graphql.selection import SizeVariables
 
 KEPT = 1_000_000
@@ -82,7 +82,7 @@ class Documents:
 
         Raises:
             GraphQLError: it is not GraphQL.
-            ScrmError: TOO_MANY_TOKENS, and what `check_document` and `guard` refuse.
+            ScrmError: TOO_MANY_TOKENS, and what `check_text_of_document` and `guard` refuse.
         """
         found = self._known.get(text)
         if found is None:
@@ -95,15 +95,11 @@ class Documents:
         return found
 
     def _read(self, text: str) -> Document:
-        check_document(text)
-        most = self._limits.tokens
-        try:
-            node = parse(text, max_lexical_tokens=most, max_comments=most)
-        except GraphQLError as error:
-            if error.message.startswith("Syntax Error: Document contains more than"):
-                raise ScrmError(
-                    "TOO_MANY_TOKENS", f"the document has more than {most} tokens; ask for less at once", params={"limit": most}
-                ) from None
-            raise
+        check_text_of_document(text, self._limits)
+        node = parse(text)
         guard(node, self._limits)
-        return Document(node, validate(self._schema, node, specified_rules, MAX_ERRORS, hide_suggestions=not self._hints))
+        errors = validate(self._schema, node, specified_rules, MAX_ERRORS, hide_suggestions=not self._hints)
+        if not self._hints:
+            for error in errors:
+                error.message = error.message.partition(" Did you mean ")[0]
+        return Document(node, errors)

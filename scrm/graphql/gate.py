@@ -21,6 +21,10 @@ SCHEMA_SCOPE = "schema:read"
 """What a key needs to ask about the schema itself."""
 
 
+ABOUT = 2_500
+"""Most objects for each type of the schema that a question about it may return; GraphiQL's asks for 1 500."""
+
+
 class Gate:
     """What every operation of one schema passes, whichever way it came."""
 
@@ -29,6 +33,19 @@ class Gate:
         self.documents = Documents(model.schema, settings.limits, hints=settings.ide)
         self.pricing = Pricing(model)
         self.buckets = Buckets(settings.cost)
+        self._about = ABOUT * len(model.schema.type_map)
+
+    def enter(self, context: Context, query: str | None, name: str | None, variables: Mapping[str, Any] | None) -> None:
+        """Let an operation pass and charge its caller; what validation refuses is left to it.
+
+        Raises:
+            GraphQLError: it is not GraphQL.
+            ScrmError: what `admit` and the reading of documents refuse.
+        """
+        document = self.documents.read(query or "")
+        operation = document.operation(name)
+        if not document.errors and operation is not None:
+            context.charged = self.admit(context, document, operation, variables or {})
 
     def admit(
         self, context: Context, document: Document, operation: OperationDefinitionNode, variables: Mapping[str, Any]
@@ -41,10 +58,10 @@ class Gate:
         if document.introspects:
             context.require(SCHEMA_SCOPE, "introspection")
         price = self.pricing.of(operation, document, variables)
-        most = self.settings.limits.nodes
-        if price.nodes > most:
-            said = f"the operation may return {price.nodes} objects; at most {most} are answered: ask for smaller pages"
-            raise ScrmError("TOO_MANY_NODES", said, params={"nodes": price.nodes, "limit": most})
+        for nodes, most in ((price.nodes, self.settings.limits.nodes), (price.about, self._about)):
+            if nodes > most:
+                said = f"the operation may return {nodes} objects; at most {most} are answered: ask for less at once"
+                raise ScrmError("TOO_MANY_NODES", said, params={"nodes": nodes, "limit": most})
         principal = context.principal
         return self.buckets.charge(principal.user_id or principal.key_id or principal.name, price.cost)
 

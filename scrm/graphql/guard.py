@@ -21,6 +21,9 @@ from scrm.errors import ScrmError
 COMPARISONS = 10_000
 """Pairs of fields under one response key that validation may have to compare."""
 
+FRAGMENTS = 60
+"""Each is compared with each by validation."""
+
 _VISITS = 5_000
 
 INTROSPECTION_DEPTH = 20
@@ -67,6 +70,8 @@ def guard(document: DocumentNode, limits: Limits) -> None:
         ScrmError: TOO_DEEP, TOO_MANY_FIELDS, TOO_MANY_ALIASES, TOO_MANY_DIRECTIVES.
     """
     fragments = {each.name.value: each for each in document.definitions if isinstance(each, FragmentDefinitionNode)}
+    if len(fragments) > FRAGMENTS:
+        raise ScrmError("TOO_MANY_FIELDS", f"the document defines {len(fragments)} fragments; at most {FRAGMENTS} are read")
     measure = _Measure(fragments)
     for each in document.definitions:
         if isinstance(each, OperationDefinitionNode):

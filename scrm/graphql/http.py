@@ -172,9 +172,9 @@ class GraphQLEndpoint(GraphQL[Context, None]):
             _check_type(said.get("content-type"))
             _check_encoding(said.get("content-encoding", IDENTITY))
             body = await read_body(request.receive, settings.max_body_bytes)
-            asked = read_request(body, schema, settings.limits.list_items)
+            asked = read_request(body, schema, settings.limits)
         else:
-            asked = check_request(read_parameters(request.query_params), schema, settings.limits.list_items)
+            asked = check_request(read_parameters(request.query_params), schema, settings.limits)
             self._check_reads(asked)
         accept = said.get("accept", "")
         if STREAM in accept:
@@ -225,6 +225,9 @@ class GraphQLEndpoint(GraphQL[Context, None]):
             request.state.accepts = request.state.plain = False
             response.request = request  # type: ignore[attr-defined]
         return response
+
+    def decode_json(self, data: str | bytes) -> object:
+        return orjson.loads(data)
 
     def encode_json(self, data: object) -> bytes:
         return orjson.dumps(data, option=orjson.OPT_NON_STR_KEYS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,27 +12,23 @@ from graphql import (
     GraphQLInputObjectType,
     GraphQLSchema,
     OperationDefinitionNode,
-    StringValueNode,
-    Visitor,
     get_named_type,
     parse,
     type_from_ast,
-    visit,
 )
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
+from scrm.config import Limits
 from scrm.errors import ScrmError
+from scrm.graphql.scan import check_text_of_document
 from scrm.graphql.sources import CHECKED, origin_of
 from scrm.text import text_problem
 
 MAX_DEPTH = 60
-"""Deepest nesting of brackets in a document and in variables."""
+"""Deepest nesting of lists and objects in variables."""
 
-_ESCAPED_NUL = re.compile(r"\\u(0000|\{0+\})")
-_SKIPPED = re.compile(r'"""(?:\\"""|[^\\]|\\(?!"""))*?"""|"(?:\\.|[^"\\\n])*"|#[^\n]*', re.DOTALL)
 _PLAIN = frozenset({str, int, bool, float, type(None)})
-_BRACKETS = re.compile(r"[{}()\[\]]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +68,8 @@ async def read_body(receive: Receive, limit: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def read_request(body: bytes, schema: GraphQLSchema, longest: int) -> Asked:
-    """A JSON body as a request to a schema, with lists of at most `longest` items in its variables.
+def read_request(body: bytes, schema: GraphQLSchema, limits: Limits) -> Asked:
+    """A JSON body as a request to a schema.
 
     Raises:
         ScrmError: BAD_REQUEST, INVALID_TEXT, TOO_DEEP, LIST_TOO_LONG.
@@ -83,7 +78,7 @@ def read_request(body: bytes, schema: GraphQLSchema, longest: int) -> Asked:
         said = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise ScrmError("BAD_REQUEST", f"the body is not JSON in UTF-8: {error}") from None
-    return check_request(said, schema, longest, nul=b"\\u0000" in body)
+    return check_request(said, schema, limits, nul=b"\\u0000" in body)
 
 
 def read_parameters(given: Mapping[str, str]) -> dict[str, Any]:
@@ -102,7 +97,7 @@ def read_parameters(given: Mapping[str, str]) -> dict[str, Any]:
     return said
 
 
-def check_request(said: object, schema: GraphQLSchema, longest: int, *, nul: bool = True) -> Asked:
+def check_request(said: object, schema: GraphQLSchema, limits: Limits, *, nul: bool = True) -> Asked:
     """A decoded body as a request to a schema; `nul` is False where the text is known to hold no NUL.
 
     Raises:
@@ -119,9 +114,9 @@ def check_request(said: object, schema: GraphQLSchema, longest: int, *, nul: boo
     variables, extensions = _object(said, "variables"), _object(said, "extensions")
     if variables:
         if not _PLAIN.issuperset(map(type, variables.values())):
-            _check_shape(variables, longest)
+            _check_shape(variables, limits.list_items)
         if nul:
-            _check_texts(query, variables, schema)
+            _check_texts(query, variables, schema, limits)
     return Asked(query, variables, name or None, extensions)
 
 
@@ -130,34 +125,6 @@ def _object(said: Mapping[str, Any], name: str) -> dict[str, Any] | None:
     if not isinstance(value, dict | None):
         raise ScrmError("BAD_REQUEST", f"{name} is not an object", path=(name,))
     return value
-
-
-def check_document(query: str) -> None:
-    """Refuse a document's text that no parser should see.
-
-    Raises:
-        ScrmError: INVALID_TEXT, TOO_DEEP.
-    """
-    _check_text(query, "query")
-    depth = 0
-    for bracket in _BRACKETS.finditer(_SKIPPED.sub("", query)):
-        depth += 1 if bracket.group() in "{([" else -1
-        if depth > MAX_DEPTH:
-            raise ScrmError("TOO_DEEP", f"the document is nested deeper than {MAX_DEPTH} brackets; ask for less at once")
-    if _ESCAPED_NUL.search(query):
-        _check_literals(query)
-
-
-def _check_literals(query: str) -> None:
-    try:
-        visit(parse(query, no_location=True), _Literals())
-    except GraphQLError:
-        return  # said better where the document is read again
-
-
-class _Literals(Visitor):
-    def enter_string_value(self, node: StringValueNode, *_: Any) -> None:
-        _check_text(node.value, "query")
 
 
 def _check_shape(variables: Mapping[str, Any], longest: int) -> None:
@@ -174,18 +141,19 @@ def _check_shape(variables: Mapping[str, Any], longest: int) -> None:
             waiting.extend((item, depth + 1, name) for item in (value.values() if isinstance(value, dict) else value))
 
 
-def _check_texts(query: str, variables: Mapping[str, Any], schema: GraphQLSchema) -> None:
+def _check_texts(query: str, variables: Mapping[str, Any], schema: GraphQLSchema, limits: Limits) -> None:
     """Refuse text that cannot be kept, except in what a bulk mutation checks one by one."""
-    types = _types(query, schema)
+    types = _types(query, schema, limits)
     for name, value in variables.items():
         _check_text(name, "variables")
         _check_value(value, types.get(name), name)
 
 
-def _types(query: str, schema: GraphQLSchema) -> dict[str, Any]:
+def _types(query: str, schema: GraphQLSchema, limits: Limits) -> dict[str, Any]:
     try:
+        check_text_of_document(query, limits)
         document = parse(query, no_location=True)
-    except GraphQLError:
+    except (GraphQLError, ScrmError):
         return {}
     operations = [each for each in document.definitions if isinstance(each, OperationDefinitionNode)]
     named = [each for operation in operations for each in operation.variable_definitions or ()]

@@ -16,11 +16,11 @@ from strawberry.schema.config import StrawberryConfig
 from strawberry.schema_directive import Location
 from strawberry.types.arguments import StrawberryArgument
 from strawberry.types.base import StrawberryObjectDefinition
-from strawberry.types.execution import ExecutionContext
+from strawberry.types.execution import ExecutionContext, PreExecutionError
 from strawberry.types.field import StrawberryField
 from strawberry.types.graphql import OperationType
 
-from scrm.errors import StartupError
+from scrm.errors import ScrmError, StartupError
 from scrm.graphql.context import Context
 from scrm.graphql.executor import CompiledExecutor
 from scrm.graphql.gate import Admission
@@ -146,12 +146,22 @@ class ScrmSchema(strawberry.Schema):
         return await super().execute(query, *args, **{**more, "allowed_operation_types": allowed})
 
     async def stream(self, query: str | None, *, context_value: Any = None, **more: Any) -> Any:  # type: ignore[override]
-        """Operations of one connection share nothing but the caller."""
+        """Operations of one connection share nothing but the caller. What is refused before it is executed is an error too."""
         own = context_value.again()
+        try:
+            own.gate.enter(own, query, more.get("operation_name"), more.get("variable_values"))
+        except ScrmError as error:
+            return _refused(GraphQLError(error.message, original_error=error))
+        except GraphQLError as error:
+            return _refused(error)
         return _closing(await super().stream(query, context_value=own, **more), own)
 
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
         """Errors are logged where they are masked."""
+
+
+async def _refused(error: GraphQLError) -> AsyncIterator[Any]:
+    yield PreExecutionError(data=None, errors=[error])
 
 
 async def _closing(results: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:

@@ -99,6 +99,17 @@ class TextSocket(ASGIWebSocketAdapter):
 class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
     """One connection."""
 
+    async def handle_message(self, message: Any) -> None:
+        if not isinstance(message, dict) or not all(isinstance(message.get(name, ""), str) for name in ("type", "id")):
+            await self.handle_invalid_message("a message is a JSON object with a type and an id as text")
+            return
+        await super().handle_message(message)  # type: ignore[arg-type]
+
+    @staticmethod
+    def _get_pre_execution_close_reason(error: GraphQLError) -> str | None:
+        """What is wrong with one operation is told of it; the others of the connection go on."""
+        return None
+
     async def handle_connection_init(self, message: ConnectionInitMessage) -> None:
         try:
             await super().handle_connection_init(message)
@@ -113,9 +124,8 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
                         "TOO_MANY_STREAMS", f"the connection follows {len(self.operations)} things; complete one first"
                     )
                 await self.context.renew()
-                asked = check_request(
-                    message["payload"], self.context.plans.model.schema, self.context.gate.settings.limits.list_items
-                )
+                limits = self.context.gate.settings.limits
+                asked = check_request(message["payload"], self.context.plans.model.schema, limits)
             except ScrmError as error:
                 refused = GraphQLError(error.message, original_error=error)
                 await self.send_message({"id": message["id"], "type": "error", "payload": [presented(refused).formatted]})

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
+from graphql import get_introspection_query
 
 from scrm.config import CostSettings, Limits, ServerSettings
 from scrm.graphql.cost import Buckets
@@ -40,6 +41,7 @@ def doubling(levels: int, innermost: str) -> str:
 
 INTROSPECTION = "{ __schema { types { fields { type { fields { type { fields { type { fields { name } } } } } } } } } }"
 OFTYPES = "{ __schema { types { " + "fields { type { " + "ofType { " * 25 + "name" + " }" * 25 + " } } } } }"
+EACH = "type { ofType { name } }"
 BOMBS = {
     "deep": ("{ users { nodes { " + "events { nodes { user { " * 5 + "id" + " } } }" * 5 + " } } }", "TOO_DEEP"),
     "brackets": ("{a" * 5_000, "TOO_DEEP"),
@@ -64,6 +66,25 @@ BOMBS = {
     "itself, deeper": (
         "{ users { nodes { ...A } } } fragment A on User { events { nodes { user { ...A } } } }",
         "GRAPHQL_VALIDATION_FAILED",
+    ),
+    "one long document": ("{ users { totalCount } }" + " " * 100_000, "TOO_LARGE"),
+    "half of block strings": ("{ users { totalCount } }\n" + '\\"""\n' * 15_000, "GRAPHQL_PARSE_FAILED"),
+    "half of strings": ("{ users { totalCount } }" + '\\"' * 45_000, "GRAPHQL_PARSE_FAILED"),
+    "an escape and tokens": ("# \\u0000\n{" + "a " * 45_000, "TOO_MANY_TOKENS"),
+    "digits": ("{ users(first: " + "1" * 4_301 + ") { totalCount } }", "BAD_REQUEST"),
+    "digits of a default": ("query($n: Int = " + "1" * 4_301 + ") { users(first: $n) { totalCount } }", "BAD_REQUEST"),
+    "fragments beside each other": (
+        "{ viewer { name "
+        + " ".join(f"...F{n}" for n in range(61))
+        + " } } "
+        + " ".join(f"fragment F{n} on Viewer {{ name }}" for n in range(61)),
+        "TOO_MANY_FIELDS",
+    ),
+    "the schema over and over": (
+        "{"
+        + " ".join(f"a{n}: __schema {{ types {{ fields {{ args {{ type {{ ofType {{ name }} }} }} }} }} }}" for n in range(30))
+        + "}",
+        "TOO_MANY_NODES",
     ),
     "nodes": ("{ users(first: 100) { nodes { events(first: 100) { nodes { id } } } } }", "TOO_MANY_NODES"),
 }
@@ -128,6 +149,20 @@ async def test_an_answer_says_what_it_cost(client: Client) -> None:
     assert await cost("{ users(first: 1) { totalCount } }") == 1 + 5
     assert await cost("{ viewer { name } }") > 0
     assert await cost('mutation { createTag(input: {key: "a", name: "a"}) { tag { key } } }') > 10
+
+
+async def test_a_variable_does_not_open_a_way_round_the_limit_on_tokens(client: Client) -> None:
+    start = time.process_time()
+    query = "query($id: ID!) { user(id: $id) { id } }" + " a" * 30_000
+    assert await refused(client, query, id="a\x00") == "INVALID_TEXT"
+    assert time.process_time() - start < 1.0
+
+
+async def test_graphiql_may_ask_for_all_of_the_schema(client: Client) -> None:
+    every = get_introspection_query(input_value_deprecation=True, directive_is_repeatable=True, schema_description=True)
+    answer = await client.graphql(every)
+    assert "errors" not in answer
+    assert answer["extensions"]["cost"]["requestedQueryCost"] > 10_000
 
 
 async def test_who_asks_too_much_waits_and_others_do_not(migrated_url: str) -> None:

@@ -52,6 +52,7 @@ async def test_no_page_no_trace_no_suggestion(production: Client) -> None:
         assert "graphiql" not in page.text.lower()
     for query, values in (
         ("{ user { nam } }", {}),
+        ("{ users }", {}),
         ("{ systemUpdate }", {}),
         ('{ users(filter: {cty: {eq: "x"}}) { totalCount } }', {}),
         ("query($o: [UserOrder!]) { users(orderBy: $o) { totalCount } }", {"o": [{"createdAt": "UPP"}]}),

@@ -239,6 +239,10 @@ async def test_refusals_are_coded(client: Client) -> None:
                 ({"query": ONE, "variables": []}, "BAD_REQUEST"),
                 ({"query": ONE, "variables": {"f": {"externalId": "a\x00"}}}, "INVALID_TEXT"),
                 ({"query": ONE, "variables": {"f": 3}}, "GRAPHQL_VALIDATION_FAILED"),
+                ({"query": "{"}, "GRAPHQL_PARSE_FAILED"),
+                ({"query": "{ a" + " a" * 2_000 + " }"}, "TOO_MANY_TOKENS"),
+                ({"query": "{ " + " ".join(f"a{n}: users {{ totalCount }}" for n in range(31)) + " }"}, "TOO_MANY_ALIASES"),
+                ({"query": "{ users(first: 100) { nodes { events(first: 100) { nodes { id } } } } }"}, "TOO_MANY_NODES"),
             )
         ):
             await made.say({"id": str(number), "type": "subscribe", "payload": payload})
@@ -256,6 +260,16 @@ async def test_refusals_are_coded(client: Client) -> None:
         assert (await made.hear())["type"] == "complete"
         await made.say("not json")
         assert await made.hear() == {"close": 4400}
+
+
+@pytest.mark.parametrize(
+    "message", ['"x"', "[]", "3", "[" * 100_000, '{"type": 1}', '{"id": [], "type": "subscribe", "payload": {}}']
+)
+async def test_what_is_no_message_closes_the_socket(client: Client, message: str) -> None:
+    for greet in (False, True):
+        async with socket(client, greet) as made:
+            await made.say(message)
+            assert await made.hear() == {"close": 4400}
 
 
 async def test_a_key_without_the_scope_hears_nothing(client: Client) -> None:
@@ -346,6 +360,17 @@ async def test_server_sent_events(client: Client) -> None:
         assert "data" not in said
         assert said["errors"][0]["extensions"]["code"] == "GRAPHQL_VALIDATION_FAILED"
         assert (await hear()).startswith("event: complete")
+    narrow = client.with_key(await client.key("users:read", name="narrow"))
+    for asker, query, code in (
+        (client, "{", "GRAPHQL_PARSE_FAILED"),
+        (narrow, "{ __schema { description } }", "FORBIDDEN"),
+        (client, "{ users(first: 100) { nodes { events(first: 100) { nodes { id } } } } }", "TOO_MANY_NODES"),
+    ):
+        async with stream(asker, query) as hear:
+            await hear()
+            said = await hear()
+            assert [error["extensions"]["code"] for error in said["errors"]] == [code]
+            assert (await hear()).startswith("event: complete")
     async with stream(client.with_key(None), ONE) as hear:
         assert await hear() == (401, "application/json")
 
