@@ -430,10 +430,27 @@ class _PostgresBackend:
         self.sql_dialect = self.engine.dialect
         given = {**self.sql_dialect.create_connect_args(url)[1], "server_settings": _SESSION, "timeout": CONNECTING}
         self._reads = RawReads(given, pool_size, PATIENCE)
+        self._left: set[asyncio.Task[Any]] = set()
 
     async def run(self, write: bool, call: Callable[[Tx], T]) -> T:
+        """A transaction in a task of its own: who gives up waiting goes at once, and it is undone behind."""
+        task = asyncio.create_task(self._run(write, call))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancel():
+                self._left.add(task)
+                task.add_done_callback(self._end)
+            raise
+
+    async def _run(self, write: bool, call: Callable[[Tx], T]) -> T:
         async with (self.engine if write else self.reader).begin() as connection:
             return await connection.run_sync(lambda sync: call(Tx(sync)))
+
+    def _end(self, task: asyncio.Task[Any]) -> None:
+        self._left.discard(task)
+        if not task.cancelled():
+            task.exception()  # has been looked at
 
     async def fetch(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
         return await self._reads.fetch(sql, parameters)
@@ -442,6 +459,8 @@ class _PostgresBackend:
         return self._reads.snapshot()
 
     async def close(self) -> None:
+        if self._left:
+            await asyncio.wait(self._left)
         await self._reads.close()
         await self.engine.dispose()
 

@@ -6,13 +6,16 @@ They stay taken from the pool between two statements: to give one back and to ta
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
+
+log = logging.getLogger("scrm.db")
 
 LARGEST_KEPT = 2**17
 """Characters of the longest statement that a connection keeps prepared."""
@@ -106,6 +109,7 @@ class RawReads:
         self._patience = patience
         self._leases: Leases | None = None
         self._opening = asyncio.Lock()
+        self._left: set[asyncio.Task[None]] = set()
 
     async def _open(self) -> Leases:
         async with self._opening:
@@ -122,7 +126,7 @@ class RawReads:
         try:
             rows = await lease.connection.fetch(sql, *parameters)
         except BaseException:
-            await leases.drop(lease)
+            self._leave(leases.drop(lease))
             raise
         await leases.give(lease)
         return rows  # type: ignore[no-any-return]
@@ -132,14 +136,30 @@ class RawReads:
         """Several statements that see one state of the database."""
         leases = self._leases or await self._open()
         lease = await leases.take()
+        transaction = lease.connection.transaction(isolation="repeatable_read", readonly=True)
         try:
-            async with lease.connection.transaction(isolation="repeatable_read", readonly=True):
-                yield RawSnapshot(lease.connection)
+            await transaction.start()
+            yield RawSnapshot(lease.connection)
         finally:
-            await leases.drop(lease)
+            self._leave(self._end(leases, lease, transaction))
+
+    async def _end(self, leases: Leases, lease: Lease, transaction: Any) -> None:
+        try:
+            await transaction.rollback()
+        except Exception:  # it never began, or its connection is gone: the pool finds out what is left of it
+            log.debug("a snapshot could not be ended", exc_info=True)
+        await leases.drop(lease)
+
+    def _leave(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let something come to its end by itself: who gave up waiting for a database does not wait for it to notice."""
+        task = asyncio.create_task(work)
+        self._left.add(task)
+        task.add_done_callback(self._left.discard)
 
     async def close(self) -> None:
         """Hang up."""
+        if self._left:
+            await asyncio.wait(self._left)
         if self._leases is not None:
             await self._leases.close()
 

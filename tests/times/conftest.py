@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 import asyncpg
+import psutil
 import pytest
 
 from scrm.migrate import upgrade
@@ -58,6 +59,14 @@ class Server:
 
     def start(self) -> None:
         self.server.start()
+
+    async def processes(self) -> list[psutil.Process]:
+        """Its own, the first one first."""
+        connection = await asyncpg.connect(self.url.replace("+asyncpg", ""))
+        first = psutil.Process(connection.get_server_pid()).parent()
+        await connection.close()
+        assert first is not None
+        return [first, *first.children()]
 
 
 @pytest.fixture(scope="session")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from types import SimpleNamespace
 from typing import Any
 
 import asyncpg
 import httpx2
+import psutil
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
@@ -19,6 +20,7 @@ from starlette.responses import JSONResponse, Response
 
 import scrm.db
 from scrm.availability import why_unavailable
+from scrm.config import ServerSettings
 from scrm.db import Database, Tx
 from scrm.errors import UnavailableError
 from scrm.events.sequencer import head
@@ -160,6 +162,32 @@ async def test_a_restart_that_nobody_noticed_costs_no_request(server: Server, cr
         await asyncio.to_thread(server.stop)
         await asyncio.to_thread(server.start)
         assert await ask() == [200] * 18
+
+
+async def test_a_server_that_stands_still_keeps_nobody_waiting(server: Server) -> None:
+    """As when its machine or its disk hangs: connections are open, and nothing comes over them."""
+    async with opened(server.url, server=ServerSettings(timeout_seconds=1)) as client:
+        unseen = client.with_key(await client.key("*", name="unseen"))
+
+        async def ask(asker: Client, query: str) -> int:
+            async with asyncio.timeout(15):
+                return (await asker.http.post("/graphql", json={"query": query})).status_code
+
+        asked = [(asker, query) for asker in (client, unseen) for query in (SHORT, NAME, LONG)]
+        await ask(client, NAME)
+        stopped = await server.processes()
+        for process in stopped:
+            process.suspend()
+        try:
+            assert await asyncio.gather(*(ask(*each) for each in asked)) == [503] * 6
+        finally:
+            for process in stopped:
+                with suppress(psutil.NoSuchProcess):
+                    process.resume()
+        async with asyncio.timeout(15):
+            while await ask(client, LONG) != 200:
+                pass
+        assert [await ask(*each) for each in asked] == [200] * 6
 
 
 async def test_nothing_acknowledged_is_lost_when_it_goes_under_load(engine: Engine) -> None:
