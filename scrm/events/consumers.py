@@ -25,7 +25,7 @@ from scrm.watch import Hang, Watch
 
 CORE = "core"
 EVERY = "*"
-"""As the only type of a handler of core: whatever happens, registered or not."""
+"""As the type of a handler: whatever happens that its plugin has no other handler for, registered or not."""
 ACTIVE, DEGRADED, PAUSED = "ACTIVE", "DEGRADED", "PAUSED"
 DISABLED = "disabled in the settings"
 """Why a consumer is paused whose plugin is not enabled."""
@@ -106,9 +106,7 @@ class Consumer:
     def reads(self) -> sa.ColumnElement[bool]:
         """The condition on an event that it is for this consumer. Its own facts are not believed to anybody else, who may have
         got in while nobody knew whose they are."""
-        if EVERY in self.routes:
-            return sa.true()
-        mine = events.c.type.in_(self.types)
+        mine = sa.true() if EVERY in self.routes else events.c.type.in_(self.types)
         if not self.facts:
             return mine
         said = sa.or_(
