@@ -96,7 +96,6 @@ class Book:
     """How often each task was counted, by person and task."""
     counted: dict[DayKey, Values] = field(default_factory=dict)
     done: dict[tuple[uuid.UUID, str, date], int] = field(default_factory=lambda: defaultdict(int))
-    moves: dict[tuple[uuid.UUID, uuid.UUID], int] = field(default_factory=lambda: defaultdict(int))
     transitions: list[dict[str, Any]] = field(default_factory=list)
     values: list[dict[str, Any]] = field(default_factory=list)
     announcements: list[Announcement] = field(default_factory=list)
@@ -199,8 +198,7 @@ class Book:
         before = rules.held(main.tier)
         left = main.tier if main.tier is not None and not rules.rank(main.tier) else rules.key(before)
         key = rules.key(rank)
-        said = f"{main.id.hex}.{self.moves[event.id, main.id]}"
-        self.moves[event.id, main.id] += 1
+        said = f"{main.id.hex}.{cause}.{day.isoformat()}"
         made = derive_id(event.id, "transition", said)
         row = {"id": made, "account_id": main.id, "from_tier": left, "to_tier": key}
         window = {"counted_after": opens_after(rules.window, day), "counted_to": day}

@@ -37,9 +37,13 @@ def tier_key(user: Any) -> sa.ColumnElement[str]:
 
 
 def tier_rank(user: Any) -> sa.ColumnElement[int]:
-    """The level's place from 1, the lowest; 0 for none."""
-    mine = sa.select(levels.c.rank).where(levels.c.key == tier_key(user)).correlate(None).scalar_subquery()
-    return sa.func.coalesce(mine, 0, type_=sa.Integer())
+    """The level's place from 1, the lowest; 0 for none. One that the scheme does not have any more is as the one that everybody
+    has."""
+    mine, base = (
+        sa.select(levels.c.rank).where(levels.c.key == key, levels.c.rank > 0).correlate(None).scalar_subquery()
+        for key in (tier_key(user), _of_scheme(scheme.c.base))
+    )
+    return sa.func.coalesce(mine, base, 0, type_=sa.Integer())
 
 
 def has_tier(user: Any, level: Any) -> sa.ColumnElement[bool]:
