@@ -130,7 +130,7 @@ class Book:
             order.counted_on = order.counted_on or day
         if order.counted_on is not None:
             self.count(person, order.account_id, order.counted_on, day, _less(order.gross, gross))
-            known = max(day, order.refunded_on or day)
+            known = day if refunded else max(day, order.refunded_on or day)
             self.count(person, order.account_id, order.counted_on, known, _less(cut, order.cut))
 
     def task(self, person: Person, key: str, day: date, growth: int, per_day: int | None, lifetime: int | None) -> None:
