@@ -40,6 +40,7 @@ class Account:
     pin: str | None = None
     pinned_until: datetime | None = None
     failures: int = 0
+    changes: int = 0
 
 
 @dataclass(slots=True)
@@ -200,7 +201,7 @@ class Book:
         key = rules.key(rank)
         said = f"{main.id.hex}.{cause}.{day.isoformat()}"
         made = derive_id(event.id, "transition", said)
-        row = {"id": made, "account_id": main.id, "from_tier": left, "to_tier": key}
+        row = {"id": made, "account_id": main.id, "number": main.changes + 1, "from_tier": left, "to_tier": key}
         window = {"counted_after": opens_after(rules.window, day), "counted_to": day}
         self.transitions.append({**row, "at": at, "cause": cause, "event_id": event.id, **window})
         for metric, value in zip(METRICS, values, strict=True):
@@ -208,7 +209,7 @@ class Book:
                 required = rules.levels[rank - 1].bounds[metric] if rank else None
                 asked = {"metric": metric.upper(), "place": METRICS.index(metric), "value": value, "required": required}
                 self.values.append({"transition_id": made, **asked, "currency": rules.currency})
-        main.tier, main.since, main.failures = key, at, 0
+        main.tier, main.since, main.failures, main.changes = key, at, 0, main.changes + 1
         self.settle(main)
         said_of = _said(rules, made, left, before, rank, cause, at, main.valid_until)
         self.announcements.append(Announcement(CHANGED, event, main.user_id, said_of, key=said))

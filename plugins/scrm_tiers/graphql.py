@@ -168,7 +168,7 @@ class Membership:
     history: Connection[TierTransition] = many(
         "Changes of the level, newest first.",
         service.transitions_of,
-        order=[transitions.c.at.desc(), transitions.c.id.desc()],
+        order=[transitions.c.at.desc(), transitions.c.number.desc(), transitions.c.id.desc()],
     )
 
 

@@ -27,6 +27,7 @@ accounts = Table(
     Column("pin", Text, comment="key of the level below which nothing lowers"),
     Column("pinned_until", Instant),
     Column("failures", Integer, nullable=False, comment="reviews failed in a row and let pass"),
+    Column("changes", Integer, nullable=False, comment="how often the level has changed"),
     Column("seen_on", Date, nullable=False, comment="the newest day of which something is known"),
     Column("reviewed_on", Date, nullable=False, comment="the newest review that was done"),
     Unique("user_id"),
@@ -79,6 +80,7 @@ transitions = Table(
     metadata,
     Column("id", Id, primary_key=True),
     Column("account_id", Id, ForeignKey("tiers_accounts.id"), nullable=False),
+    Column("number", Integer, nullable=False, comment="the account's first is 1"),
     Column("from_tier", Text),
     Column("to_tier", Text),
     Column("at", Instant, nullable=False),
@@ -87,7 +89,7 @@ transitions = Table(
     Column("counted_after", Date, nullable=False, comment="the window begins after this day"),
     Column("counted_to", Date, nullable=False, comment="the last day of the window"),
     CheckConstraint("cause in ('UPGRADE', 'REVIEW', 'PIN', 'UNPIN', 'MERGE')", name="cause"),
-    Index("ix_tiers_transitions_account_id", "account_id", "at", "id"),
+    Index("ix_tiers_transitions_account_id", "account_id", "at", "number"),
 )
 
 transition_values = Table(

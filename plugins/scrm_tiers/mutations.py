@@ -139,7 +139,7 @@ class TiersSubscription:
     ) -> AsyncIterator[TierTransition]:
         wanted = events.c.type == CHANGED
         if user_id is not None:
-            wanted &= events.c.user_id == node_id("User", user_id, ("userId",))
+            wanted &= events.c.user_id == await info.context.user(user_id)
         async for event_id in follow(info.context, wanted, plugin="tiers"):
             yield ref(TierTransition, await info.context.read(_transition_of, event_id))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from datetime import date, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -26,10 +27,10 @@ from scrm.api import (
 
 from .book import PAID, REFUNDED, Account, Book, Order, Person
 from .models import accounts, days, orders, tasks, transition_values, transitions
-from .periods import last_review
+from .periods import last_review, opens_after
 from .rules import EARNED, METRICS, TiersRules
 
-CHANGING = ("tier", "since", "valid_until", "pin", "pinned_until", "failures", "seen_on", "reviewed_on")
+CHANGING = ("tier", "since", "valid_until", "pin", "pinned_until", "failures", "changes", "seen_on", "reviewed_on")
 
 
 def order_id_of(event: LogEvent) -> str:
@@ -119,7 +120,9 @@ def load_people(tx: Tx, first: Mapping[uuid.UUID, LogEvent], rules: TiersRules) 
     for account in held:
         whose[account.id] = people[account.holder_id]
         people[account.holder_id].held.append(account)
-    for row in tx.rows(sa.select(days).where(_in(days.c.account_id, list(whose)))):
+    oldest = min((account.reviewed_on for account in held if account.user_id == account.holder_id), default=date.max)
+    counted = days.c.counted_on > opens_after(rules.window, oldest - timedelta(days=1))
+    for row in tx.rows(sa.select(days).where(_in(days.c.account_id, list(whose)), counted)):
         values = row.spend, row.orders, row.points_earned, row.growth
         whose[row.account_id].days[row.account_id, row.counted_on, row.known_on] = values
     return people

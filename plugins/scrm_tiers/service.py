@@ -239,7 +239,7 @@ def export(tx: Tx, user: uuid.UUID) -> dict[str, Sequence[Mapping[str, Any]]]:
         "membership": sa.select(accounts).where(accounts.c.holder_id == user).order_by(accounts.c.id),
         "transitions": sa.select(transitions)
         .where(transitions.c.account_id.in_(own))
-        .order_by(transitions.c.at, transitions.c.id),
+        .order_by(transitions.c.at, transitions.c.number, transitions.c.id),
         "days": sa.select(days).where(days.c.account_id.in_(own)).order_by(days.c.counted_on, days.c.known_on, days.c.account_id),
         "orders": sa.select(orders).where(orders.c.account_id.in_(own)).order_by(orders.c.counted_on, orders.c.id),
     }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
-from scrm.testing.client import drain
-from tests.plugins.club import Club, bounds, opened
+from scrm.testing.client import drain, serving
+from tests.plugins.club import GRANT, Club, bounds, opened
+from tests.plugins.shop import Shop, local
 
 UNTIL = "2026-06-15T00:00"
 
@@ -209,3 +211,37 @@ async def test_a_dry_run_counts_what_would_move(migrated_url: str) -> None:
         moved = (await club.client.data(asked, k=kept, a=absorbed))["mergeUsers"]["moved"]
         assert {"owner": "tiers", "count": 3} in moved
         assert await club.tier(kept) == "bronze"
+
+
+async def test_what_is_done_at_once_is_done_once_each(migrated_url: str) -> None:
+    async with opened(migrated_url, levels=bounds("growth", 0, 50, 100)) as club:
+        user = await club.member()
+        answers = await asyncio.gather(*(club.client.data(GRANT, input=grant(user, n)) for n in range(20)))
+        assert [answer["grantGrowth"]["errors"] for answer in answers] == [[]] * 20
+        assert await club.value(user, "GROWTH") == 200
+        assert await club.history(user) == [("UPGRADE", "bronze", "silver"), ("UPGRADE", "silver", "gold")]
+        again = await asyncio.gather(*(club.client.data(GRANT, input=grant(user, 7)) for _ in range(5)))
+        assert [answer["grantGrowth"]["errors"] for answer in again] == [[]] * 5
+        assert await club.value(user, "GROWTH") == 200
+        await club.check()
+
+
+def grant(user: str, number: int) -> dict[str, Any]:
+    return {"userId": user, "growth": 10, "idempotencyKey": f"k{number}"}
+
+
+async def test_history_from_before_it_was_enabled(migrated_url: str) -> None:
+    at = local("2026-03-01T12:00")
+    async with serving(migrated_url, clock=lambda: at) as client:
+        shop = Shop(client, [at])
+        users = [await shop.member() for _ in range(2)]
+        await shop.send(
+            *(shop.event("order.paid", users[0], f"o{month}", 700, f"2025-{month:02}-10T12:00") for month in (1, 2, 3))
+        )
+        await shop.pay(users[1], "p", 1_000)
+    async with opened(migrated_url) as club:
+        assert [await club.tier(user) for user in users] == ["silver", "silver"]
+        assert await club.history(users[0]) == [("UPGRADE", "bronze", "silver")]
+        await club.review()
+        assert await club.history(users[0]) == [("UPGRADE", "bronze", "silver"), ("REVIEW", "silver", "bronze")]
+        await club.check()

@@ -290,3 +290,19 @@ async def test_a_review_to_come_is_refused(migrated_url: str) -> None:
         assert done == {"day": "2026-02-01", "changed": 0, "errors": []}
         assert await club.review(asOf="2026-02-28T15:59:59Z", idempotencyKey="k") == done
         await club.check()
+
+
+async def test_a_review_and_an_event_of_its_very_instant(migrated_url: str) -> None:
+    async with opened(migrated_url, "2025-03-15T12:00") as club:
+        user = await club.member()
+        await club.pay(user, "o1", 1_000)
+        club.set_time("2026-04-01T00:00:00")
+        await club.pay(user, "o2", 3_000)
+        nodes = (await club.membership(user, "history { nodes { at } }"))["history"]["nodes"]
+        assert nodes[0] == nodes[1]
+        assert await club.history(user) == [
+            ("UPGRADE", "bronze", "silver"),
+            ("REVIEW", "silver", "bronze"),
+            ("UPGRADE", "bronze", "gold"),
+        ]
+        await club.check()

@@ -25,6 +25,7 @@ def upgrade() -> None:
         sa.Column("pin", Text, comment="key of the level below which nothing lowers"),
         sa.Column("pinned_until", Instant),
         sa.Column("failures", sa.Integer(), nullable=False, comment="reviews failed in a row and let pass"),
+        sa.Column("changes", sa.Integer(), nullable=False, comment="how often the level has changed"),
         sa.Column("seen_on", sa.Date(), nullable=False, comment="the newest day of which something is known"),
         sa.Column("reviewed_on", sa.Date(), nullable=False, comment="the newest review that was done"),
         sa.CheckConstraint("(pin is null) = (pinned_until is null)", name=op.f("ck_tiers_accounts_pin")),
@@ -135,6 +136,7 @@ def upgrade() -> None:
         "tiers_transitions",
         sa.Column("id", Id, nullable=False),
         sa.Column("account_id", Id, nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False, comment="the account's first is 1"),
         sa.Column("from_tier", Text),
         sa.Column("to_tier", Text),
         sa.Column("at", Instant, nullable=False),
@@ -146,7 +148,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["account_id"], ["tiers_accounts.id"], name=op.f("fk_tiers_transitions_account_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_tiers_transitions")),
     )
-    op.create_index("ix_tiers_transitions_account_id", "tiers_transitions", ["account_id", "at", "id"])
+    op.create_index("ix_tiers_transitions_account_id", "tiers_transitions", ["account_id", "at", "number"])
 
     op.create_table(
         "tiers_transition_values",
