@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def contribute() -> Contribution:
         event_types=events.TYPES,
         handlers=[handlers.handler],
         decisions=mutations.DECISIONS,
-        jobs=[Job("review", "15 0 * * *", review.due_review)],
+        jobs=[Job("review", timedelta(minutes=1), review.due_review)],
         scopes=[
             Scope("tiers:read", "See levels, who has which, and try other schemes."),
             Scope("tiers:write", "Give levels and growth value by hand, and review."),

@@ -54,8 +54,8 @@ TYPES = (
     ),
     EventType(
         DUE,
-        "A period is over: levels are reviewed as of the day before `day`.",
-        _payload("day", day=TEXT),
+        "A period is over: levels are reviewed as of the day before `day`, those of the accounts up to `last` that were not yet.",
+        _payload("day", "last", day=TEXT, last=TEXT),
         without_user=True,
         own=True,
     ),

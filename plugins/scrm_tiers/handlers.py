@@ -9,7 +9,7 @@ from scrm.api import EVERY, Handler, HandlerTx, LogEvent
 
 from .book import PAID, REFUNDED, Book, Person
 from .events import CLEARED, DUE, GRANTED, SET
-from .review import review_all
+from .review import review_part
 from .rows import load, order_id_of
 from .rules import EARNED, TiersRules
 from .scheme import keep_scheme
@@ -30,7 +30,7 @@ def follow(tx: HandlerTx, batch: Sequence[LogEvent], rules: TiersRules) -> None:
         if event.type == DUE:
             _follow_people(tx, waiting, rules)
             waiting = []
-            review_all(tx, event, date.fromisoformat(event.properties["day"]), rules)
+            review_part(tx, event, rules)
         elif event.user_id is not None:
             waiting.append(event)
     _follow_people(tx, waiting, rules)

@@ -93,6 +93,10 @@ class MembershipPayload:
 class TierReviewPayload:
     day: dt.date | None = strawberry.field(description="The day that begins the period after the one reviewed.", default=None)
     changed: int | None = strawberry.field(description="How many levels it changed.", default=None)
+    left: int | None = strawberry.field(
+        description="How many people are still to be reviewed, where they are many: ask again, or leave it to the clock.",
+        default=None,
+    )
     errors: list[UserErrorType] = errors_field()
 
 
@@ -117,8 +121,9 @@ class TiersMutation:
     async def review_tiers(self, info: Info, input: ReviewTiersInput) -> TierReviewPayload | None:
         said = {"asOf": instant_text(input.as_of) if input.as_of is not None else None}
         decided = await info.context.decide(review_tiers, said, key=input.idempotency_key)
-        changed = await info.context.read(service.reviewed, decided.event_id)
-        return TierReviewPayload(day=dt.date.fromisoformat(decided.properties["day"]), changed=changed)
+        day = dt.date.fromisoformat(decided.properties["day"])
+        changed, left = await info.context.read(service.reviewed, decided.event_id, day)
+        return TierReviewPayload(day=day, changed=changed, left=left)
 
 
 async def _decided(info: Info, decision: Decision, input: Any, said: dict[str, Any]) -> MembershipPayload:

@@ -3,8 +3,8 @@ one."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from datetime import date, timedelta
+import uuid
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,54 +15,68 @@ from .book import Account, Book, Person
 from .events import DUE
 from .models import accounts, days
 from .periods import last_review, opens_after
-from .rows import CHANGING, store_moves
+from .rows import CHANGING, plain, store_moves
 from .rules import METRICS, TiersRules
 
-
-def due_review(tx: Tx, due: Any, rules: TiersRules) -> list[NewFact]:
-    """What the job records: that the newest period is over. The same day again changes nothing."""
-    return [review_fact(last_review(rules.review, rules.day(due)), rules)]
-
-
-def review_fact(day: date, rules: TiersRules) -> NewFact:
-    """The event that says a review is due; `day` begins a period."""
-    return NewFact(DUE, day.isoformat(), {"day": day.isoformat()}, rules.midnight(day))
+PART = 5_000
+"""How many people one event reviews; the others are reviewed with the next."""
+AFTER_MIDNIGHT = timedelta(minutes=15)
+"""When the job finds that a period is over, so that what its last minutes brought is there."""
 
 
-def review_all(tx: HandlerTx, event: LogEvent, until: date, rules: TiersRules) -> None:
-    """Do all reviews that are not done, period by period, each as of its own last day."""
+def due_review(tx: Tx, due: datetime, rules: TiersRules) -> list[NewFact]:
+    """What the job records: whose reviews are due now, a part at a time. The same part again changes nothing."""
+    day = last_review(rules.review, rules.day(due - AFTER_MIDNIGHT))
+    part = next_part(tx, day)
+    if not part:
+        return []
+    key = f"{day.isoformat()}:{part[0].hex}:{part[-1].hex}"
+    return [NewFact(DUE, key, {"day": day.isoformat(), "last": part[-1].hex}, rules.midnight(day))]
+
+
+def next_part(tx: Tx, day: date) -> list[uuid.UUID]:
+    """The first of the accounts that were not reviewed on a day, by id."""
+    waiting = sa.select(accounts.c.id).where(*_waiting(day)).order_by(accounts.c.id).limit(PART)
+    return [row.id for row in tx.rows(waiting)]
+
+
+def left(tx: Tx, day: date) -> int:
+    """How many accounts were not reviewed on a day."""
+    return int(tx.scalar(sa.select(sa.func.count()).select_from(accounts).where(*_waiting(day))))
+
+
+def _waiting(day: date, last: uuid.UUID | None = None) -> list[sa.ColumnElement[bool]]:
+    up_to = [accounts.c.id <= last] if last is not None else []
+    return [accounts.c.user_id == accounts.c.holder_id, accounts.c.reviewed_on < day, *up_to]
+
+
+def review_part(tx: HandlerTx, event: LogEvent, rules: TiersRules) -> None:
+    """Do the reviews up to a day that a part of the accounts lacks, period by period, each as of its own last day."""
+    until, last = date.fromisoformat(event.properties["day"]), uuid.UUID(event.properties["last"])
     while True:
-        oldest: date | None = tx.scalar(
-            sa.select(sa.func.min(accounts.c.reviewed_on)).where(_own(), accounts.c.reviewed_on < until)
-        )
-        if oldest is None:
+        oldest: date | None = tx.scalar(sa.select(sa.func.min(accounts.c.reviewed_on)).where(*_waiting(until, last)))
+        if oldest is None or (due := rules.review_after(oldest)) > until:
             return
-        due = rules.review_after(oldest)
-        if due > until:
-            return
-        _review(tx, event, due, rules)
+        _review(tx, event, due, last, rules)
 
 
-def _own() -> sa.ColumnElement[bool]:
-    return accounts.c.user_id == accounts.c.holder_id
-
-
-def _review(tx: HandlerTx, event: LogEvent, due: date, rules: TiersRules) -> None:
+def _review(tx: HandlerTx, event: LogEvent, due: date, last: uuid.UUID, rules: TiersRules) -> None:
     book = Book(rules)
     touched = []
-    for row in tx.rows(candidates(rules, due)):
-        values = tuple(row._mapping[metric] for metric in METRICS)
+    for row in tx.rows(candidates(rules, due, last)):
+        spend, orders, points, growth = (row._mapping[metric] for metric in METRICS)
         main = Account(**{name: value for name, value in row._mapping.items() if name not in METRICS})
-        book.review(Person(main), event, due, (values[0], values[1], values[2], values[3]))
-        touched.append(asdict(main))
+        book.review(Person(main), event, due, (spend, orders, points, growth))
+        touched.append(plain(main))
     update_rows(tx, accounts, CHANGING, touched)
-    _pass_the_others(tx, due, rules)
+    _pass_the_others(tx, due, last, rules)
     store_moves(tx, book)
 
 
-def candidates(rules: TiersRules, due: date) -> sa.Select[Any]:
+def candidates(rules: TiersRules, due: date, last: uuid.UUID) -> sa.Select[Any]:
     """Everybody whose row a review would change by more than its date, with their values as of the day before."""
-    sums = summed(rules, due - timedelta(days=1)).subquery("sums")
+    waiting = _waiting(due, last)
+    sums = summed(rules, due - timedelta(days=1), sa.select(accounts.c.holder_id).where(*waiting)).subquery("sums")
     values = [sa.func.coalesce(sums.c[metric], 0).label(metric) for metric in METRICS]
     other = reached(rules, values) != held(rules)
     gone = accounts.c.tier.is_not(None) & accounts.c.tier.not_in([level.key for level in rules.levels])
@@ -70,17 +84,19 @@ def candidates(rules: TiersRules, due: date) -> sa.Select[Any]:
     return (
         sa.select(accounts, *values)
         .select_from(accounts.outerjoin(sums, sums.c.holder_id == accounts.c.holder_id))
-        .where(_own(), accounts.c.reviewed_on < due, changes)
+        .where(*waiting, changes)
         .order_by(accounts.c.id)
         .with_for_update(of=accounts)
     )
 
 
-def summed(rules: TiersRules, day: date) -> sa.Select[Any]:
-    """Everybody's values as of a day, by `holder_id`."""
+def summed(rules: TiersRules, day: date, among: sa.Select[Any] | None = None) -> sa.Select[Any]:
+    """People's values as of a day, by `holder_id`: everybody's, or of those `among` whom they are."""
     known = sa.and_(days.c.counted_on > opens_after(rules.window, day), days.c.counted_on <= day, days.c.known_on <= day)
     sums = [sa.cast(sa.func.sum(days.c[metric]), sa.BigInteger).label(metric) for metric in METRICS]
     joined = days.join(accounts, accounts.c.id == days.c.account_id)
+    if among is not None:
+        known &= accounts.c.holder_id.in_(among.correlate(None))
     return sa.select(accounts.c.holder_id, *sums).select_from(joined).where(known).group_by(accounts.c.holder_id)
 
 
@@ -101,10 +117,10 @@ def held(rules: TiersRules) -> sa.ColumnElement[int]:
     return sa.case(*given, else_=rules.base)
 
 
-def _pass_the_others(tx: Tx, due: date, rules: TiersRules) -> None:
+def _pass_the_others(tx: Tx, due: date, last: uuid.UUID, rules: TiersRules) -> None:
     """Everybody else was reviewed too, and keeps the level."""
     sure = rules.midnight(rules.review_after(due, 1 + rules.grace))
     falling = [level.key for level in rules.levels[rules.base :]] if rules.downgrade != "NEVER" else []
     until = sa.case((accounts.c.tier.in_(falling), sa.literal(sure, Instant())), else_=sa.null())
-    statement = sa.update(accounts).where(_own(), accounts.c.reviewed_on < due)
+    statement = sa.update(accounts).where(*_waiting(due, last))
     tx.execute(statement.values(reviewed_on=due, valid_until=until))

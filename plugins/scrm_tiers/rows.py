@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import date, timedelta
 from typing import Any
 
@@ -38,6 +38,11 @@ def order_id_of(event: LogEvent) -> str:
     return str(event.properties.get("orderId") or f"event:{event.id.hex}")
 
 
+def plain(row: Account | Order) -> dict[str, Any]:
+    """A row by the names of its columns."""
+    return {each.name: getattr(row, each.name) for each in fields(row)}
+
+
 @dataclass
 class Loaded:
     """A book with its rows as they were found."""
@@ -60,7 +65,7 @@ class Loaded:
         """Write what is new and what changed, and announce it."""
         book = self.book
         update_rows(tx, accounts, CHANGING, self._changed([person.main for person in book.people.values()]))
-        insert_rows(tx, orders, [asdict(row) for row in book.orders.values() if row.id not in self.before])
+        insert_rows(tx, orders, [plain(row) for row in book.orders.values() if row.id not in self.before])
         kept = ("account_id", "counted_on", "paid", "refunded", "refunded_on", "points")
         update_rows(tx, orders, kept, self._changed(book.orders.values()))
         store_days(tx, book)
@@ -69,7 +74,7 @@ class Loaded:
         store_moves(tx, book)
 
     def _changed(self, rows: Iterable[Account | Order]) -> list[dict[str, Any]]:
-        return [asdict(row) for row in rows if row.id in self.before and row != self.before[row.id]]
+        return [plain(row) for row in rows if row.id in self.before and row != self.before[row.id]]
 
 
 def store_days(tx: Tx, book: Book) -> None:
@@ -110,10 +115,11 @@ def load(tx: Tx, batch: Sequence[LogEvent], rules: TiersRules) -> Loaded:
 def load_people(tx: Tx, first: Mapping[uuid.UUID, LogEvent], rules: TiersRules) -> dict[uuid.UUID, Person]:
     """People by who they are, their accounts locked in the order of their ids; `first` is the event that opens one."""
     held = load_accounts(tx, first)
-    new = [user for user in sorted(first) if user not in {account.user_id for account in held}]
+    known = {account.user_id for account in held}
+    new = [user for user in sorted(first) if user not in known]
     if new:
         insert = upsert(tx, accounts).on_conflict_do_nothing(index_elements=["user_id"])
-        tx.execute(insert, [asdict(_opened(user, first[user], rules)) for user in new])
+        tx.execute(insert, [plain(_opened(user, first[user], rules)) for user in new])
         held = load_accounts(tx, first)
     people = {account.user_id: Person(account) for account in held if account.user_id == account.holder_id}
     whose = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
+from functools import cached_property
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
@@ -120,19 +121,23 @@ class TiersRules(BusinessRules):
         """Points are learned from whoever announces them."""
         return (EARNED,) if "points_earned" in self.metrics else ()
 
-    @property
+    @cached_property
     def metrics(self) -> list[Metric]:
         """The metrics that levels are reached by, in the order of `METRICS`."""
         return [metric for metric in METRICS if metric in self.levels[0].bounds]
 
-    @property
+    @cached_property
     def base(self) -> int:
         """The rank that everybody has: 1 where the lowest level asks for nothing, else 0."""
         return self.reached((0, 0, 0, 0))
 
     def rank(self, key: str | None) -> int:
         """A level's place from 1, the lowest; 0 for none, and for one that the scheme does not have."""
-        return next((rank for rank, level in enumerate(self.levels, 1) if level.key == key), 0)
+        return self._ranks.get(key, 0)
+
+    @cached_property
+    def _ranks(self) -> Mapping[str | None, int]:
+        return {level.key: rank for rank, level in enumerate(self.levels, 1)}
 
     def held(self, key: str | None) -> int:
         """The rank of somebody who was given this level."""

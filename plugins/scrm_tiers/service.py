@@ -16,6 +16,7 @@ from scrm.api import NOW, TODAY, Fact, Text, Tx, UserError, instant_text, of_mom
 
 from .models import accounts, benefits, bounds, days, levels, orders, scheme, transition_values, transitions
 from .periods import CALENDAR, ROLLING, last_review, year_before, year_end_before
+from .review import left, next_part
 from .rules import METRICS, TiersRules
 
 LARGEST_GRANT = 1_000_000_000
@@ -206,7 +207,7 @@ def grant_growth(tx: Tx, input: Mapping[str, Any], rules: TiersRules, at: dateti
 
 
 def review_tiers(tx: Tx, input: Mapping[str, Any], rules: TiersRules, at: datetime) -> Fact | UserError:
-    """Say that the newest period is over.
+    """Say that the newest period is over, for those who were not reviewed yet: as many as one event reviews.
 
     Refuses with REVIEW_IN_THE_FUTURE.
     """
@@ -214,12 +215,14 @@ def review_tiers(tx: Tx, input: Mapping[str, Any], rules: TiersRules, at: dateti
     if as_of > at:
         message = f"asOf is {instant_text(as_of)}, which is to come; a period is reviewed when it is over"
         return UserError("REVIEW_IN_THE_FUTURE", message, ("asOf",), {"asOf": instant_text(as_of)})
-    return Fact(None, {"day": last_review(rules.review, rules.day(as_of)).isoformat()})
+    day = last_review(rules.review, rules.day(as_of))
+    part = next_part(tx, day)
+    return Fact(None, {"day": day.isoformat(), "last": part[-1].hex if part else uuid.UUID(int=0).hex})
 
 
-def reviewed(tx: Tx, event_id: uuid.UUID) -> int:
-    """How many levels a review changed."""
-    return int(tx.scalar(sa.select(sa.func.count()).where(transitions.c.event_id == event_id)))
+def reviewed(tx: Tx, event_id: uuid.UUID, day: date) -> tuple[int, int]:
+    """How many levels a review changed, and how many are still to be reviewed."""
+    return int(tx.scalar(sa.select(sa.func.count()).where(transitions.c.event_id == event_id))), left(tx, day)
 
 
 def count(tx: Tx, user: uuid.UUID) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -26,7 +26,7 @@ CLEAR = """mutation($input: ClearTierInput!) { clearTier(input: $input) {
 GRANT = """mutation($input: GrantGrowthInput!) { grantGrowth(input: $input) {
   membership { tier { key } growth } errors { code message path params } } }"""
 REVIEW = """mutation($input: ReviewTiersInput!) { reviewTiers(input: $input) {
-  day changed errors { code message path params } } }"""
+  day changed left errors { code message path params } } }"""
 HISTORY = "history(first: 100) { nodes { cause from { key } to { key } at progress { metric value required remaining } } }"
 
 
@@ -107,13 +107,15 @@ class Club(Shop):
 
 
 @asynccontextmanager
-async def opened(url: str, at: str = "2026-03-01T12:00", *, loyalty: bool = False, **rules: Any) -> AsyncIterator[Club]:
-    """A club on a database with the core's tables; `rules` are those of tiers."""
+async def opened(
+    url: str, at: str = "2026-03-01T12:00", *, loyalty: bool = False, serve: Mapping[str, Any] | None = None, **rules: Any
+) -> AsyncIterator[Club]:
+    """A club on a database with the core's tables; `rules` are those of tiers, `serve` what else `serving` is told."""
     clock = [local(at)]
     modules = {name: module for name, module in MODULES.items() if loyalty or name == "tiers"}
     said = {"levels": THREE, **rules} if "preset" not in rules else rules
     sections = {"tiers": {"enabled": True, **said}, "loyalty": {"enabled": loyalty}}
-    async with serving(url, modules=modules, sections=sections, clock=lambda: clock[0]) as client:
+    async with serving(url, modules=modules, sections=sections, clock=lambda: clock[0], **(serve or {})) as client:
         club = Club(client, clock)
         await drain(client)
         await run_jobs(client, clock[0])

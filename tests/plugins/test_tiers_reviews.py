@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from scrm.testing.client import run_jobs
+from scrm_tiers import review
 from tests.plugins.club import bounds, opened
 
 
@@ -74,7 +76,7 @@ async def test_the_29th_of_february_looks_back_to_the_28th(migrated_url: str) ->
 
 
 @pytest.mark.parametrize(
-    ("paid", "review", "tier"),
+    ("paid", "at", "tier"),
     [  # the review on the 1st is as of the last day of the month: what the window loses on the 1st itself is still seen
         ("2025-03-01T00:00:00", "2026-03-01T00:15", "silver"),
         ("2025-02-28T23:59:59", "2026-03-01T00:15", "bronze"),
@@ -86,11 +88,11 @@ async def test_the_29th_of_february_looks_back_to_the_28th(migrated_url: str) ->
         ("2024-02-28T23:59:59", "2025-03-01T00:15", "bronze"),
     ],
 )
-async def test_a_review_is_as_of_the_last_day_of_the_period(migrated_url: str, paid: str, review: str, tier: str) -> None:
+async def test_a_review_is_as_of_the_last_day_of_the_period(migrated_url: str, paid: str, at: str, tier: str) -> None:
     async with opened(migrated_url, paid) as club:
         user = await club.member()
         await club.pay(user, "o1", 1_000)
-        await club.pass_to(review)
+        await club.pass_to(at)
         assert await club.tier(user) == tier
         await club.check()
 
@@ -287,7 +289,7 @@ async def test_a_review_to_come_is_refused(migrated_url: str) -> None:
         refused = await club.review(asOf="2026-03-01T04:00:00.000001Z")
         assert [(error["code"], error["path"]) for error in refused["errors"]] == [("REVIEW_IN_THE_FUTURE", ["asOf"])]
         done = await club.review(asOf="2026-02-28T15:59:59Z", idempotencyKey="k")
-        assert done == {"day": "2026-02-01", "changed": 0, "errors": []}
+        assert done == {"day": "2026-02-01", "changed": 0, "left": 0, "errors": []}
         assert await club.review(asOf="2026-02-28T15:59:59Z", idempotencyKey="k") == done
         await club.check()
 
@@ -305,4 +307,33 @@ async def test_a_review_and_an_event_of_its_very_instant(migrated_url: str) -> N
             ("REVIEW", "silver", "bronze"),
             ("UPGRADE", "bronze", "gold"),
         ]
+        await club.check()
+
+
+DUE = '{ events(filter: {type: ["tier.review_due"]}) { totalCount } }'
+
+
+async def test_many_are_reviewed_a_part_at_a_time(migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened(migrated_url, "2025-03-15T12:00") as club:
+        users = [await club.member() for _ in range(5)]
+        for user in users:
+            await club.pay(user, "o", 1_000)
+        await club.pass_to("2026-03-31T12:00")
+        before = (await club.client.data(DUE))["events"]["totalCount"]
+        monkeypatch.setattr(review, "PART", 2)
+
+        async def still(at: str) -> int:
+            club.set_time(at)
+            await club.run_jobs()
+            return [await club.tier(user) for user in users].count("silver")
+
+        assert await still("2026-04-01T00:14:59") == 5  # until 00:15 the last minutes before midnight may come
+        club.set_time("2026-04-01T00:15:00")
+        assert await run_jobs(club.client, club.now) == 1
+        assert await still("2026-04-01T00:16:00") == 3  # it said the same part again, because nobody had read the first
+        assert await still("2026-04-01T00:17:00") == 1
+        assert await club.review() == {"day": "2026-04-01", "changed": 1, "left": 0, "errors": []}
+        assert await still("2026-04-01T00:18:00") == 0
+        assert (await club.client.data(DUE))["events"]["totalCount"] == before + 3
+        assert [len(await club.history(user)) for user in users] == [2] * 5
         await club.check()
