@@ -15,7 +15,7 @@ from typing import Any
 
 from scrm.api import Announcement, LogEvent, derive_id, instant_text
 
-from .periods import opens_after
+from .periods import opens_after, opens_on
 from .rules import METRICS, TiersRules, Values
 
 PAID, REFUNDED = "order.paid", "order.refunded"
@@ -202,7 +202,7 @@ class Book:
         said = f"{main.id.hex}.{cause}.{day.isoformat()}"
         made = derive_id(event.id, "transition", said)
         row = {"id": made, "account_id": main.id, "number": main.changes + 1, "from_tier": left, "to_tier": key}
-        window = {"counted_after": opens_after(rules.window, day), "counted_to": day}
+        window = {"counted_from": opens_on(rules.window, day), "counted_to": day}
         self.transitions.append({**row, "at": at, "cause": cause, "event_id": event.id, **window})
         for metric, value in zip(METRICS, values, strict=True):
             if metric in rules.metrics:

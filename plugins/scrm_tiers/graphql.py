@@ -144,6 +144,8 @@ class TierTransition(Node):
     progress: list[TierProgress] = many(
         "The values then, against what the new level asked for.", select=service.progress_then, order=[PLACE]
     )
+    counted_from: dt.date | None = column("The first day of what was counted; null: from ever.")
+    counted_to: dt.date = column("The last day of what was counted.")
     event: Event | None = one("The event it follows from.", lambda transition, event: event.c.id == transition.c.event_id)
 
 

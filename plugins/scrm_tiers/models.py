@@ -86,7 +86,7 @@ transitions = Table(
     Column("at", Instant, nullable=False),
     Column("cause", Text, nullable=False),
     Column("event_id", Id, nullable=False, comment="the event it follows from"),
-    Column("counted_after", Date, nullable=False, comment="the window begins after this day"),
+    Column("counted_from", Date, comment="the first day of the window; null: from ever"),
     Column("counted_to", Date, nullable=False, comment="the last day of the window"),
     CheckConstraint("cause in ('UPGRADE', 'REVIEW', 'PIN', 'UNPIN', 'MERGE')", name="cause"),
     Index("ix_tiers_transitions_account_id", "account_id", "at", "number"),

@@ -31,6 +31,11 @@ def opens_after(window: str, day: date) -> date:
     return year_end_before(day) if window == CALENDAR else _EVER
 
 
+def opens_on(window: str, day: date) -> date | None:
+    """The first day that is counted as of a day; None: from ever."""
+    return None if window == LIFETIME else opens_after(window, day) + timedelta(days=1)
+
+
 def last_review(every: str, day: date) -> date:
     """The newest day on which a period begins, and so the one before is reviewed; the day itself if it is one."""
     months = MONTHS[every]

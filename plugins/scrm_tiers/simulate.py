@@ -38,7 +38,8 @@ def parse_scheme(said: Any, house: TiersRules) -> TiersRules:
     if not isinstance(said, dict):
         raise ScrmError("INVALID_SCHEME", "scheme is no object; give what [plugins.tiers] would say", path=("scheme",))
     try:
-        return TiersRules.model_validate({"currency": house.currency, "timezone": house.timezone, **said})
+        rules = {name: value for name, value in said.items() if name != "enabled"}
+        return TiersRules.model_validate({"currency": house.currency, "timezone": house.timezone, **rules})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         code = first["type"] if first["type"].isupper() else "INVALID_SCHEME"

@@ -28,10 +28,15 @@ async def test_a_level_falls_at_the_review_and_not_before(migrated_url: str) -> 
         assert await club.tier(user) == "gold"
         await club.pass_to("2026-04-01T00:15")
         assert await club.history(user) == [("UPGRADE", "bronze", "gold"), ("REVIEW", "gold", "bronze")]
-        [review, _] = (await club.membership(user, "history { nodes { at progress { metric value required } } }"))["history"][
-            "nodes"
-        ]
-        assert review == {"at": "2026-03-31T16:00:00.000000Z", "progress": [{"metric": "SPEND", "value": 0, "required": 0}]}
+        [last, _] = (
+            await club.membership(user, "history { nodes { at countedFrom countedTo progress { metric value required } } }")
+        )["history"]["nodes"]
+        assert last == {
+            "at": "2026-03-31T16:00:00.000000Z",
+            "countedFrom": "2025-04-01",
+            "countedTo": "2026-03-31",
+            "progress": [{"metric": "SPEND", "value": 0, "required": 0}],
+        }
         assert await club.membership(user, "tier { key } since validUntil") == {
             "tier": {"key": "bronze"},
             "since": "2026-03-31T16:00:00.000000Z",
@@ -112,6 +117,8 @@ async def test_a_calendar_year_begins_anew_and_a_life_does_not(migrated_url: str
         assert (await club.value(user), await club.tier(user)) == ((0, "silver") if last else (1_600, "silver"))
         await club.pass_to("2028-01-01T00:15")
         assert await club.tier(user) == ("bronze" if last else "silver")
+        first = (await club.membership(user, "history(last: 1) { nodes { countedFrom countedTo } }"))["history"]["nodes"]
+        assert first == [{"countedFrom": "2026-01-01" if last else None, "countedTo": "2026-01-01"}]
         await club.check()
 
 

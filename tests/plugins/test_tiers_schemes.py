@@ -103,7 +103,7 @@ async def test_a_simulation_says_who_would_move_and_changes_nothing(migrated_url
             await club.pay(user, "o", amount)
         await club.set_tier(users[5], "gold", "2026-06-01T00:00")
         before = await club.client.services.db.read(everything)
-        scheme = {"levels": [level("bronze", spend=0), level("silver", spend=500), level("gold", spend=2_000)]}
+        scheme = {"enabled": True, "levels": [level("bronze", spend=0), level("silver", spend=500), level("gold", spend=2_000)]}
         found = (await club.client.data(SIMULATE, scheme=scheme))["simulateTiers"]
         up = {"user": {"id": users[3]}, "from": "silver", "to": "gold"}
         first = {"user": {"id": users[4]}, "from": "bronze", "to": "silver"}

@@ -142,7 +142,7 @@ def upgrade() -> None:
         sa.Column("at", Instant, nullable=False),
         sa.Column("cause", Text, nullable=False),
         sa.Column("event_id", Id, nullable=False, comment="the event it follows from"),
-        sa.Column("counted_after", sa.Date(), nullable=False, comment="the window begins after this day"),
+        sa.Column("counted_from", sa.Date(), comment="the first day of the window; null: from ever"),
         sa.Column("counted_to", sa.Date(), nullable=False, comment="the last day of the window"),
         sa.CheckConstraint("cause in ('UPGRADE', 'REVIEW', 'PIN', 'UNPIN', 'MERGE')", name=op.f("ck_tiers_transitions_cause")),
         sa.ForeignKeyConstraint(["account_id"], ["tiers_accounts.id"], name=op.f("fk_tiers_transitions_account_id")),
