@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scrm.config import PluginSection, Settings
-from scrm.plugin import EventType, Rules
-from tests.core.test_loader import load, names, plugin, refused
+from scrm.events.consumers import EVERY
+from scrm.plugin import EventType, Handler, Rules
+from tests.core.test_loader import handle, load, names, plugin, refused
 
 
 def test_rules_that_need_events_are_refused_where_nobody_registers_them() -> None:
@@ -44,3 +45,10 @@ def test_rules_that_cannot_say_what_they_need_are_their_plugins_failure() -> Non
             raise RuntimeError("no luck")
 
     assert refused(plugin("a", rules=Broken)) == ["plugin a cannot be checked: RuntimeError: no luck"]
+
+
+def test_a_handler_of_every_type_is_nobodys_misspelling() -> None:
+    loaded = load(plugin("a", handlers=[Handler((EVERY,), handle)]), plugin("b", handlers=[Handler(("bell.rung",), handle)]))
+    said = {status.name: status.warnings for status in loaded.statuses if status.name in "ab"}
+    assert said["a"] == ()
+    assert said["b"] == ("event type bell.rung, which b uses, is registered by nobody; check its spelling",)
