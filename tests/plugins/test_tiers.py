@@ -200,6 +200,11 @@ async def test_levels_are_listed_filtered_and_sorted_by(migrated_url: str) -> No
         assert (data["silver"], data["others"]) == ({"totalCount": 2}, {"totalCount": 2})
         assert [node["membership"]["tier"]["level"] for node in data["sorted"]["nodes"]] == [3, 2, 2, 1]
         assert data["sorted"]["nodes"][0]["id"] == users[0]
+        tagged = await club.client.data(
+            """mutation { createTag(input: {key: "vip", name: "贵宾"}) { errors { code } }
+                 tagUsers(input: {tags: ["vip"], filter: {tier: {eq: "silver"}}}) { matched changed errors { code } } }"""
+        )
+        assert tagged["tagUsers"] == {"matched": 2, "changed": 2, "errors": []}
         await club.check()
 
 
