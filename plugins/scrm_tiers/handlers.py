@@ -16,6 +16,8 @@ from .scheme import keep_scheme
 
 NAME = "tiers"
 CONFIGURED = "plugin.configured"
+ANNOUNCED = "plugin:"
+"""Announcements come from such a source; nobody outside can record one."""
 OWN = (SET, CLEARED, GRANTED, DUE)
 
 
@@ -89,7 +91,8 @@ def _apply_order(book: Book, person: Person, event: LogEvent, day: date) -> None
 
 def _apply_points(book: Book, person: Person, event: LogEvent, day: date) -> None:
     points = event.properties.get("points")
-    if not isinstance(points, int) or isinstance(points, bool) or points <= 0:
+    announced = event.source.startswith(ANNOUNCED)
+    if not announced or not isinstance(points, int) or isinstance(points, bool) or points <= 0:
         return
     if event.properties.get("orderId"):
         book.change(person, book.order(person, event, order_id_of(event)), day, points=points)

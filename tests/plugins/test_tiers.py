@@ -132,6 +132,17 @@ async def test_points_are_learned_from_what_is_announced(migrated_url: str) -> N
         await club.check()
 
 
+async def test_points_that_no_plugin_announced_are_not_believed(migrated_url: str) -> None:
+    async with opened(migrated_url) as club:
+        user = await club.member()
+        await club.send(club.event("points.earned", user, "o1", None, None) | {"properties": {"points": 50, "lots": []}})
+    async with opened(migrated_url, loyalty=True, levels=bounds("points_earned", 0, 10)) as club:
+        assert (await club.value(user, "POINTS_EARNED"), await club.tier(user)) == (0, "bronze")
+        await club.pay(user, "o2", 1_000)
+        assert (await club.value(user, "POINTS_EARNED"), await club.tier(user)) == (10, "silver")
+        await club.check()
+
+
 TASKS = [
     {"key": "share", "event": "content.shared", "where": {"campaign": "spring", "paid": True}, "growth": 10, "per_day": 2},
     {"key": "welcome", "event": "user.signed_up", "growth": 50, "lifetime": 1},
