@@ -4,6 +4,7 @@ from scrm.channels.graphql import Channel
 from scrm.channels.models import channels
 from scrm.db import Id, Instant, Json, Text, Tx, instant_text, json_rows, new_id, plugin_metadata
 from scrm.errors import ScrmError, UserError
+from scrm.events.consumers import EVERY
 from scrm.events.decide import Decided
 from scrm.events.following import follow
 from scrm.events.graphql import Event, EventFilter, EventInput
@@ -72,7 +73,7 @@ from scrm.plugin import (
     hookspec,
 )
 from scrm.rowset import id_set, insert_rows, row_set, update_rows, upsert
-from scrm.sql import CURRENCY, NOW, SELF, TODAY, ListOf, Row, Value, member
+from scrm.sql import CURRENCY, NOW, SELF, TODAY, ListOf, Moment, Row, Value, member, of_moment
 from scrm.tags.graphql import Tag, TagGroup
 from scrm.users.graphql import User, UserFilter, UserOrder
 from scrm.users.models import users
@@ -80,6 +81,7 @@ from scrm.users.models import users
 __all__ = [
     "ANY_KEY",
     "CURRENCY",
+    "EVERY",
     "JSON",
     "NOW",
     "SELF",
@@ -123,6 +125,7 @@ __all__ = [
     "ListOf",
     "LogEvent",
     "MatchMode",
+    "Moment",
     "Money",
     "MoneyInput",
     "Mutation",
@@ -186,6 +189,7 @@ __all__ = [
     "mutation",
     "new_id",
     "node_id",
+    "of_moment",
     "one",
     "order_input",
     "ordering",

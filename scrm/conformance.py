@@ -19,6 +19,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from scrm import hookspecs
+from scrm.events.consumers import EVERY
 from scrm.plugin import PROJECT, Contribution, Decision, Handler, Job, Route, Rules, Wiring
 from scrm.shapes import passed_over, payload_problems, shape_problems
 
@@ -354,6 +355,6 @@ def _unknown_types(contributions: Sequence[Contribution], known_to_core: frozens
     for it in contributions:
         read: list[Handler | Decision] = [*it.handlers, *it.decisions]
         names = {name for one in read for name in (one.types if isinstance(one, Handler) else (one.event_type,))}
-        for name in sorted(names - set(known)):
+        for name in sorted(names - {*known, EVERY}):
             text = f"event type {name}, which {it.name} uses, is registered by nobody; check its spelling"
             yield Finding(it.name, "warning", text)

@@ -79,6 +79,7 @@ class _Candidate:
     module: Any = None
     contribution: Contribution | None = None
     plugin: Plugin | None = None
+    wanted: frozenset[str] = frozenset()
     state: LoadState = LoadState.DISCOVERED
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -144,6 +145,8 @@ def load_plugins(
             candidate.ask(seconds, partial(_check_alone, candidate, found, settings), "cannot be checked")
     _check_needs(found)
     _check_together(found, core or core_names())
+    _check_needs(found)
+    _check_rules(found, (core or core_names()).event_types)
     _check_needs(found)
     ordered = _order([candidate for candidate in found.values() if candidate.going])
     for candidate in ordered:
@@ -316,6 +319,7 @@ def _check_alone(candidate: _Candidate, found: Mapping[str, _Candidate], setting
     except Exception as error:
         candidate.stop(LoadState.LOAD_ERROR, f"the rules of {it.name} cannot be kept in the log as JSON: {_said(error)}")
         return
+    candidate.wanted = frozenset(map(str, rules.event_types()))
     candidate.plugin = Plugin(candidate.name, it, rules, wiring, bind_hooks(candidate.module))
 
 
@@ -331,6 +335,20 @@ def _check_needs(found: Mapping[str, _Candidate]) -> None:
                     what = f"is {other.state.value}" if other is not None else "is not installed"
                     candidate.stop(LoadState.INCOMPATIBLE, f"{candidate.name} requires {name}, which {what}")
                     moved = True
+
+
+def _check_rules(found: Mapping[str, _Candidate], known_to_core: frozenset[str]) -> None:
+    """Stop plugins whose rules compute with events that nobody registers, and those whose events went with them, and so on."""
+    moved = True
+    while moved:
+        moved = False
+        going = [candidate for candidate in found.values() if candidate.going and candidate.contribution is not None]
+        brought = [kind.name for one in going if one.contribution is not None for kind in one.contribution.event_types]
+        for candidate in going:
+            for name in sorted(candidate.wanted - known_to_core - set(brought)):
+                words = f"{candidate.name} needs the event type {name} for its rules, and no enabled plugin registers it"
+                candidate.stop(LoadState.INCOMPATIBLE, f"{words}; enable one that does, or change [plugins.{candidate.name}]")
+                moved = True
 
 
 def _check_together(found: Mapping[str, _Candidate], core: CoreNames) -> None:

@@ -115,7 +115,7 @@ class Owner:
         name = "Instant" if isinstance(thing, Instant) else _TYPES.get(id(thing))
         if name is None:
             return False
-        context.imports.add(f"from scrm.db import {name}")
+        context.imports.add(f"from {'scrm.db' if self.name == CORE else 'scrm.api'} import {name}")
         return name
 
     def config(self, connection: Connection | None = None, schema: str | None = None) -> Config:

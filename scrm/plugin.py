@@ -40,6 +40,11 @@ class Rules(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    def event_types(self) -> Sequence[str]:
+        """Event types that these rules cannot do without: where neither the core nor an enabled plugin registers one, the
+        plugin is not loaded."""
+        return ()
+
 
 class Wiring(BaseModel):
     """Base of a plugin's wiring: addresses, secrets (`SecretStr`), intervals. From the file and the environment, never in
@@ -116,7 +121,8 @@ HandlerFunction = Callable[[HandlerTx, Sequence[Event], Any], None]
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """Reads these event types, in batches of at most 500, in the order of the log."""
+    """Reads these event types, in batches of at most 500, in the order of the log. The type `EVERY` stands for all that the
+    plugin reads with no other handler: for rules that name event types."""
 
     types: tuple[str, ...]
     handle: HandlerFunction

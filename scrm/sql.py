@@ -114,6 +114,12 @@ class Value(BindParameter[Any]):
         return id(self)
 
 
+def of_moment(name: str, type_: Any, convert: Callable[[Moment], Any]) -> Value:
+    """A parameter that follows from the request's moment, such as the day a year before: `convert(moment)`. `name` is the
+    parameter's in the statement, so begin it with the plugin's."""
+    return Value.make(name, Slot(constant=True), type_, lambda _, moment: convert(moment))
+
+
 NOW: BindParameter[datetime] = sa.bindparam("now", type_=Instant(), unique=False)
 """The request's one instant; on a further page, the first page's."""
 

@@ -25,7 +25,7 @@ from scrm.watch import Hang, Watch
 
 CORE = "core"
 EVERY = "*"
-"""As the only type of a handler of core: whatever happens, registered or not."""
+"""As the type of a handler: whatever happens that its plugin has no other handler for, registered or not."""
 ACTIVE, DEGRADED, PAUSED = "ACTIVE", "DEGRADED", "PAUSED"
 DISABLED = "disabled in the settings"
 """Why a consumer is paused whose plugin is not enabled."""
@@ -108,9 +108,7 @@ class Consumer:
         got in while nobody knew whose they are.
 
         It is for a stretch of the log, found by position: an index of the types would find all there ever were."""
-        if EVERY in self.routes:
-            return sa.true()
-        mine = events.c.type.concat("").in_(self.types)
+        mine = sa.true() if EVERY in self.routes else events.c.type.concat("").in_(self.types)
         if not self.facts:
             return mine
         said = sa.or_(

@@ -181,7 +181,10 @@ PAGING = (
 
 
 def _complete(each: StrawberryField) -> None:
-    """Give a list its paging, filter and order arguments, now that its type is known."""
+    """Give a field that is called as a word of Python (`from_`) its name, and a list its paging, filter and order arguments, now
+    that its type is known."""
+    if each.graphql_name is None and each.python_name.endswith("_"):
+        each.graphql_name = _camel(each.python_name.removesuffix("_"))
     source = dict(each.metadata or {}).get(KEY)
     if not isinstance(source, ManySource) or any(
         argument.python_name in ("filter", "order_by", "first") for argument in each.arguments

@@ -274,7 +274,7 @@ async def test_the_system_says_how_it_does(client: Client) -> None:
 
 async def test_failures_of_a_disabled_plugin_are_not_tried_again(migrated_url: str) -> None:
     async with serving(migrated_url, modules={}, sections={"loyalty": {"enabled": False}}) as client:
-        assert (await client.data("{ plugins { name state } }"))["plugins"] == [{"name": "loyalty", "state": "DISABLED"}]
+        assert {"name": "loyalty", "state": "DISABLED"} in (await client.data("{ plugins { name state } }"))["plugins"]
         refused = await do(client, "retryPluginFailures", "RetryPluginFailuresInput", {"plugin": "loyalty"})
         assert only(refused) == ("UNKNOWN_PLUGIN", ["plugin"])
 

@@ -216,7 +216,8 @@ async def test_a_written_migration_makes_the_tables_as_the_models_say(migrated_u
     plugin = acme(tmp_path / "m", tables=models(colour=True))
     [path] = await revision(migrated_url, [plugin], "acme", "the first tables")
     assert path.parent == tmp_path / "m"
-    assert "from scrm.db import Id" in path.read_text()
+    assert "from scrm.api import Id" in path.read_text()
+    assert "scrm.db" not in path.read_text()
     assert "0001" in path.name
     assert [one.error for one in await upgrade(migrated_url, [plugin])] == [None, None]
     assert await check(migrated_url, [plugin]) == []

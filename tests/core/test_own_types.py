@@ -105,3 +105,16 @@ async def kinds(client: Client) -> dict[str, int]:
     """How many events of each type there are that are not the core's."""
     nodes = (await client.data("{ events(first: 100) { nodes { type source } } }"))["events"]["nodes"]
     return dict(Counter(node["type"] for node in nodes if node["source"] == "forge"))
+
+
+async def test_a_plugin_that_reads_everything_does_not_believe_them_either(database_url: str) -> None:
+    at = datetime(2026, 1, 3, tzinfo=UTC)
+    async with serving(database_url, modules={}, clock=lambda: at) as client:  # nobody knows yet whose they are
+        await client.data('mutation { createChannel(input: {key: "till", name: "till", kind: STORE}) { errors { code } } }')
+        forged = {**FORGED, "type": "growth.granted", "externalId": "g", "properties": {"growth": 5000}}
+        assert (await client.events([forged]))["accepted"] == 1
+    async with serving(database_url, modules={}, sections={"tiers": {"enabled": True}}, clock=lambda: at) as client:
+        await drain(client)
+        data = await client.data("{ users { nodes { membership { growth } } } plugins { failures { totalCount } } }")
+        assert [user["membership"]["growth"] for user in data["users"]["nodes"]] == [0]
+        assert {plugin["failures"]["totalCount"] for plugin in data["plugins"]} == {0}

@@ -121,7 +121,8 @@ class Shop:
     async def check_failures(self) -> None:
         """No event was set aside, and no plugin is degraded."""
         data = await self.client.data("{ plugins { state reason failures { nodes { error state } } } }")
-        assert data["plugins"] == [{"state": "ACTIVE", "reason": None, "failures": {"nodes": []}}]
+        well: dict[str, Any] = {"state": "ACTIVE", "reason": None, "failures": {"nodes": []}}
+        assert [plugin for plugin in data["plugins"] if plugin["state"] != "DISABLED"] == [well]
 
 
 @asynccontextmanager

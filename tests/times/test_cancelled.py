@@ -23,6 +23,7 @@ pytestmark = [
     pytest.mark.usefixtures("in_clear"),
     # A cancelled execution drops what it has not begun, and Python says so of every coroutine.
     pytest.mark.filterwarnings("ignore:coroutine 'CompiledExecutor._ref' was never awaited"),
+    pytest.mark.filterwarnings("ignore:coroutine 'Executor.execute_field.<locals>.await_completed' was never awaited"),
 ]
 Request = tuple[str, Any]
 """A path and a body."""

@@ -1,0 +1,286 @@
+"""What people did and which level they have, as a fold over events: `Book` holds the rows that a batch touches.
+
+Nothing here reads a database. A level rises with the event that reaches its bound; it falls at a review only, which is done as of
+the last day of its period, whenever it is done: with the first event after it, or with the event that says it is due.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any
+
+from scrm.api import Announcement, LogEvent, derive_id, instant_text
+
+from .periods import opens_after, opens_on
+from .rules import METRICS, TiersRules, Values
+
+PAID, REFUNDED = "order.paid", "order.refunded"
+CHANGED = "tier.changed"
+NOTHING: Values = (0, 0, 0, 0)
+DayKey = tuple[uuid.UUID, date, date]
+"""Account, the day it counts on, the day it was known."""
+
+
+@dataclass(slots=True)
+class Account:
+    """One account, as its row is."""
+
+    id: uuid.UUID
+    user_id: uuid.UUID
+    holder_id: uuid.UUID
+    seen_on: date
+    reviewed_on: date
+    tier: str | None = None
+    since: datetime | None = None
+    valid_until: datetime | None = None
+    pin: str | None = None
+    pinned_until: datetime | None = None
+    failures: int = 0
+    changes: int = 0
+
+
+@dataclass(slots=True)
+class Order:
+    """What is known of an order."""
+
+    id: uuid.UUID
+    account_id: uuid.UUID
+    order_id: str
+    counted_on: date | None = None
+    paid: int = 0
+    refunded: int = 0
+    refunded_on: date | None = None
+    points: int = 0
+
+    @property
+    def gross(self) -> Values:
+        """What it counts for without refunds."""
+        return self.paid, int(self.paid > 0), self.points, 0
+
+    @property
+    def cut(self) -> Values:
+        """What its refunds take away: of points as much as of the amount, rounded once on their sum."""
+        if not self.paid:
+            return NOTHING
+        back = min(self.refunded, self.paid)
+        return back, int(back == self.paid), self.points * back // self.paid, 0
+
+
+@dataclass(slots=True)
+class Person:
+    """Somebody with all accounts held; the level stands on `main`."""
+
+    main: Account
+    held: list[Account] = field(default_factory=list)
+    days: dict[DayKey, Values] = field(default_factory=dict)
+
+    def values(self, window: str, day: date) -> Values:
+        """The sums as of a day: of what was known by then, what counts in the window that ends with it."""
+        after = opens_after(window, day)
+        found = [row for (_, counted, known), row in self.days.items() if after < counted <= day and known <= day]
+        spend, orders, points, growth = (sum(column) for column in zip(NOTHING, *found, strict=True))
+        return spend, orders, points, growth
+
+
+@dataclass
+class Book:
+    """The rows that a batch touches, and what is to be written when it is folded."""
+
+    rules: TiersRules
+    people: dict[uuid.UUID, Person] = field(default_factory=dict)
+    orders: dict[tuple[uuid.UUID, str], Order] = field(default_factory=dict)
+    times: dict[tuple[uuid.UUID, str], dict[date, int]] = field(default_factory=dict)
+    """How often each task was counted, by person and task."""
+    counted: dict[DayKey, Values] = field(default_factory=dict)
+    done: dict[tuple[uuid.UUID, str, date], int] = field(default_factory=lambda: defaultdict(int))
+    transitions: list[dict[str, Any]] = field(default_factory=list)
+    values: list[dict[str, Any]] = field(default_factory=list)
+    announcements: list[Announcement] = field(default_factory=list)
+
+    # ---- what people did
+
+    def count(self, person: Person, account_id: uuid.UUID, counted_on: date, known_on: date, values: Values) -> None:
+        """Let something count."""
+        if values == NOTHING:
+            return
+        key = account_id, counted_on, known_on
+        person.days[key] = _sum(person.days.get(key, NOTHING), values)
+        self.counted[key] = _sum(self.counted.get(key, NOTHING), values)
+
+    def order(self, person: Person, event: LogEvent, order_id: str) -> Order:
+        """The order of that id; a new one is the person's own account's."""
+        order = self.orders.get((person.main.user_id, order_id))
+        if order is None:
+            order = Order(derive_id(event.id, "order", order_id), person.main.id, order_id)
+            self.orders[person.main.user_id, order_id] = order
+        return order
+
+    def change(self, person: Person, order: Order, day: date, *, paid: int = 0, refunded: int = 0, points: int = 0) -> None:
+        """Add to an order: what it brings counts on the day of its first payment, and so does what its refunds take away."""
+        gross, cut = order.gross, order.cut
+        order.paid += paid
+        order.points += points
+        order.refunded += refunded
+        if refunded:
+            order.refunded_on = max(order.refunded_on or day, day)
+        else:
+            order.counted_on = order.counted_on or day
+        if order.counted_on is not None:
+            self.count(person, order.account_id, order.counted_on, day, _less(order.gross, gross))
+            known = day if refunded else max(day, order.refunded_on or day)
+            self.count(person, order.account_id, order.counted_on, known, _less(cut, order.cut))
+
+    def task(self, person: Person, key: str, day: date, growth: int, per_day: int | None, lifetime: int | None) -> None:
+        """Give growth value for a task, unless it has been given as often as may be."""
+        times = self.times.setdefault((person.main.user_id, key), {})
+        if (per_day is not None and times.get(day, 0) >= per_day) or (lifetime is not None and sum(times.values()) >= lifetime):
+            return
+        times[day] = times.get(day, 0) + 1
+        self.done[person.main.id, key, day] += 1
+        self.count(person, person.main.id, day, day, (0, 0, 0, growth))
+
+    # ---- which level they have
+
+    def see(self, person: Person, event: LogEvent) -> None:
+        """It is the day of this event: first come the reviews that were due before it."""
+        day = self.rules.day(event.occurred_at)
+        due = self.rules.review_after(person.main.reviewed_on)
+        while due <= day:
+            self.review(person, event, due, person.values(self.rules.window, _eve(due)))
+            due = self.rules.review_after(due)
+        person.main.seen_on = max(person.main.seen_on, day)
+
+    def rise(self, person: Person, event: LogEvent, cause: str = "UPGRADE", least: int = 0) -> None:
+        """Give the level that the values reach by now, or `least`, if it is higher."""
+        main = person.main
+        day = max(main.seen_on, _eve(main.reviewed_on))
+        values = person.values(self.rules.window, day)
+        rank = max(self.rules.reached(values), least)
+        if rank > self.rules.held(main.tier):
+            at = max(event.occurred_at, main.since or event.occurred_at)
+            self.move(person, event, rank, cause, at, day, values)
+        self.settle(main)
+
+    def review(self, person: Person, event: LogEvent, due: date, values: Values) -> None:
+        """Review a level on its day: `values` are as of the day before."""
+        rules, main = self.rules, person.main
+        at = rules.midnight(due)
+        if main.pinned_until is not None and main.pinned_until <= at:
+            main.pin = main.pinned_until = None
+        held, floor, reached = rules.held(main.tier), rules.rank(main.pin), max(rules.reached(values), rules.base)
+        gone = main.tier is not None and not rules.rank(main.tier)
+        rank = max(reached, floor)
+        if rank < held and not gone:
+            rank = self._fall(main, held, rank)
+        else:
+            main.failures = 0
+        main.reviewed_on = due
+        if rank != held or gone:
+            self.move(person, event, rank, "REVIEW", at, _eve(due), values)
+        self.settle(main)
+
+    def _fall(self, main: Account, held: int, rank: int) -> int:
+        """Where a failed review leaves somebody who has `held` and would be let fall to `rank`."""
+        if self.rules.downgrade == "NEVER":
+            return held
+        if main.failures < self.rules.grace:
+            main.failures += 1
+            return held
+        main.failures = 0
+        return max(rank, held - 1) if self.rules.downgrade == "ONE_DOWN" else rank
+
+    def move(self, person: Person, event: LogEvent, rank: int, cause: str, at: datetime, day: date, values: Values) -> None:
+        """Give another level, write it down and announce it."""
+        rules, main = self.rules, person.main
+        before = rules.held(main.tier)
+        left = main.tier if main.tier is not None and not rules.rank(main.tier) else rules.key(before)
+        key = rules.key(rank)
+        said = f"{main.id.hex}.{cause}.{day.isoformat()}"
+        made = derive_id(event.id, "transition", said)
+        row = {"id": made, "account_id": main.id, "number": main.changes + 1, "from_tier": left, "to_tier": key}
+        window = {"counted_from": opens_on(rules.window, day), "counted_to": day}
+        self.transitions.append({**row, "at": at, "cause": cause, "event_id": event.id, **window})
+        for metric, value in zip(METRICS, values, strict=True):
+            if metric in rules.metrics:
+                required = rules.levels[rank - 1].bounds[metric] if rank else None
+                asked = {"metric": metric.upper(), "place": METRICS.index(metric), "value": value, "required": required}
+                self.values.append({"transition_id": made, **asked, "currency": rules.currency})
+        main.tier, main.since, main.failures, main.changes = key, at, 0, main.changes + 1
+        self.settle(main)
+        said_of = _said(rules, made, left, before, rank, cause, at, main.valid_until)
+        self.announcements.append(Announcement(CHANGED, event, main.user_id, said_of, key=said))
+
+    def pin(self, person: Person, event: LogEvent, key: str, until: datetime) -> None:
+        """Give a level below which nothing lowers before the end."""
+        main, rank = person.main, self.rules.rank(key)
+        main.pin, main.pinned_until = key, until
+        if rank and rank != self.rules.held(main.tier):
+            self._by_hand(person, event, rank, "PIN")
+        self.settle(main)
+
+    def unpin(self, person: Person, event: LogEvent) -> None:
+        """End a pin: who has no more than it gave has what the values give."""
+        main, rules = person.main, self.rules
+        floor, held = rules.rank(main.pin), rules.held(main.tier)
+        main.pin = main.pinned_until = None
+        day = max(main.seen_on, _eve(main.reviewed_on))
+        rank = max(rules.reached(person.values(rules.window, day)), rules.base)
+        if rank < held <= floor:
+            self._by_hand(person, event, rank, "UNPIN")
+        self.settle(main)
+
+    def _by_hand(self, person: Person, event: LogEvent, rank: int, cause: str) -> None:
+        day = max(person.main.seen_on, _eve(person.main.reviewed_on))
+        values = person.values(self.rules.window, day)
+        self.move(person, event, rank, cause, event.occurred_at, day, values)
+
+    def settle(self, main: Account) -> None:
+        """Say until when the level is sure."""
+        main.valid_until = valid_until(self.rules, main)
+
+
+def valid_until(rules: TiersRules, main: Account) -> datetime | None:
+    """The first review at which the level may fall, if nothing is done for it; null where it cannot."""
+    held = rules.held(main.tier)
+    if rules.downgrade == "NEVER" or held <= rules.base:
+        return None
+    due = rules.review_after(main.reviewed_on)
+    if main.pinned_until is not None and rules.rank(main.pin) >= held:
+        while rules.midnight(due) < main.pinned_until:
+            due = rules.review_after(due)
+    left = max(rules.grace - main.failures, 0)
+    return rules.midnight(rules.review_after(due, left) if left else due)
+
+
+def _said(
+    rules: TiersRules, id: uuid.UUID, left: str | None, before: int, rank: int, cause: str, at: datetime, until: datetime | None
+) -> Mapping[str, Any]:
+    level = rules.levels[rank - 1] if rank else None
+    return {
+        "transition": id.hex,
+        "from": left,
+        "fromLevel": before,
+        "to": level.key if level else None,
+        "toLevel": rank,
+        "cause": cause,
+        "at": instant_text(at),
+        "validUntil": instant_text(until) if until is not None else None,
+        "multiplier": str(level.multiplier) if level else "1",
+        "benefits": [benefit.model_dump(mode="json") for benefit in level.benefits] if level else [],
+    }
+
+
+def _eve(day: date) -> date:
+    return date.fromordinal(day.toordinal() - 1)
+
+
+def _sum(one: Values, other: Values) -> Values:
+    return one[0] + other[0], one[1] + other[1], one[2] + other[2], one[3] + other[3]
+
+
+def _less(one: Values, other: Values) -> Values:
+    return one[0] - other[0], one[1] - other[1], one[2] - other[2], one[3] - other[3]
