@@ -6,7 +6,7 @@ from typing import Any
 
 from scrm.api import EventType
 
-from .ledger import EARNED, REDEEMED, REVERSED
+from .ledger import EARNED, HELD, REDEEMED, RELEASED, REVERSED
 
 WHOLE: dict[str, Any] = {"type": "integer", "minimum": 0}
 TEXT: dict[str, Any] = {"type": ["string", "null"]}
@@ -31,11 +31,19 @@ TYPES = (
     ),
     EventType(
         REDEEMED,
-        "Points were spent from these lots.",
-        _payload(reason=TEXT, reference=TEXT),
+        "Points were spent from these lots; of a `hold` where it was captured, which frees the rest.",
+        _payload(reason=TEXT, reference=TEXT, hold=TEXT),
         personal=("reason",),
         own=True,
     ),
+    EventType(
+        HELD,
+        "Points of these lots are held until `expiresAt`.",
+        _payload(reason=TEXT, reference=TEXT, expiresAt=TEXT),
+        personal=("reason",),
+        own=True,
+    ),
+    EventType(RELEASED, "A hold was released: its points are free again.", _payload(hold=TEXT), own=True),
     EventType(
         REVERSED,
         "A refund took back points: from these lots, and `debt` that the next credit pays. `cancelled`: how many earned points "

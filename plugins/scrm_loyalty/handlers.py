@@ -11,8 +11,8 @@ import sqlalchemy as sa
 
 from scrm.api import Handler, HandlerTx, Id, ListOf, LogEvent, Text, Tx, insert_rows, member, row_set, update_rows
 
-from .ledger import REDEEMED, Account, Ledger, Lot, Order, fold, order_id_of
-from .models import accounts, allocations, entries, lots, notes, orders
+from .ledger import FACTS, Account, Hold, Ledger, Lot, Order, fold, order_id_of
+from .models import accounts, allocations, entries, held_lots, holds, lots, notes, orders
 from .rules import LoyaltyRules
 
 ORDERS = ("order.paid", "order.refunded")
@@ -27,7 +27,7 @@ def follow(tx: HandlerTx, batch: Sequence[LogEvent], rules: LoyaltyRules) -> Non
         tx.announce(announcement)
 
 
-handler = Handler((*ORDERS, REDEEMED), follow)
+handler = Handler((*ORDERS, *FACTS), follow)
 
 
 @dataclass
@@ -50,10 +50,26 @@ class Loaded:
         insert_rows(tx, orders, self._new(ledger.orders.values(), orders))
         insert_rows(tx, lots, self._new(ledger.lots.values(), lots))
         insert_rows(tx, allocations, ledger.allocations)
+        insert_rows(tx, holds, self._new(ledger.holds.values(), holds))
+        insert_rows(tx, held_lots, ledger.held_lots)
         update_rows(tx, accounts, ["debt"], self._changed(ledger.accounts.values()))
         kept = ["account_id", "entry_id", "paid", "points", "refunded", "refunded_at", "reversed", "waived"]
         update_rows(tx, orders, kept, self._changed(ledger.orders.values()))
         update_rows(tx, lots, ["remaining"], self._changed(ledger.lots.values()))
+        update_rows(tx, holds, ["captured", "state", "resolved_at"], self._changed(ledger.holds.values()))
+
+    def keep_holds(self, tx: Tx, named: Sequence[uuid.UUID] = ()) -> None:
+        """Know the holds that keep points of the known lots, and those that are named."""
+        ledger = self.ledger
+        if not ledger.lots and not named:
+            return
+        of_lots = sa.and_(holds.c.state == "OPEN", _in(held_lots.c.lot_id, list(ledger.lots)))
+        found = sa.select(holds, held_lots.c.lot_id, held_lots.c.amount).join(held_lots, held_lots.c.hold_id == holds.c.id)
+        for row in tx.rows(found.where(sa.or_(of_lots, _in(holds.c.id, named)) if named else of_lots)):
+            said = {column.name: row._mapping[column.name] for column in holds.c}
+            ledger.holds.setdefault(row.id, Hold(**said))
+            ledger.held.setdefault(row.lot_id, {})[row.id] = row.amount
+        self.keep(ledger.holds.values())
 
     def _new(self, rows: Iterable[Any], table: sa.Table) -> list[dict[str, Any]]:
         names = [column.name for column in table.columns]
@@ -74,12 +90,14 @@ def load(tx: Tx, batch: Sequence[LogEvent]) -> Loaded:
     if keys and ledger.accounts:
         ledger.orders = load_orders(tx, sorted(keys), ledger.accounts)
         found.keep(ledger.orders.values())
-    named = [uuid.UUID(part["lot"]) for event in batch if event.type == REDEEMED for part in _parts(event.properties)]
+    facts = [event.properties for event in batch if event.type in FACTS]
+    named = [uuid.UUID(part["lot"]) for fact in facts for part in _parts(fact)]
     wanted = [order.id for order in ledger.orders.values() if order.points]
     if named or wanted:
         for lot in load_lots(tx, sa.or_(_in(lots.c.id, named), _in(lots.c.order_id, wanted))):
             ledger.add_lot(lot)
         found.keep(ledger.lots.values())
+    found.keep_holds(tx, [uuid.UUID(fact["hold"]) for fact in facts if fact.get("hold")])
     return found
 
 

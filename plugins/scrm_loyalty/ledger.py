@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
@@ -16,6 +16,7 @@ from scrm.api import Announcement, LogEvent, derive_id, instant_text
 from .rules import LoyaltyRules
 
 EARNED, REDEEMED, REVERSED = "points.earned", "points.redeemed", "points.reversed"
+HELD, RELEASED = "points.held", "points.released"
 DECIDED = "mutation:"
 """Facts of decisions come from such a source; nobody outside can record one."""
 ORDER_RULE = "order"
@@ -70,6 +71,27 @@ class Lot:
         return self.expires_at is not None and self.expires_at <= at
 
 
+@dataclass(slots=True)
+class Hold:
+    """Points that are kept for something: nobody else can spend them until it is resolved or its deadline is over."""
+
+    id: uuid.UUID
+    account_id: uuid.UUID
+    home_id: uuid.UUID
+    points: int
+    created_at: datetime
+    expires_at: datetime
+    captured: int = 0
+    state: str = "OPEN"
+    reason: str | None = None
+    reference: str | None = None
+    resolved_at: datetime | None = None
+
+    def holds(self, at: datetime) -> bool:
+        """Whether its points are out at this instant."""
+        return self.state == "OPEN" and self.expires_at > at
+
+
 @dataclass
 class Ledger:
     """The rows that a batch of events touches, and what is to be written when it is folded."""
@@ -78,6 +100,10 @@ class Ledger:
     orders: dict[tuple[uuid.UUID, str], Order] = field(default_factory=dict)
     lots: dict[uuid.UUID, Lot] = field(default_factory=dict)
     of_order: dict[uuid.UUID, list[Lot]] = field(default_factory=dict)
+    holds: dict[uuid.UUID, Hold] = field(default_factory=dict)
+    held: dict[uuid.UUID, dict[uuid.UUID, int]] = field(default_factory=dict)
+    """How much of each lot which hold keeps."""
+    held_lots: list[dict[str, Any]] = field(default_factory=list)
     entries: list[dict[str, Any]] = field(default_factory=list)
     notes: list[dict[str, Any]] = field(default_factory=list)
     allocations: list[dict[str, Any]] = field(default_factory=list)
@@ -114,10 +140,48 @@ class Ledger:
         self.entries.append({**row, **said, "occurred_at": event.occurred_at, "recorded_at": event.received_at, **more})
         return entry_id
 
+    def free(self, lot: Lot, at: datetime) -> int:
+        """What is left of a lot and not held at this instant."""
+        kept = (amount for hold_id, amount in self.held.get(lot.id, {}).items() if self.holds[hold_id].holds(at))
+        return max(lot.remaining - sum(kept), 0)
+
     def take(self, entry_id: uuid.UUID, lot: Lot, amount: int) -> None:
         """Take from a lot on behalf of a debit."""
         lot.remaining -= amount
         self.allocations.append({"entry_id": entry_id, "lot_id": lot.id, "amount": amount})
+
+    def pair(
+        self, event: LogEvent, giver: uuid.UUID, taker: uuid.UUID, points: int, part: str, **more: Any
+    ) -> tuple[uuid.UUID, uuid.UUID]:
+        """The linked lines of points, or debt (below 0), that go from one account to another."""
+        into = derive_id(event.id, "entry", "TRANSFER_IN", part)
+        out = self.entry(event, giver, "TRANSFER_OUT", -points, part=part, pair_id=into, **more)
+        return out, self.entry(event, taker, "TRANSFER_IN", points, part=part, pair_id=out, **more)
+
+    def move(
+        self, event: LogEvent, lot: Lot, amount: int, out: uuid.UUID, into: uuid.UUID, account_id: uuid.UUID, home_id: uuid.UUID
+    ) -> None:
+        """Move a part of a lot to another account, by these lines: a new lot there that lasts as long."""
+        self.take(out, lot, amount)
+        moved = Lot(
+            id=moved_lot(into, lot.id),
+            account_id=account_id,
+            home_id=home_id,
+            entry_id=into,
+            order_id=None,
+            original=amount,
+            remaining=amount,
+            earned_at=event.occurred_at,
+            available_at=max(lot.available_at, event.occurred_at),
+            expires_at=lot.expires_at,
+            expires_on=lot.expires_on,
+        )
+        self.add_lot(moved)
+
+
+def moved_lot(into: uuid.UUID, lot_id: uuid.UUID) -> uuid.UUID:
+    """The lot that a transfer makes of a part of another."""
+    return derive_id(into, "lot", lot_id.hex)
 
 
 def order_id_of(event: LogEvent) -> str:
@@ -130,9 +194,9 @@ def fold(ledger: Ledger, events: Sequence[LogEvent], rules: LoyaltyRules) -> Non
     for event in events:
         if event.user_id is None:
             continue
-        if event.type == REDEEMED:
+        if event.type in FACTS:
             if event.source.startswith(DECIDED):
-                redeem(ledger, event, event.user_id)
+                FACTS[event.type](ledger, event, event.user_id)
         elif event.amount_minor and event.currency == rules.currency:
             move = pay if event.type == "order.paid" else refund
             move(ledger, event, event.user_id, event.amount_minor, rules)
@@ -209,8 +273,9 @@ def settle(ledger: Ledger, event: LogEvent, account: Account, order: Order, rule
     order.reversed += due
     at = max(event.occurred_at, order.refunded_at)
     own = ledger.of_order.get(order.id, [])
-    taken = _unspent(own, due, at)
-    lapsed = sum(lot.lapsed + (lot.remaining if lot.expired(at) else 0) for lot in own)
+    free = {lot.id: ledger.free(lot, event.received_at) for lot in own}
+    taken = _unspent(own, free, due, at)
+    lapsed = sum(lot.lapsed + (free[lot.id] if lot.expired(at) else 0) for lot in own)
     left = due - sum(amount for _, amount in taken)
     waived = left if rules.debt_policy == "floor_zero" else min(left, max(lapsed - order.waived, 0))
     order.waived += waived
@@ -229,10 +294,10 @@ def settle(ledger: Ledger, event: LogEvent, account: Account, order: Order, rule
     )
 
 
-def _unspent(lots: Sequence[Lot], points: int, at: datetime) -> list[tuple[Lot, int]]:
+def _unspent(lots: Sequence[Lot], free: Mapping[uuid.UUID, int], points: int, at: datetime) -> list[tuple[Lot, int]]:
     taken = []
     for lot in lots:
-        amount = 0 if lot.expired(at) else min(points, lot.remaining)
+        amount = 0 if lot.expired(at) else min(points, free[lot.id])
         if amount:
             taken.append((lot, amount))
             points -= amount
@@ -244,11 +309,56 @@ def _said(taken: Sequence[tuple[Lot, int]]) -> list[dict[str, Any]]:
 
 
 def redeem(ledger: Ledger, event: LogEvent, user_id: uuid.UUID) -> None:
-    """Spend from the lots that the decision chose."""
+    """Spend from the lots that the decision chose; what a hold kept and is not spent is free again."""
     fact = event.properties
+    if fact.get("hold"):
+        resolve(ledger, event, "CAPTURED").captured = fact["points"]
     account = ledger.account(user_id, event)
     entry_id = ledger.entry(event, account.id, "REDEEM", -fact["points"], reference=fact.get("reference"))
     if fact.get("reason"):
         ledger.notes.append({"entry_id": entry_id, "reason": fact["reason"]})
     for part in fact["lots"]:
         ledger.take(entry_id, ledger.lots[uuid.UUID(part["lot"])], part["points"])
+
+
+def hold(ledger: Ledger, event: LogEvent, user_id: uuid.UUID) -> None:
+    """Keep points of the lots that the decision chose."""
+    fact = event.properties
+    account = ledger.account(user_id, event)
+    made = Hold(
+        id=hold_of(event.id),
+        account_id=account.id,
+        home_id=account.id,
+        points=fact["points"],
+        created_at=event.occurred_at,
+        expires_at=datetime.fromisoformat(fact["expiresAt"]),
+        reason=fact.get("reason"),
+        reference=fact.get("reference"),
+    )
+    ledger.holds[made.id] = made
+    for part in fact["lots"]:
+        lot_id = uuid.UUID(part["lot"])
+        ledger.held.setdefault(lot_id, {})[made.id] = part["points"]
+        ledger.held_lots.append({"hold_id": made.id, "lot_id": lot_id, "amount": part["points"]})
+
+
+def hold_of(event_id: uuid.UUID) -> uuid.UUID:
+    """The hold that an event made."""
+    return derive_id(event_id, "hold")
+
+
+def release(ledger: Ledger, event: LogEvent, user_id: uuid.UUID) -> None:
+    """Free what a hold kept."""
+    resolve(ledger, event, "RELEASED")
+
+
+def resolve(ledger: Ledger, event: LogEvent, state: str) -> Hold:
+    """End a hold; it is resolved once."""
+    ended = ledger.holds[uuid.UUID(event.properties["hold"])]
+    ended.state = state
+    ended.resolved_at = event.occurred_at
+    return ended
+
+
+FACTS: dict[str, Callable[[Ledger, LogEvent, uuid.UUID], None]] = {REDEEMED: redeem, HELD: hold, RELEASED: release}
+"""What decisions say, and how each is applied."""

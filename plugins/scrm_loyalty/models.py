@@ -106,6 +106,36 @@ allocations = Table(
     Index("ix_loyalty_allocations_lot_id", "lot_id"),
 )
 
+holds = Table(
+    "loyalty_holds",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("account_id", Id, ForeignKey("loyalty_accounts.id"), nullable=False, comment="whose points it keeps"),
+    Column("home_id", Id, ForeignKey("loyalty_accounts.id"), nullable=False, comment="who asked for it"),
+    Column("points", BigInteger, nullable=False),
+    Column("captured", BigInteger, nullable=False, comment="of these the part that was spent"),
+    Column("state", Text, nullable=False, comment="OPEN, also past its deadline, when nothing is held any more"),
+    Column("reason", Text, comment="why, in somebody's words; gone when the person is erased"),
+    Column("reference", Text),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False, comment="the first instant at which it holds nothing"),
+    Column("resolved_at", Instant, comment="when it was captured or released"),
+    CheckConstraint("points > 0 and 0 <= captured and captured <= points", name="captured"),
+    CheckConstraint("state in ('OPEN', 'CAPTURED', 'RELEASED')", name="state"),
+    Index("ix_loyalty_holds_account_id", "account_id"),
+    Index("ix_loyalty_holds_home_id", "home_id"),
+)
+
+held_lots = Table(
+    "loyalty_held_lots",
+    metadata,
+    Column("hold_id", Id, ForeignKey("loyalty_holds.id"), primary_key=True),
+    Column("lot_id", Id, ForeignKey("loyalty_lots.id"), primary_key=True),
+    Column("amount", BigInteger, nullable=False),
+    CheckConstraint("amount > 0", name="amount"),
+    Index("ix_loyalty_held_lots_lot_id", "lot_id"),
+)
+
 merges = Table(
     "loyalty_merges",
     metadata,

@@ -9,12 +9,12 @@ import sqlalchemy as sa
 
 from scrm.api import Tx
 
-from .models import accounts, allocations, entries, lots
+from .models import accounts, allocations, entries, held_lots, holds, lots
 
 
 def drifts(tx: Tx) -> list[str]:
     """What does not agree, one line each; empty when all is well."""
-    return [*_balances(tx), *_lots(tx), *_debits(tx), *_credits(tx), *_pairs(tx), *_debts(tx)]
+    return [*_balances(tx), *_lots(tx), *_debits(tx), *_credits(tx), *_pairs(tx), *_holds(tx), *_debts(tx)]
 
 
 def _sum(column: sa.ColumnElement[Any], *conditions: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
@@ -64,6 +64,16 @@ def _pairs(tx: Tx) -> Iterator[str]:
     for row in tx.rows(rows):
         if row.back != row.id or row.other != -row.points:
             yield f"transfer {row.id.hex}: {row.points} points, the other half {row.other}"
+
+
+def _holds(tx: Tx) -> Iterator[str]:
+    """A hold keeps all its points in lots, and is resolved exactly when it says when."""
+    kept = _sum(held_lots.c.amount, held_lots.c.hold_id == holds.c.id)
+    for row in tx.rows(sa.select(holds, kept.label("kept"))):
+        if row.kept != row.points:
+            yield f"hold {row.id.hex}: {row.points} points, {row.kept} kept of lots"
+        if (row.state == "OPEN") != (row.resolved_at is None) or (row.state == "CAPTURED") != (row.captured > 0):
+            yield f"hold {row.id.hex}: {row.state} with {row.captured} captured, resolved at {row.resolved_at}"
 
 
 def _debts(tx: Tx) -> Iterator[str]:

@@ -27,6 +27,9 @@ class LoyaltyRules(BusinessRules):
     )
     redeem_minimum: int = Field(default=1, ge=1, le=2**53 - 1, description="The fewest points that one redemption takes.")
     redeem_step: int = Field(default=1, ge=1, le=2**53 - 1, description="Redemptions are multiples of this.")
+    hold_seconds: int = Field(
+        default=900, ge=1, le=31_536_000, description="Seconds that points are held where nobody says how long."
+    )
     debt_policy: Literal["debt", "floor_zero"] = Field(
         default="debt",
         description="Points that were spent before their order was refunded: `debt` is paid first by the next credit, "

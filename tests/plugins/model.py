@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+import sqlalchemy as sa
+
+from scrm.api import Tx
+from scrm_loyalty.models import accounts, entries
 from tests.plugins.shop import NUMBERS, Shop
 
 VALIDITY, PENDING = 12, 1
@@ -17,6 +21,7 @@ RULES: dict[str, Any] = {"validity_days": VALIDITY, "pending_days": PENDING}
 Step = tuple[str, int, int, int]
 """What happens, to whom (two numbers), and how much."""
 KINDS = ("pay", "pay", "pay", "pay", "refund", "refund", "redeem", "redeem", "redeem", "wait", "wait", "wait", "merge", "unmerge")
+HOLDING = (*KINDS, "hold", "hold", "hold", "hold", "capture", "capture", "release", "release")
 
 
 @dataclass(eq=False)
@@ -29,6 +34,26 @@ class Point:
     available: datetime
     expires: datetime
     state: str = "free"
+    moved: bool = False
+    hold: Hold | None = None
+
+    def free(self, now: datetime) -> bool:
+        return self.state == "free" and (self.hold is None or not self.hold.holds(now))
+
+
+@dataclass(eq=False)
+class Hold:
+    """Points that are kept, until when; `key` is its id in the shop."""
+
+    account: int
+    home: int
+    points: list[Point]
+    deadline: datetime
+    state: str = "OPEN"
+    key: str = ""
+
+    def holds(self, now: datetime) -> bool:
+        return self.state == "OPEN" and now < self.deadline
 
 
 @dataclass(eq=False)
@@ -59,6 +84,7 @@ class Model:
     points: list[Point] = field(default_factory=list)
     orders: list[Order] = field(default_factory=list)
     merges: list[Merge] = field(default_factory=list)
+    holds: list[Hold] = field(default_factory=list)
     debt: dict[int, int] = field(default_factory=lambda: dict.fromkeys(range(PEOPLE), 0))
     earned: dict[int, int] = field(default_factory=lambda: dict.fromkeys(range(PEOPLE), 0))
     redeemed: dict[int, int] = field(default_factory=lambda: dict.fromkeys(range(PEOPLE), 0))
@@ -109,10 +135,9 @@ class Model:
         due = len(order.points) * min(order.refunded, order.paid) // order.paid - order.reversed
         for _ in range(due):
             order.reversed += 1
-            usable = [point for point in order.points if point.state == "free" and point.expires > self.now]
-            gone = sum(
-                point.state == "expired" or (point.state == "free" and point.expires <= self.now) for point in order.points
-            )
+            own = [point for point in order.points if not point.moved]
+            usable = [point for point in own if point.free(self.now) and point.expires > self.now]
+            gone = sum(point.state == "expired" or (point.free(self.now) and point.expires <= self.now) for point in own)
             if usable:
                 min(usable, key=lambda point: (point.expires, point.earned)).state = "reversed"
             elif gone > order.waived:
@@ -122,17 +147,41 @@ class Model:
 
     def redeem(self, person: int, count: int) -> bool:
         account = self.root(person)
-        usable = [
-            point
-            for point in self.points
-            if point.account == account and point.state == "free" and point.available <= self.now < point.expires
-        ]
+        usable = self.usable(account)
         if len(usable) < count:
             return False
-        for point in sorted(usable, key=lambda point: (point.expires, point.earned))[:count]:
+        for point in usable[:count]:
             point.state = "spent"
         self.redeemed[account] += count
         return True
+
+    def usable(self, account: int) -> list[Point]:
+        """What can be spent, in the order in which it is."""
+        own = [point for point in self.points if point.account == account and point.free(self.now)]
+        return soonest(point for point in own if point.available <= self.now < point.expires)
+
+    def hold(self, person: int, count: int, time: timedelta) -> Hold | None:
+        account = self.root(person)
+        usable = self.usable(account)
+        if len(usable) < count:
+            return None
+        made = Hold(account, account, usable[:count], self.now + time)
+        for point in made.points:
+            point.hold = made
+        self.holds.append(made)
+        return made
+
+    def resolve(self, hold: Hold, count: int) -> str | None:
+        """Spend so many of a hold, or release it (0); why not."""
+        if hold.state != "OPEN":
+            return "HOLD_ALREADY_RESOLVED"
+        if not hold.holds(self.now):
+            return "HOLD_EXPIRED"
+        for point in soonest(hold.points)[:count]:
+            point.state = "spent"
+        self.redeemed[hold.account] += count
+        hold.state = "CAPTURED" if count else "RELEASED"
+        return None
 
     def merge(self, kept: int, absorbed: int) -> Merge:
         made = Merge(kept, absorbed, self.debt[absorbed])
@@ -157,33 +206,58 @@ class Model:
     def move(self, giver: int, taker: int, homes: set[int], debt: int) -> None:
         for point in self.points:
             if point.account == giver and point.home in homes:
-                if point.state == "free" and point.expires <= self.now:
+                if point.free(self.now) and point.expires <= self.now:
                     point.state = "expired"
                     self.written_off[giver] += 1
-                point.account = taker
+                hold = point.hold
+                if point.state == "free" and hold is not None and hold.holds(self.now) and hold.home not in homes:
+                    point.home, point.moved, point.earned = hold.home, True, self.now
+                else:
+                    point.account = taker
+        for hold in self.holds:
+            if hold.account == giver and hold.home in homes:
+                hold.account = taker
         self.debt[giver] -= debt
         self.debt[taker] += debt
 
     def numbers(self, person: int) -> dict[str, int]:
         """What the person's account shows."""
         held = [each for each in range(PEOPLE) if self.root(each) == person]
-        free = [point for point in self.points if point.account in held and point.state == "free"]
+        own = [point for point in self.points if point.account in held and point.state == "free"]
+        free = [point for point in own if point.free(self.now)]
         alive = [point for point in free if point.expires > self.now]
         return {
             "balance": sum(point.available <= self.now for point in alive),
             "pending": sum(point.available > self.now for point in alive),
+            "held": len(own) - len(free),
             "debt": sum(self.debt[each] for each in held),
             "earned": sum(self.earned[each] for each in held),
             "redeemed": sum(self.redeemed[each] for each in held),
-            "expired": len(free) - len(alive) + sum(self.written_off[each] for each in held),
+            "expired": len(free) - len(alive) + self.written_off_of(person),
         }
 
+    def written_off_of(self, person: int) -> int:
+        """Points of the person that an entry says have expired."""
+        return sum(self.written_off[each] for each in range(PEOPLE) if self.root(each) == person)
 
-def history(seed: int, length: int) -> list[Step]:
+
+def soonest(points: Iterable[Point]) -> list[Point]:
+    """Points in the order in which they are spent."""
+    return sorted(points, key=lambda point: (point.expires, point.earned))
+
+
+def sums(tx: Tx) -> dict[str, int]:
+    """What all entries of each person sum to."""
+    joined = sa.select(accounts.c.holder_id, sa.cast(sa.func.sum(entries.c.points), sa.BigInteger).label("points"))
+    rows = tx.rows(joined.join(entries, entries.c.account_id == accounts.c.id).group_by(accounts.c.holder_id))
+    return {f"User_{row.holder_id.hex}": row.points for row in rows}
+
+
+def history(seed: int, length: int, kinds: Sequence[str] = KINDS) -> list[Step]:
     """Random steps."""
     chance = random.Random(seed)
     return [
-        (chance.choice(KINDS), chance.randrange(PEOPLE), chance.randrange(PEOPLE), chance.randint(1, 1_200))
+        (chance.choice(kinds), chance.randrange(PEOPLE), chance.randrange(PEOPLE), chance.randint(1, 1_200))
         for _ in range(length)
     ]
 
@@ -203,12 +277,21 @@ class Life:
             self.wait(timedelta(minutes=1))
             await self.do(*step)
             asked = " ".join(
-                f'p{person}: user(id: "{self.people[person]}") {{ points {{ {NUMBERS} }} }}' for person in self.model.roots()
+                f'p{person}: user(id: "{self.people[person]}") {{ points {{ {NUMBERS} held }} }}' for person in self.model.roots()
             )
             found = await self.shop.client.data(f"{{ {asked} }}")
             expected = {f"p{person}": {"points": self.model.numbers(person)} for person in self.model.roots()}
             assert found == expected, (number, step, list(self.said(steps[: number + 1])))
+            await self.add_up({self.people[person]: self.model.numbers(person) for person in self.model.roots()})
         await self.shop.check()
+
+    async def add_up(self, shown: dict[str, dict[str, int]]) -> None:
+        """Σ entries = balance + pending + held + lapsed − debt, for everybody."""
+        written = await self.shop.client.services.db.read(sums)
+        off = {self.people[person]: self.model.written_off_of(person) for person in self.model.roots()}
+        for user, own in shown.items():
+            kept = own["balance"] + own["pending"] + own["held"] + own["expired"] - off[user] - own["debt"]
+            assert written.get(user, 0) == kept, user
 
     def said(self, steps: Sequence[Step]) -> Iterator[str]:
         for kind, one, other, amount in steps:
@@ -231,6 +314,15 @@ class Life:
             fits = self.model.redeem(one, count)
             errors = (await self.shop.redeem(user, count))["errors"]
             assert [error["code"] for error in errors] == ([] if fits else ["INSUFFICIENT_POINTS"])
+        elif kind == "hold":
+            await self.hold(one, amount % 9 + 1, timedelta(days=amount % 5 + 1))
+        elif kind in ("capture", "release") and self.model.holds:
+            hold = self.model.holds[-1 - other % min(3, len(self.model.holds))]
+            count = amount % len(hold.points) + 1 if kind == "capture" else 0
+            code = self.model.resolve(hold, count)
+            said: dict[str, Any] = {"holdId": hold.key, **({"points": count} if count else {})}
+            errors = (await self.shop.do("captureHold" if count else "releaseHold", **said))["errors"]
+            assert [error["code"] for error in errors] == ([code] if code else [])
         elif kind == "wait":
             self.wait(timedelta(days=amount % 3 + 1))
         elif kind == "merge" and one != other and one not in self.model.into and other not in self.model.into:
@@ -240,3 +332,11 @@ class Life:
             merge = self.model.merges[amount % len(self.model.merges)]
             self.model.unmerge(merge)
             await self.shop.unmerge(merge.key)
+
+    async def hold(self, person: int, count: int, time: timedelta) -> None:
+        made = self.model.hold(person, count, time)
+        said: dict[str, Any] = {"userId": self.people[person], "points": count, "expiresInSeconds": int(time.total_seconds())}
+        payload = await self.shop.do("holdPoints", **said)
+        assert [error["code"] for error in payload["errors"]] == ([] if made else ["INSUFFICIENT_POINTS"])
+        if made:
+            made.key = payload["hold"]["id"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -11,13 +11,22 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from scrm_loyalty import handlers, ledger, merging, rules, service
-from tests.plugins.model import KINDS, PEOPLE, RULES, Life, history
+from scrm_loyalty import handlers, ledger, merging, rules, spending
+from scrm_loyalty.models import lots
+from scrm_loyalty.service import lasts
+from tests.plugins.model import HOLDING, KINDS, PEOPLE, RULES, Life, Step, history
 from tests.plugins.shop import Shop, opened
 
 SEEDS = (24, 27, 8, 10, 22, 4, 14)  # histories with debts, debts paid, refunds before orders, merges
+HOLD_SEEDS = (1, 2, 3, 4)
+EARNED: list[Step] = [("pay", 1, 0, 250), ("wait", 0, 0, 0)]  # five points of person 1
+HOLDS: list[list[Step]] = [
+    [*EARNED, ("hold", 1, 0, 4), ("merge", 0, 1, 1), ("redeem", 0, 0, 4)],
+    [*EARNED, ("hold", 1, 0, 4), ("refund", 1, 0, 500)],
+    [*EARNED, ("merge", 0, 1, 1), ("hold", 0, 0, 4), ("unmerge", 0, 0, 0), ("capture", 0, 0, 2), ("merge", 0, 1, 1)],
+]
 people = st.integers(0, PEOPLE - 1)
-steps = st.lists(st.tuples(st.sampled_from(KINDS), people, people, st.integers(1, 1_200)), min_size=4, max_size=10)
+steps = st.lists(st.tuples(st.sampled_from(HOLDING), people, people, st.integers(1, 1_200)), min_size=4, max_size=10)
 PHASES = [Phase.explicit, Phase.generate]  # an example opens a shop, so shrinking one would take minutes
 SUPPRESSED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
@@ -33,6 +42,7 @@ async def test_a_history_is_as_in_the_model(migrated_url: str, steps: list[Any])
 async def test_a_long_history_is_as_in_the_model(migrated_url: str, seed: int) -> None:
     async with opened(migrated_url, **RULES) as shop:
         await Life(shop).live(history(seed, 40))
+        await Life(shop).live(history(seed, 60, HOLDING))
 
 
 Patch = Callable[[pytest.MonkeyPatch], None]
@@ -40,7 +50,7 @@ Patch = Callable[[pytest.MonkeyPatch], None]
 
 def last_in_first_out(patch: pytest.MonkeyPatch) -> None:
     found = handlers.load_lots
-    patch.setattr(service, "load_lots", lambda tx, condition: list(reversed(found(tx, condition))))
+    patch.setattr(spending, "load_lots", lambda tx, condition: list(reversed(found(tx, condition))))
 
 
 def each_refund_rounded_alone(patch: pytest.MonkeyPatch) -> None:
@@ -81,7 +91,7 @@ def debt_is_never_paid(patch: pytest.MonkeyPatch) -> None:
 
 
 def expired_points_are_spent(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(service, "_lasts", lambda at: sa.true())
+    patch.setattr(spending, "lasts", lambda at: sa.true())
 
 
 def one_day_too_long(patch: pytest.MonkeyPatch) -> None:
@@ -131,6 +141,53 @@ def refunds_do_not_see_merged_orders(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(handlers, "load_orders", own_only)
 
 
+def held_points_are_spent(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(spending, "free_parts", lambda tx, account_id, at: _all_of(tx, account_id, at))
+
+
+def _all_of(tx: Any, account_id: Any, at: Any) -> Any:
+    at = sa.literal(at, lots.c.available_at.type)
+    usable = sa.and_(lots.c.account_id == account_id, lots.c.available_at <= at, lasts(at))
+    return [(lot, lot.remaining) for lot in handlers.load_lots(tx, usable)]
+
+
+def refunds_take_what_is_held(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ledger.Ledger, "free", lambda self, lot, at: lot.remaining)
+
+
+def a_hold_is_released_twice(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(spending, "_resolved", lambda row: None)
+
+
+def a_hold_has_no_deadline(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(spending, "_expired", lambda row, at: None)
+
+
+def a_capture_takes_everything(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(spending, "first_of", _whole(spending.first_of))
+
+
+def _whole(first_of: Any) -> Any:
+    return lambda parts, points: first_of(parts, 10**9) if sum(there for _, there in parts) < 10 else first_of(parts, points)
+
+
+def holds_stay_behind(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(merging, "_split_held", lambda *_: [])
+
+
+def merge_drops_the_holds(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(merging, "MOVED_BY_A_MERGE", (lots,))
+
+
+HOLD_FAULTS: list[Patch] = [
+    held_points_are_spent,
+    refunds_take_what_is_held,
+    a_hold_is_released_twice,
+    a_hold_has_no_deadline,
+    a_capture_takes_everything,
+    holds_stay_behind,
+    merge_drops_the_holds,
+]
 FAULTS: list[Patch] = [
     last_in_first_out,
     each_refund_rounded_alone,
@@ -147,10 +204,10 @@ FAULTS: list[Patch] = [
 ]
 
 
-async def lives(shop: Shop) -> None:
+async def lives(shop: Shop, seeds: Sequence[int] = SEEDS, kinds: Sequence[str] = KINDS) -> None:
     """Several long histories."""
-    for seed in SEEDS:
-        await Life(shop).live(history(seed, 40))
+    for seed in seeds:
+        await Life(shop).live(history(seed, 40, kinds))
 
 
 @pytest.mark.parametrize("migrated_url", ["sqlite"], indirect=True)
@@ -160,3 +217,25 @@ async def test_a_seeded_fault_is_noticed(migrated_url: str, fault: Patch, monkey
     async with opened(migrated_url, **RULES) as shop:
         with pytest.raises(AssertionError):
             await lives(shop)
+
+
+@pytest.mark.parametrize("migrated_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("fault", HOLD_FAULTS, ids=lambda fault: fault.__name__)
+async def test_a_seeded_fault_of_holds_is_noticed(migrated_url: str, fault: Patch, monkeypatch: pytest.MonkeyPatch) -> None:
+    fault(monkeypatch)
+    async with opened(migrated_url, **RULES) as shop:
+        with pytest.raises(AssertionError):
+            await lives_with_holds(shop)
+
+
+async def lives_with_holds(shop: Shop) -> None:
+    """Short histories that were thought out, and several long ones."""
+    for steps in HOLDS:
+        await Life(shop).live(steps)
+    await lives(shop, HOLD_SEEDS, HOLDING)
+
+
+async def test_what_kills_the_faults_of_holds_is_as_in_the_model(migrated_url: str) -> None:
+    async with opened(migrated_url, **RULES) as shop:
+        for steps in HOLDS:
+            await Life(shop).live(steps)
