@@ -31,7 +31,10 @@ def contribute() -> Contribution:
         event_types=events.TYPES,
         handlers=[handlers.handler],
         decisions=mutations.DECISIONS,
-        scopes=[Scope("points:read", "See points and the ledger."), Scope("points:write", "Spend points.")],
+        scopes=[
+            Scope("points:read", "See points and the ledger."),
+            Scope("points:write", "Spend, hold, adjust, undo and transfer points."),
+        ],
     )
 
 

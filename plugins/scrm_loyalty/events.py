@@ -6,9 +6,10 @@ from typing import Any
 
 from scrm.api import EventType
 
-from .ledger import EARNED, HELD, REDEEMED, RELEASED, REVERSED
+from .ledger import ADJUSTED, EARNED, HELD, REDEEMED, RELEASED, REVERSED, TRANSFERRED, UNDONE
 
 WHOLE: dict[str, Any] = {"type": "integer", "minimum": 0}
+SIGNED: dict[str, Any] = {"type": "integer"}
 TEXT: dict[str, Any] = {"type": ["string", "null"]}
 LOT: dict[str, Any] = {
     "type": "object",
@@ -40,6 +41,28 @@ TYPES = (
         HELD,
         "Points of these lots are held until `expiresAt`.",
         _payload(reason=TEXT, reference=TEXT, expiresAt=TEXT),
+        personal=("reason",),
+        own=True,
+    ),
+    EventType(
+        UNDONE,
+        "A redemption or an adjustment was undone: points (below 0: taken back) to these lots, `renewed` ones with a "
+        "time of their own, and `debtRepaid` of them to a debt.",
+        _payload(points=SIGNED, entry=TEXT, account=TEXT, kind=TEXT, debtRepaid=WHOLE, renewed=LOTS, reason=TEXT, reference=TEXT),
+        personal=("reason",),
+        own=True,
+    ),
+    EventType(
+        ADJUSTED,
+        "Points were credited by hand, `debtRepaid` of them to a debt, or (below 0) taken from these lots.",
+        _payload(points=SIGNED, expiresAt=TEXT, expiresOn=TEXT, debtRepaid=WHOLE, reason=TEXT, reference=TEXT),
+        personal=("reason",),
+        own=True,
+    ),
+    EventType(
+        TRANSFERRED,
+        "Points of these lots went to the person `to`.",
+        _payload(to=TEXT, reason=TEXT, reference=TEXT),
         personal=("reason",),
         own=True,
     ),

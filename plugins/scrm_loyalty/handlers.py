@@ -11,7 +11,8 @@ import sqlalchemy as sa
 
 from scrm.api import Handler, HandlerTx, Id, ListOf, LogEvent, Text, Tx, insert_rows, member, row_set, update_rows
 
-from .ledger import FACTS, Account, Hold, Ledger, Lot, Order, fold, order_id_of
+from .facts import FACTS, fold, received_by
+from .ledger import Account, Hold, Ledger, Lot, Order, order_id_of
 from .models import accounts, allocations, entries, held_lots, holds, lots, notes, orders
 from .rules import LoyaltyRules
 
@@ -82,7 +83,9 @@ class Loaded:
 
 def load(tx: Tx, batch: Sequence[LogEvent]) -> Loaded:
     """The accounts, locked in the order of their ids, and the orders and lots that these events touch."""
+    facts = [event.properties for event in batch if event.type in FACTS]
     users = {event.user_id for event in batch if event.user_id is not None}
+    users.update(user for fact in facts for user in received_by(fact))
     ledger = Ledger({account.user_id: account for account in lock_accounts(tx, users)})
     found = Loaded(ledger)
     found.keep(ledger.accounts.values())
@@ -90,8 +93,7 @@ def load(tx: Tx, batch: Sequence[LogEvent]) -> Loaded:
     if keys and ledger.accounts:
         ledger.orders = load_orders(tx, sorted(keys), ledger.accounts)
         found.keep(ledger.orders.values())
-    facts = [event.properties for event in batch if event.type in FACTS]
-    named = [uuid.UUID(part["lot"]) for fact in facts for part in _parts(fact)]
+    named = [uuid.UUID(part["lot"]) for fact in facts for name in ("lots", "renewed") for part in _parts(fact, name)]
     wanted = [order.id for order in ledger.orders.values() if order.points]
     if named or wanted:
         for lot in load_lots(tx, sa.or_(_in(lots.c.id, named), _in(lots.c.order_id, wanted))):
@@ -101,8 +103,8 @@ def load(tx: Tx, batch: Sequence[LogEvent]) -> Loaded:
     return found
 
 
-def _parts(fact: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    parts = fact.get("lots")
+def _parts(fact: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any]]:
+    parts = fact.get(name)
     return [part for part in parts if isinstance(part, dict) and "lot" in part] if isinstance(parts, list) else []
 
 

@@ -1,12 +1,12 @@
 """What events do to a ledger: plain Python on rows that were loaded, without a database.
 
-`Ledger` holds the accounts, orders and lots that a batch touches; `apply` changes them and collects what is to be written.
+`Ledger` holds the accounts, orders and lots that a batch touches; here is what orders do to it, in `facts` what was decided.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
@@ -17,8 +17,7 @@ from .rules import LoyaltyRules
 
 EARNED, REDEEMED, REVERSED = "points.earned", "points.redeemed", "points.reversed"
 HELD, RELEASED = "points.held", "points.released"
-DECIDED = "mutation:"
-"""Facts of decisions come from such a source; nobody outside can record one."""
+UNDONE, ADJUSTED, TRANSFERRED = "points.undone", "points.adjusted", "points.transferred"
 ORDER_RULE = "order"
 """The earn rule of paid orders."""
 
@@ -189,19 +188,6 @@ def order_id_of(event: LogEvent) -> str:
     return str(event.properties.get("orderId") or f"event:{event.id.hex}")
 
 
-def fold(ledger: Ledger, events: Sequence[LogEvent], rules: LoyaltyRules) -> None:
-    """Apply events in their order."""
-    for event in events:
-        if event.user_id is None:
-            continue
-        if event.type in FACTS:
-            if event.source.startswith(DECIDED):
-                FACTS[event.type](ledger, event, event.user_id)
-        elif event.amount_minor and event.currency == rules.currency:
-            move = pay if event.type == "order.paid" else refund
-            move(ledger, event, event.user_id, event.amount_minor, rules)
-
-
 def pay(ledger: Ledger, event: LogEvent, user_id: uuid.UUID, amount: int, rules: LoyaltyRules) -> None:
     """Earn for a payment; several payments of one order are rounded once. A refund that came first is settled at once."""
     account = ledger.account(user_id, event)
@@ -306,59 +292,3 @@ def _unspent(lots: Sequence[Lot], free: Mapping[uuid.UUID, int], points: int, at
 
 def _said(taken: Sequence[tuple[Lot, int]]) -> list[dict[str, Any]]:
     return [{"lot": lot.id.hex, "points": amount} for lot, amount in taken]
-
-
-def redeem(ledger: Ledger, event: LogEvent, user_id: uuid.UUID) -> None:
-    """Spend from the lots that the decision chose; what a hold kept and is not spent is free again."""
-    fact = event.properties
-    if fact.get("hold"):
-        resolve(ledger, event, "CAPTURED").captured = fact["points"]
-    account = ledger.account(user_id, event)
-    entry_id = ledger.entry(event, account.id, "REDEEM", -fact["points"], reference=fact.get("reference"))
-    if fact.get("reason"):
-        ledger.notes.append({"entry_id": entry_id, "reason": fact["reason"]})
-    for part in fact["lots"]:
-        ledger.take(entry_id, ledger.lots[uuid.UUID(part["lot"])], part["points"])
-
-
-def hold(ledger: Ledger, event: LogEvent, user_id: uuid.UUID) -> None:
-    """Keep points of the lots that the decision chose."""
-    fact = event.properties
-    account = ledger.account(user_id, event)
-    made = Hold(
-        id=hold_of(event.id),
-        account_id=account.id,
-        home_id=account.id,
-        points=fact["points"],
-        created_at=event.occurred_at,
-        expires_at=datetime.fromisoformat(fact["expiresAt"]),
-        reason=fact.get("reason"),
-        reference=fact.get("reference"),
-    )
-    ledger.holds[made.id] = made
-    for part in fact["lots"]:
-        lot_id = uuid.UUID(part["lot"])
-        ledger.held.setdefault(lot_id, {})[made.id] = part["points"]
-        ledger.held_lots.append({"hold_id": made.id, "lot_id": lot_id, "amount": part["points"]})
-
-
-def hold_of(event_id: uuid.UUID) -> uuid.UUID:
-    """The hold that an event made."""
-    return derive_id(event_id, "hold")
-
-
-def release(ledger: Ledger, event: LogEvent, user_id: uuid.UUID) -> None:
-    """Free what a hold kept."""
-    resolve(ledger, event, "RELEASED")
-
-
-def resolve(ledger: Ledger, event: LogEvent, state: str) -> Hold:
-    """End a hold; it is resolved once."""
-    ended = ledger.holds[uuid.UUID(event.properties["hold"])]
-    ended.state = state
-    ended.resolved_at = event.occurred_at
-    return ended
-
-
-FACTS: dict[str, Callable[[Ledger, LogEvent, uuid.UUID], None]] = {REDEEMED: redeem, HELD: hold, RELEASED: release}
-"""What decisions say, and how each is applied."""

@@ -2,7 +2,7 @@
 
 Everything hangs on an account, never on a person, so a merge or an erasure changes whose an account is and no entry.
 Entries are facts and are never changed (triggers refuse it); a lot is what is left of a credit; an allocation says which lot a
-debit took from.
+debit took from, and below 0 which lot an undone one went back to.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ entries = Table(
     ),
     Index("ix_loyalty_entries_account_id", "account_id", "occurred_at", "id"),
     Index("ix_loyalty_entries_event_id", "event_id"),
+    Index("ix_loyalty_entries_reverses", "reverses"),
 )
 
 notes = Table(
@@ -102,7 +103,7 @@ allocations = Table(
     Column("entry_id", Id, ForeignKey("loyalty_entries.id"), primary_key=True),
     Column("lot_id", Id, ForeignKey("loyalty_lots.id"), primary_key=True),
     Column("amount", BigInteger, nullable=False),
-    CheckConstraint("amount > 0", name="amount"),
+    CheckConstraint("amount <> 0", name="amount"),
     Index("ix_loyalty_allocations_lot_id", "lot_id"),
 )
 

@@ -14,7 +14,7 @@ from .models import accounts, allocations, entries, held_lots, holds, lots
 
 def drifts(tx: Tx) -> list[str]:
     """What does not agree, one line each; empty when all is well."""
-    return [*_balances(tx), *_lots(tx), *_debits(tx), *_credits(tx), *_pairs(tx), *_holds(tx), *_debts(tx)]
+    return [*_balances(tx), *_lots(tx), *_moves(tx), *_pairs(tx), *_holds(tx), *_debts(tx)]
 
 
 def _sum(column: sa.ColumnElement[Any], *conditions: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
@@ -37,21 +37,15 @@ def _lots(tx: Tx) -> Iterator[str]:
             yield f"lot {row.id.hex}: {row.remaining} of {row.original} left, yet {row.taken} taken"
 
 
-def _debits(tx: Tx) -> Iterator[str]:
-    """What is spent or expires comes from lots to the last point; what is taken back comes from lots or becomes debt."""
-    taken = _sum(allocations.c.amount, allocations.c.entry_id == entries.c.id)
-    rows = sa.select(entries.c.id, entries.c.kind, entries.c.points, taken.label("taken"))
-    for row in tx.rows(rows.where(entries.c.kind.in_(("REDEEM", "EXPIRE", "REVERSE")))):
-        if row.taken > -row.points or (row.kind != "REVERSE" and row.taken != -row.points):
-            yield f"{row.kind} {row.id.hex}: {-row.points} points, {row.taken} taken from lots"
-
-
-def _credits(tx: Tx) -> Iterator[str]:
+def _moves(tx: Tx) -> Iterator[str]:
+    """A line is what it makes of lots less what it takes of them; what a refund takes back comes from lots or becomes debt."""
     made = _sum(lots.c.original, lots.c.entry_id == entries.c.id)
-    rows = sa.select(entries.c.id, entries.c.points, made.label("made")).where(entries.c.kind == "EARN")
-    for row in tx.rows(rows):
-        if row.made != row.points:
-            yield f"EARN {row.id.hex}: {row.points} points, lots of {row.made}"
+    taken = _sum(allocations.c.amount, allocations.c.entry_id == entries.c.id)
+    rows = sa.select(entries.c.id, entries.c.kind, entries.c.points, (made - taken).label("moved"))
+    kinds = ("EARN", "REDEEM", "EXPIRE", "RESTORE", "ADJUST", "REVERSE")
+    for row in tx.rows(rows.where(entries.c.kind.in_(kinds))):
+        if row.moved < row.points or (row.kind != "REVERSE" and row.moved != row.points):
+            yield f"{row.kind} {row.id.hex}: {row.points} points, {row.moved} in lots"
 
 
 def _pairs(tx: Tx) -> Iterator[str]:

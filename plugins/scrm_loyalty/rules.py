@@ -30,6 +30,12 @@ class LoyaltyRules(BusinessRules):
     hold_seconds: int = Field(
         default=900, ge=1, le=31_536_000, description="Seconds that points are held where nobody says how long."
     )
+    reinstatement_days: int = Field(
+        default=0,
+        ge=0,
+        le=36_500,
+        description="Days that points last which an undone redemption gives back and whose time is over; 0: they stay expired.",
+    )
     debt_policy: Literal["debt", "floor_zero"] = Field(
         default="debt",
         description="Points that were spent before their order was refunded: `debt` is paid first by the next credit, "
@@ -52,15 +58,20 @@ class LoyaltyRules(BusinessRules):
 
     def expires_on(self, earned_at: datetime) -> date | None:
         """The local day on which points earned then are gone; the day before is the last to spend them."""
-        return self._day(earned_at) + timedelta(days=self.validity_days) if self.validity_days else None
+        return self.day_of(earned_at) + timedelta(days=self.validity_days) if self.validity_days else None
 
     def available_at(self, earned_at: datetime) -> datetime:
         """From when on points earned then can be spent."""
-        return self.midnight(self._day(earned_at) + timedelta(days=self.pending_days)) if self.pending_days else earned_at
+        return self.midnight(self.day_of(earned_at) + timedelta(days=self.pending_days)) if self.pending_days else earned_at
+
+    def reinstated_until(self, at: datetime) -> date:
+        """The local day on which points given back then are gone."""
+        return self.day_of(at) + timedelta(days=self.reinstatement_days)
 
     def midnight(self, day: date) -> datetime:
         """The first instant of a local day."""
         return datetime.combine(day, time.min, self.zone).astimezone(UTC)
 
-    def _day(self, at: datetime) -> date:
+    def day_of(self, at: datetime) -> date:
+        """The local day of an instant."""
         return at.astimezone(self.zone).date()

@@ -41,12 +41,13 @@ def debt(user: Any) -> sa.ColumnElement[int]:
 
 def earned(user: Any) -> sa.ColumnElement[int]:
     """Points ever credited, those included that refunds took back or that paid a debt."""
-    return _entries_of(user, ("EARN", "DEBT_REPAID"))
+    return _entries_of(user, ("EARN", "DEBT_REPAID"), entries.c.rule.is_not(None))
 
 
 def redeemed(user: Any) -> sa.ColumnElement[int]:
-    """Points ever spent."""
-    return -_entries_of(user, ("REDEEM", "RESTORE"))
+    """Points ever spent and not given back."""
+    given_back = entries.c.kind != "DEBT_REPAID", entries.c.reverses.is_not(None)
+    return -_entries_of(user, ("REDEEM", "RESTORE", "DEBT_REPAID"), sa.or_(*given_back))
 
 
 def expired(user: Any) -> sa.ColumnElement[int]:
@@ -126,9 +127,9 @@ def _open(at: Any) -> sa.ColumnElement[bool]:
     return sa.and_(holds.c.state == "OPEN", holds.c.expires_at > at)
 
 
-def _entries_of(user: Any, kinds: Sequence[str]) -> sa.ColumnElement[int]:
+def _entries_of(user: Any, kinds: Sequence[str], *conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
     mine = sa.select(sa.func.sum(entries.c.points)).join(accounts, accounts.c.id == entries.c.account_id)
-    return _whole(mine.where(accounts.c.holder_id == user.c.id, entries.c.kind.in_(kinds)))
+    return _whole(mine.where(accounts.c.holder_id == user.c.id, entries.c.kind.in_(kinds), *conditions))
 
 
 def lasts(at: Any) -> sa.ColumnElement[bool]:
@@ -153,8 +154,18 @@ def channel_of(tx: Tx, key: str) -> uuid.UUID:
 
 
 def entry_of(tx: Tx, event_id: uuid.UUID) -> uuid.UUID | None:
-    """The entry that an event made."""
-    found: uuid.UUID | None = tx.scalar(sa.select(entries.c.id).where(entries.c.event_id == event_id).order_by(entries.c.id))
+    """The entry that an event made; of several the one that says what happened: what left, and not the debt that was paid."""
+    order = (sa.case((entries.c.kind == "DEBT_REPAID", 1), (entries.c.reason.is_not(None), 1), else_=0), entries.c.points)
+    found: uuid.UUID | None = tx.scalar(
+        sa.select(entries.c.id).where(entries.c.event_id == event_id).order_by(*order, entries.c.id)
+    )
+    return found
+
+
+def holder_of(tx: Tx, entry_id: uuid.UUID) -> uuid.UUID | None:
+    """Whose an entry is now; None where there is no such entry."""
+    said = sa.select(accounts.c.holder_id).join(entries, entries.c.account_id == accounts.c.id)
+    found: uuid.UUID | None = tx.scalar(said.where(entries.c.id == entry_id))
     return found
 
 

@@ -22,6 +22,7 @@ Step = tuple[str, int, int, int]
 """What happens, to whom (two numbers), and how much."""
 KINDS = ("pay", "pay", "pay", "pay", "refund", "refund", "redeem", "redeem", "redeem", "wait", "wait", "wait", "merge", "unmerge")
 HOLDING = (*KINDS, "hold", "hold", "hold", "hold", "capture", "capture", "release", "release")
+CORRECTING = (*HOLDING, "undo", "undo", "undo", "undo", "adjust", "adjust", "transfer", "transfer", "redeem")
 
 
 @dataclass(eq=False)
@@ -75,6 +76,18 @@ class Merge:
     key: str = ""
 
 
+@dataclass(eq=False)
+class Line:
+    """A redemption, or an adjustment: its account, its points, and its id in the shop."""
+
+    account: int
+    points: list[Point]
+    gave: bool = False
+    redeemed: bool = True
+    undone: bool = False
+    key: str = ""
+
+
 @dataclass
 class Model:
     """What everybody has; `now` is local time."""
@@ -85,6 +98,7 @@ class Model:
     orders: list[Order] = field(default_factory=list)
     merges: list[Merge] = field(default_factory=list)
     holds: list[Hold] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
     debt: dict[int, int] = field(default_factory=lambda: dict.fromkeys(range(PEOPLE), 0))
     earned: dict[int, int] = field(default_factory=lambda: dict.fromkeys(range(PEOPLE), 0))
     redeemed: dict[int, int] = field(default_factory=lambda: dict.fromkeys(range(PEOPLE), 0))
@@ -150,10 +164,14 @@ class Model:
         usable = self.usable(account)
         if len(usable) < count:
             return False
-        for point in usable[:count]:
-            point.state = "spent"
-        self.redeemed[account] += count
+        self.spend(account, usable[:count])
         return True
+
+    def spend(self, account: int, points: list[Point]) -> None:
+        for point in points:
+            point.state = "spent"
+        self.redeemed[account] += len(points)
+        self.lines.append(Line(account, points))
 
     def usable(self, account: int) -> list[Point]:
         """What can be spent, in the order in which it is."""
@@ -177,10 +195,56 @@ class Model:
             return "HOLD_ALREADY_RESOLVED"
         if not hold.holds(self.now):
             return "HOLD_EXPIRED"
-        for point in soonest(hold.points)[:count]:
-            point.state = "spent"
-        self.redeemed[hold.account] += count
+        if count:
+            self.spend(hold.account, soonest(hold.points)[:count])
         hold.state = "CAPTURED" if count else "RELEASED"
+        return None
+
+    def undo(self, line: Line) -> str | None:
+        """Give back what a line took, or take back what it gave; why not."""
+        if line.undone:
+            return "ENTRY_ALREADY_REVERSED"
+        if line.gave:
+            alive = [point for point in line.points if point.free(self.now) and not point.moved and point.expires > self.now]
+            if len(alive) < len(line.points):
+                return "INSUFFICIENT_POINTS"
+            for point in line.points:
+                point.state = "spent"
+        else:
+            owes = self.root(line.account)
+            repaid = min(self.debt[owes], len(line.points)) if line.redeemed else 0
+            self.debt[owes] -= repaid
+            for point in soonest(line.points)[repaid:]:
+                point.state = "free"
+            self.redeemed[line.account] -= len(line.points) if line.redeemed else 0
+        line.undone = True
+        return None
+
+    def adjust(self, person: int, count: int) -> Line | None:
+        account = self.root(person)
+        if count < 0:
+            usable = self.usable(account)[:-count]
+            if len(usable) < -count:
+                return None
+            for point in usable:
+                point.state = "spent"
+            return Line(account, usable, redeemed=False)
+        repaid = min(self.debt[account], count)
+        self.debt[account] -= repaid
+        until = self.now.replace(hour=0, minute=0) + timedelta(VALIDITY)
+        made = [Point(account, account, self.now, self.now, until) for _ in range(count - repaid)]
+        self.points += made
+        return Line(account, made, gave=True)
+
+    def transfer(self, person: int, other: int, count: int) -> str | None:
+        giver, taker = self.root(person), self.root(other)
+        if giver == taker:
+            return "SAME_ACCOUNT"
+        usable = self.usable(giver)[:count]
+        if len(usable) < count:
+            return "INSUFFICIENT_POINTS"
+        for point in usable:
+            point.account, point.home, point.moved, point.earned = taker, taker, True, self.now
         return None
 
     def merge(self, kept: int, absorbed: int) -> Merge:
@@ -312,8 +376,9 @@ class Life:
         elif kind == "redeem":
             count = amount % 11 + 1
             fits = self.model.redeem(one, count)
-            errors = (await self.shop.redeem(user, count))["errors"]
-            assert [error["code"] for error in errors] == ([] if fits else ["INSUFFICIENT_POINTS"])
+            payload = self.agree(await self.shop.redeem(user, count), None if fits else "INSUFFICIENT_POINTS")
+            if fits:
+                self.model.lines[-1].key = payload["entry"]["id"]
         elif kind == "hold":
             await self.hold(one, amount % 9 + 1, timedelta(days=amount % 5 + 1))
         elif kind in ("capture", "release") and self.model.holds:
@@ -321,8 +386,19 @@ class Life:
             count = amount % len(hold.points) + 1 if kind == "capture" else 0
             code = self.model.resolve(hold, count)
             said: dict[str, Any] = {"holdId": hold.key, **({"points": count} if count else {})}
-            errors = (await self.shop.do("captureHold" if count else "releaseHold", **said))["errors"]
-            assert [error["code"] for error in errors] == ([code] if code else [])
+            payload = self.agree(await self.shop.do("captureHold" if count else "releaseHold", **said), code)
+            if count and not code:
+                self.model.lines[-1].key = payload["entry"]["id"]
+        elif kind == "undo" and self.model.lines:
+            line = self.model.lines[-1 - other % min(3, len(self.model.lines))]
+            code = self.model.undo(line)
+            self.agree(await self.shop.do("reversePointsEntry", entryId=line.key), code)
+        elif kind == "adjust":
+            await self.adjust(one, (amount % 7 + 1) * (1 if other % 2 else -1))
+        elif kind == "transfer":
+            code = self.model.transfer(one, other, amount % 6 + 1)
+            said = {"userId": user, "toUserId": self.people[other], "points": amount % 6 + 1}
+            self.agree(await self.shop.do("transferPoints", **said), code)
         elif kind == "wait":
             self.wait(timedelta(days=amount % 3 + 1))
         elif kind == "merge" and one != other and one not in self.model.into and other not in self.model.into:
@@ -333,10 +409,22 @@ class Life:
             self.model.unmerge(merge)
             await self.shop.unmerge(merge.key)
 
+    def agree(self, payload: dict[str, Any], code: str | None) -> dict[str, Any]:
+        """The payload, which is refused for this code, or for none."""
+        assert [error["code"] for error in payload["errors"]] == ([code] if code else [])
+        return payload
+
+    async def adjust(self, person: int, count: int) -> None:
+        line = self.model.adjust(person, count)
+        said: dict[str, Any] = {"userId": self.people[person], "points": count, "reason": "counted anew"}
+        payload = self.agree(await self.shop.do("adjustPoints", **said), None if line else "INSUFFICIENT_POINTS")
+        if line and line.points:
+            line.key = payload["entry"]["id"]
+            self.model.lines.append(line)
+
     async def hold(self, person: int, count: int, time: timedelta) -> None:
         made = self.model.hold(person, count, time)
         said: dict[str, Any] = {"userId": self.people[person], "points": count, "expiresInSeconds": int(time.total_seconds())}
-        payload = await self.shop.do("holdPoints", **said)
-        assert [error["code"] for error in payload["errors"]] == ([] if made else ["INSUFFICIENT_POINTS"])
+        payload = self.agree(await self.shop.do("holdPoints", **said), None if made else "INSUFFICIENT_POINTS")
         if made:
             made.key = payload["hold"]["id"]

@@ -20,7 +20,10 @@ REDEEM = """mutation($input: RedeemPointsInput!) { redeemPoints(input: $input) {
   entry { id kind points reason reference } account { balance redeemed user { id } } errors { code message path params } } }"""
 ACCOUNT = "account { balance held redeemed user { id } } errors { code message path params }"
 ENTRY = "entry { id kind points reason reference occurredAt expiresAt reverses { id } }"
-ANSWERS = {"holdPoints": f"hold {{ id state points captured reference expiresAt }} {ACCOUNT}"}
+ANSWERS = {
+    "holdPoints": f"hold {{ id state points captured reference expiresAt }} {ACCOUNT}",
+    "transferPoints": f"{ENTRY} {ACCOUNT} toAccount {{ balance user {{ id }} }}",
+}
 """What is asked of a mutation's payload where it is not an entry."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -11,22 +12,38 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from scrm_loyalty import handlers, ledger, merging, rules, spending
+from scrm_loyalty import correcting, handlers, ledger, merging, rules, spending
 from scrm_loyalty.models import lots
 from scrm_loyalty.service import lasts
-from tests.plugins.model import HOLDING, KINDS, PEOPLE, RULES, Life, Step, history
+from tests.plugins.model import CORRECTING, KINDS, PEOPLE, RULES, Life, Step, history
 from tests.plugins.shop import Shop, opened
 
 SEEDS = (24, 27, 8, 10, 22, 4, 14)  # histories with debts, debts paid, refunds before orders, merges
 HOLD_SEEDS = (1, 2, 3, 4)
 EARNED: list[Step] = [("pay", 1, 0, 250), ("wait", 0, 0, 0)]  # five points of person 1
-HOLDS: list[list[Step]] = [
+LONG: list[Step] = [("wait", 0, 0, 2)] * 4  # until they have expired
+SHORT: list[list[Step]] = [
     [*EARNED, ("hold", 1, 0, 4), ("merge", 0, 1, 1), ("redeem", 0, 0, 4)],
     [*EARNED, ("hold", 1, 0, 4), ("refund", 1, 0, 500)],
+    [*EARNED, ("hold", 1, 0, 10), ("wait", 0, 0, 0), ("capture", 0, 0, 0)],
     [*EARNED, ("merge", 0, 1, 1), ("hold", 0, 0, 4), ("unmerge", 0, 0, 0), ("capture", 0, 0, 2), ("merge", 0, 1, 1)],
+    [*EARNED, ("redeem", 1, 0, 4), *LONG, ("undo", 1, 0, 0), ("undo", 1, 0, 0)],
+    [*EARNED, ("redeem", 1, 0, 4), ("undo", 1, 0, 0), ("undo", 1, 0, 0), ("redeem", 1, 0, 4)],
+    [*EARNED, ("redeem", 1, 0, 4), ("refund", 1, 0, 300), ("undo", 1, 0, 0)],
+    [*EARNED, ("transfer", 1, 2, 2), ("refund", 1, 0, 500), *LONG, ("transfer", 2, 0, 2)],
+    [*EARNED, *LONG, ("merge", 0, 1, 1)],
+    [
+        ("adjust", 1, 1, 6),
+        ("transfer", 1, 2, 2),
+        ("undo", 1, 0, 0),
+        ("transfer", 2, 1, 2),
+        ("adjust", 1, 0, 4),
+        ("undo", 1, 0, 0),
+    ],
+    [*EARNED, ("merge", 0, 1, 1), ("redeem", 0, 0, 4), ("unmerge", 0, 0, 0), ("undo", 0, 0, 0), ("merge", 1, 0, 1)],
 ]
 people = st.integers(0, PEOPLE - 1)
-steps = st.lists(st.tuples(st.sampled_from(HOLDING), people, people, st.integers(1, 1_200)), min_size=4, max_size=10)
+steps = st.lists(st.tuples(st.sampled_from(CORRECTING), people, people, st.integers(1, 1_200)), min_size=4, max_size=10)
 PHASES = [Phase.explicit, Phase.generate]  # an example opens a shop, so shrinking one would take minutes
 SUPPRESSED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
@@ -42,7 +59,7 @@ async def test_a_history_is_as_in_the_model(migrated_url: str, steps: list[Any])
 async def test_a_long_history_is_as_in_the_model(migrated_url: str, seed: int) -> None:
     async with opened(migrated_url, **RULES) as shop:
         await Life(shop).live(history(seed, 40))
-        await Life(shop).live(history(seed, 60, HOLDING))
+        await Life(shop).live(history(seed, 60, CORRECTING))
 
 
 Patch = Callable[[pytest.MonkeyPatch], None]
@@ -179,7 +196,45 @@ def merge_drops_the_holds(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(merging, "MOVED_BY_A_MERGE", (lots,))
 
 
-HOLD_FAULTS: list[Patch] = [
+def undoing_revives_what_expired(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(rules.LoyaltyRules, "reinstatement_days", property(lambda self: 5), raising=False)
+
+
+def what_was_undone_is_undone_again(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(correcting, "_undone", lambda tx, entry_id: False)
+
+
+def undoing_pays_no_debt(patch: pytest.MonkeyPatch) -> None:
+    lock_all = correcting._lock_all
+    patch.setattr(correcting, "_lock_all", lambda *said: 0 * lock_all(*said))
+
+
+def transferred_points_last_for_ever(patch: pytest.MonkeyPatch) -> None:
+    move = ledger.Ledger.move
+
+    def endless(self: Any, event: Any, lot: Any, *rest: Any) -> None:
+        move(self, event, replace(lot, expires_at=None), *rest)
+        lot.remaining -= rest[0]
+
+    patch.setattr(ledger.Ledger, "move", endless)
+
+
+def merge_drops_allocations(patch: pytest.MonkeyPatch) -> None:
+    transfer = merging._transfer
+
+    def forgetful(book: Any, *rest: Any) -> None:
+        transfer(book, *rest)
+        book.allocations.clear()
+
+    patch.setattr(merging, "_transfer", forgetful)
+
+
+MORE_FAULTS: list[Patch] = [
+    undoing_revives_what_expired,
+    what_was_undone_is_undone_again,
+    undoing_pays_no_debt,
+    transferred_points_last_for_ever,
+    merge_drops_allocations,
     held_points_are_spent,
     refunds_take_what_is_held,
     a_hold_is_released_twice,
@@ -220,22 +275,22 @@ async def test_a_seeded_fault_is_noticed(migrated_url: str, fault: Patch, monkey
 
 
 @pytest.mark.parametrize("migrated_url", ["sqlite"], indirect=True)
-@pytest.mark.parametrize("fault", HOLD_FAULTS, ids=lambda fault: fault.__name__)
-async def test_a_seeded_fault_of_holds_is_noticed(migrated_url: str, fault: Patch, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("fault", MORE_FAULTS, ids=lambda fault: fault.__name__)
+async def test_a_seeded_further_fault_is_noticed(migrated_url: str, fault: Patch, monkeypatch: pytest.MonkeyPatch) -> None:
     fault(monkeypatch)
     async with opened(migrated_url, **RULES) as shop:
         with pytest.raises(AssertionError):
-            await lives_with_holds(shop)
+            await lives_fully(shop)
 
 
-async def lives_with_holds(shop: Shop) -> None:
+async def lives_fully(shop: Shop) -> None:
     """Short histories that were thought out, and several long ones."""
-    for steps in HOLDS:
+    for steps in SHORT:
         await Life(shop).live(steps)
-    await lives(shop, HOLD_SEEDS, HOLDING)
+    await lives(shop, HOLD_SEEDS, CORRECTING)
 
 
-async def test_what_kills_the_faults_of_holds_is_as_in_the_model(migrated_url: str) -> None:
+async def test_what_kills_the_more_faults_is_as_in_the_model(migrated_url: str) -> None:
     async with opened(migrated_url, **RULES) as shop:
-        for steps in HOLDS:
+        for steps in SHORT:
             await Life(shop).live(steps)
