@@ -9,7 +9,7 @@ from typing import Any
 
 from scrm.api import Contribution, HandlerTx, LogEvent, Scope, Tx, hookimpl
 
-from . import events, graphql, handlers, merging, models, mutations, rules, service
+from . import events, expiry, graphql, handlers, merging, models, mutations, rules, service
 
 
 @hookimpl
@@ -31,6 +31,7 @@ def contribute() -> Contribution:
         event_types=events.TYPES,
         handlers=[handlers.handler],
         decisions=mutations.DECISIONS,
+        jobs=[expiry.write_off],
         scopes=[
             Scope("points:read", "See points and the ledger."),
             Scope("points:write", "Spend, hold, adjust, undo and transfer points."),

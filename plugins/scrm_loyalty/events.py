@@ -6,7 +6,7 @@ from typing import Any
 
 from scrm.api import EventType
 
-from .ledger import ADJUSTED, EARNED, HELD, REDEEMED, RELEASED, REVERSED, TRANSFERRED, UNDONE
+from .ledger import ADJUSTED, EARNED, EXPIRED, HELD, REDEEMED, RELEASED, REVERSED, TRANSFERRED, UNDONE
 
 WHOLE: dict[str, Any] = {"type": "integer", "minimum": 0}
 SIGNED: dict[str, Any] = {"type": "integer"}
@@ -66,6 +66,7 @@ TYPES = (
         personal=("reason",),
         own=True,
     ),
+    EventType(EXPIRED, "Points of these lots have expired unspent and are written off.", _payload(), own=True),
     EventType(RELEASED, "A hold was released: its points are free again.", _payload(hold=TEXT), own=True),
     EventType(
         REVERSED,

@@ -9,11 +9,11 @@ from typing import Any
 
 from scrm.api import LogEvent, derive_id
 
-from .ledger import ADJUSTED, HELD, REDEEMED, RELEASED, TRANSFERRED, UNDONE, Account, Hold, Ledger, Lot, pay, refund
+from .ledger import ADJUSTED, EXPIRED, HELD, REDEEMED, RELEASED, TRANSFERRED, UNDONE, Account, Hold, Ledger, Lot, pay, refund
 from .rules import LoyaltyRules
 
-DECIDED = "mutation:"
-"""Facts of decisions come from such a source; nobody outside can record one."""
+OWN = ("mutation:", "job:")
+"""Facts of decisions and jobs come from such sources; nobody outside can record one."""
 
 
 def fold(ledger: Ledger, events: Sequence[LogEvent], rules: LoyaltyRules) -> None:
@@ -22,7 +22,7 @@ def fold(ledger: Ledger, events: Sequence[LogEvent], rules: LoyaltyRules) -> Non
         if event.user_id is None:
             continue
         if event.type in FACTS:
-            if event.source.startswith(DECIDED):
+            if event.source.startswith(OWN):
                 FACTS[event.type](ledger, event, event.user_id)
         elif event.amount_minor and event.currency == rules.currency:
             move = pay if event.type == "order.paid" else refund
@@ -174,6 +174,15 @@ def transfer(ledger: Ledger, event: LogEvent, user_id: uuid.UUID) -> None:
         ledger.move(event, ledger.lots[uuid.UUID(part["lot"])], part["points"], out, into, taker.id, taker.id)
 
 
+def expire(ledger: Ledger, event: LogEvent, user_id: uuid.UUID) -> None:
+    """Write off what has lapsed of these lots, as far as it is still there."""
+    for part in event.properties["lots"]:
+        lot = ledger.lots[uuid.UUID(part["lot"])]
+        amount = min(part["points"], ledger.free(lot, event.received_at))
+        if amount and lot.expired(event.occurred_at):
+            ledger.write_off(event, lot, amount, lot.id.hex)
+
+
 def received_by(fact: Mapping[str, Any]) -> list[uuid.UUID]:
     """Whose account a fact touches beside its own user's."""
     return [uuid.UUID(fact["to"])] if fact.get("to") else []
@@ -186,5 +195,6 @@ FACTS: dict[str, Callable[[Ledger, LogEvent, uuid.UUID], None]] = {
     UNDONE: undo,
     ADJUSTED: adjust,
     TRANSFERRED: transfer,
+    EXPIRED: expire,
 }
-"""What decisions say, and how each is applied."""
+"""What decisions and jobs say, and how each is applied."""

@@ -18,6 +18,7 @@ from .rules import LoyaltyRules
 EARNED, REDEEMED, REVERSED = "points.earned", "points.redeemed", "points.reversed"
 HELD, RELEASED = "points.held", "points.released"
 UNDONE, ADJUSTED, TRANSFERRED = "points.undone", "points.adjusted", "points.transferred"
+EXPIRED = "points.expired"
 ORDER_RULE = "order"
 """The earn rule of paid orders."""
 
@@ -148,6 +149,11 @@ class Ledger:
         """Take from a lot on behalf of a debit."""
         lot.remaining -= amount
         self.allocations.append({"entry_id": entry_id, "lot_id": lot.id, "amount": amount})
+
+    def write_off(self, event: LogEvent, lot: Lot, amount: int, part: Any) -> None:
+        """Say that so many points of a lot have expired, as of when they did."""
+        self.take(self.entry(event, lot.account_id, "EXPIRE", -amount, occurred_at=lot.expires_at, part=part), lot, amount)
+        lot.lapsed += amount
 
     def pair(
         self, event: LogEvent, giver: uuid.UUID, taker: uuid.UUID, points: int, part: str, **more: Any

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -106,8 +105,7 @@ def _transfer(ledger: Ledger, event: LogEvent, giver: Account, taker: Account, m
     for number, lot in enumerate(moving):
         gone = ledger.free(lot, event.received_at) if lot.expired(event.occurred_at) else 0
         if gone:
-            said: dict[str, Any] = {"occurred_at": lot.expires_at, "part": number, "reverses": None}
-            ledger.take(ledger.entry(event, giver.id, "EXPIRE", -gone, **said), lot, gone)
+            ledger.write_off(event, lot, gone, number)
     for part, points in (("lots", sum(lot.remaining for lot in moving)), ("debt", -debt)):
         if points:
             ledger.pair(event, giver.id, taker.id, points, part, reason=part)

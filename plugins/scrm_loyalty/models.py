@@ -95,6 +95,7 @@ lots = Table(
     Index("ix_loyalty_lots_account_id", "account_id", "expires_at", "earned_at", "id"),
     Index("ix_loyalty_lots_home_id", "home_id"),
     Index("ix_loyalty_lots_order_id", "order_id"),
+    Index("ix_loyalty_lots_expires_at", "expires_at"),
 )
 
 allocations = Table(

@@ -22,7 +22,7 @@ Step = tuple[str, int, int, int]
 """What happens, to whom (two numbers), and how much."""
 KINDS = ("pay", "pay", "pay", "pay", "refund", "refund", "redeem", "redeem", "redeem", "wait", "wait", "wait", "merge", "unmerge")
 HOLDING = (*KINDS, "hold", "hold", "hold", "hold", "capture", "capture", "release", "release")
-CORRECTING = (*HOLDING, "undo", "undo", "undo", "undo", "adjust", "adjust", "transfer", "transfer", "redeem")
+CORRECTING = (*HOLDING, "undo", "undo", "undo", "undo", "adjust", "adjust", "transfer", "transfer", "redeem", "expire")
 
 
 @dataclass(eq=False)
@@ -93,6 +93,7 @@ class Model:
     """What everybody has; `now` is local time."""
 
     now: datetime
+    hour: datetime | None = None
     into: dict[int, int] = field(default_factory=dict)
     points: list[Point] = field(default_factory=list)
     orders: list[Order] = field(default_factory=list)
@@ -247,6 +248,17 @@ class Model:
             point.account, point.home, point.moved, point.earned = taker, taker, True, self.now
         return None
 
+    def expire(self) -> None:
+        """Write off what had lapsed at the full hour, once an hour."""
+        due = self.now.replace(minute=0)
+        if due == self.hour:
+            return
+        self.hour = due
+        for point in self.points:
+            if point.free(due) and point.expires <= due and point.free(self.now):
+                point.state = "expired"
+                self.written_off[point.account] += 1
+
     def merge(self, kept: int, absorbed: int) -> Merge:
         made = Merge(kept, absorbed, self.debt[absorbed])
         self.move(absorbed, kept, set(range(PEOPLE)), made.debt)
@@ -337,6 +349,8 @@ class Life:
     async def live(self, steps: Sequence[Step]) -> None:
         """Do every step in both, and compare everybody after each."""
         self.people = [await self.shop.member() for _ in range(PEOPLE)]
+        await self.shop.expire()
+        self.model.hour = self.model.now.replace(minute=0)
         for number, step in enumerate(steps):
             self.wait(timedelta(minutes=1))
             await self.do(*step)
@@ -399,6 +413,9 @@ class Life:
             code = self.model.transfer(one, other, amount % 6 + 1)
             said = {"userId": user, "toUserId": self.people[other], "points": amount % 6 + 1}
             self.agree(await self.shop.do("transferPoints", **said), code)
+        elif kind == "expire":
+            self.model.expire()
+            await self.shop.expire()
         elif kind == "wait":
             self.wait(timedelta(days=amount % 3 + 1))
         elif kind == "merge" and one != other and one not in self.model.into and other not in self.model.into:

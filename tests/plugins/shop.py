@@ -11,7 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import scrm_loyalty
-from scrm.testing.client import Client, drain, replayed, serving
+from scrm.testing.client import Client, drain, replayed, run_jobs, serving
 from scrm_loyalty.reconcile import drifts
 
 ZONE = ZoneInfo("Asia/Shanghai")
@@ -108,6 +108,11 @@ class Shop:
         """What became of a hold, and how much of it was spent."""
         data = await self.client.data("query($id: ID!) { node(id: $id) { ... on PointsHold { state captured } } }", id=hold)
         return data["node"]["state"], data["node"]["captured"]
+
+    async def expire(self) -> None:
+        """Run the jobs that are due now, and let everybody read what they say."""
+        await run_jobs(self.client, self.now)
+        await drain(self.client)
 
     async def refused(self, user: str, points: int) -> tuple[str, Any]:
         """Why a redemption is refused: the code and the values in play."""

@@ -33,6 +33,15 @@ SHORT: list[list[Step]] = [
     [*EARNED, ("transfer", 1, 2, 2), ("refund", 1, 0, 500), *LONG, ("transfer", 2, 0, 2)],
     [*EARNED, *LONG, ("merge", 0, 1, 1)],
     [
+        *EARNED,
+        ("hold", 1, 0, 2),
+        ("expire", 0, 0, 0),
+        ("refund", 1, 0, 100),
+        *LONG,
+        *[("expire", 0, 0, 0)] * 2,
+        ("undo", 0, 0, 0),
+    ],
+    [
         ("adjust", 1, 1, 6),
         ("transfer", 1, 2, 2),
         ("undo", 1, 0, 0),
@@ -229,12 +238,20 @@ def merge_drops_allocations(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(merging, "_transfer", forgetful)
 
 
+def what_is_written_off_stays(patch: pytest.MonkeyPatch) -> None:
+    def said_only(self: Any, event: Any, lot: Any, amount: int, part: Any) -> None:
+        self.entry(event, lot.account_id, "EXPIRE", -amount, part=part)
+
+    patch.setattr(ledger.Ledger, "write_off", said_only)
+
+
 MORE_FAULTS: list[Patch] = [
     undoing_revives_what_expired,
     what_was_undone_is_undone_again,
     undoing_pays_no_debt,
     transferred_points_last_for_ever,
     merge_drops_allocations,
+    what_is_written_off_stays,
     held_points_are_spent,
     refunds_take_what_is_held,
     a_hold_is_released_twice,
