@@ -9,7 +9,7 @@ from typing import Any
 
 from scrm.api import Contribution, HandlerTx, LogEvent, Scope, Tx, hookimpl
 
-from . import events, expiry, graphql, handlers, merging, models, mutations, rules, service
+from . import events, expiry, graphql, handlers, merging, models, mutations, reconcile, rules, service
 
 
 @hookimpl
@@ -30,7 +30,8 @@ def contribute() -> Contribution:
         orderings=[graphql.LoyaltyOrder],
         event_types=events.TYPES,
         handlers=[handlers.handler],
-        decisions=mutations.DECISIONS,
+        decisions=[*mutations.DECISIONS, reconcile.FREEZE, reconcile.UNFREEZE],
+        commands=[reconcile.RECONCILE],
         jobs=[expiry.write_off],
         scopes=[
             Scope("points:read", "See points and the ledger."),

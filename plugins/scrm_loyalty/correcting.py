@@ -14,7 +14,7 @@ from scrm.api import Fact, Tx, UserError, instant_text, users
 from .handlers import load_lots
 from .models import accounts, allocations, entries, lots
 from .rules import LoyaltyRules
-from .spending import LARGEST, Part, first_of, free_parts, insufficient, invalid, lock, said
+from .spending import LARGEST, Part, first_of, free_parts, insufficient, invalid, lock, of_account, said
 
 REVERSIBLE = ("REDEEM", "ADJUST")
 
@@ -110,7 +110,7 @@ def adjust(tx: Tx, input: Mapping[str, Any], rules: LoyaltyRules, at: datetime) 
 def transfer(tx: Tx, input: Mapping[str, Any], rules: LoyaltyRules, at: datetime) -> Fact | UserError:
     """Move points to somebody else; those that expire soonest go first, and last as long as before.
 
-    Refuses with INVALID_POINTS, SAME_ACCOUNT, USER_ERASED or INSUFFICIENT_POINTS.
+    Refuses with INVALID_POINTS, SAME_ACCOUNT, USER_ERASED, ACCOUNT_FROZEN or INSUFFICIENT_POINTS.
     """
     giver, points = uuid.UUID(input["userId"]), input["points"]
     if not 1 <= points <= LARGEST:
@@ -123,9 +123,8 @@ def transfer(tx: Tx, input: Mapping[str, Any], rules: LoyaltyRules, at: datetime
         return UserError("SAME_ACCOUNT", "toUserId is who gives; name somebody else", ("toUserId",))
     both = sa.select(accounts).where(accounts.c.user_id.in_((giver, taker))).order_by(accounts.c.id).with_for_update()
     account_id = next((row.id for row in tx.rows(both) if row.user_id == giver), None)
-    parts = free_parts(tx, account_id, at) if account_id is not None else []
-    balance = sum(amount for _, amount in parts)
-    if balance < points:
-        return insufficient(balance, points)
-    fact = {"points": points, "lots": said(first_of(parts, points)), "to": taker.hex}
+    taken = of_account(tx, account_id, points, at)
+    if isinstance(taken, UserError):
+        return taken
+    fact = {"points": points, "lots": said(taken), "to": taker.hex}
     return Fact(giver, {**fact, "reason": input["reason"], "reference": input["reference"]})

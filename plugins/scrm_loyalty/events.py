@@ -6,7 +6,7 @@ from typing import Any
 
 from scrm.api import EventType
 
-from .ledger import ADJUSTED, EARNED, EXPIRED, HELD, REDEEMED, RELEASED, REVERSED, TRANSFERRED, UNDONE
+from .ledger import ADJUSTED, EARNED, EXPIRED, FROZEN, HELD, REDEEMED, RELEASED, REVERSED, TRANSFERRED, UNDONE, UNFROZEN
 
 WHOLE: dict[str, Any] = {"type": "integer", "minimum": 0}
 SIGNED: dict[str, Any] = {"type": "integer"}
@@ -67,6 +67,8 @@ TYPES = (
         own=True,
     ),
     EventType(EXPIRED, "Points of these lots have expired unspent and are written off.", _payload(), own=True),
+    EventType(FROZEN, "Nothing can be spent, for the account's numbers do not agree: `drift` says which.", own=True),
+    EventType(UNFROZEN, "Points can be spent again.", own=True),
     EventType(RELEASED, "A hold was released: its points are free again.", _payload(hold=TEXT), own=True),
     EventType(
         REVERSED,

@@ -9,7 +9,23 @@ from typing import Any
 
 from scrm.api import LogEvent, derive_id
 
-from .ledger import ADJUSTED, EXPIRED, HELD, REDEEMED, RELEASED, TRANSFERRED, UNDONE, Account, Hold, Ledger, Lot, pay, refund
+from .ledger import (
+    ADJUSTED,
+    EXPIRED,
+    FROZEN,
+    HELD,
+    REDEEMED,
+    RELEASED,
+    TRANSFERRED,
+    UNDONE,
+    UNFROZEN,
+    Account,
+    Hold,
+    Ledger,
+    Lot,
+    pay,
+    refund,
+)
 from .rules import LoyaltyRules
 
 OWN = ("mutation:", "job:")
@@ -183,6 +199,11 @@ def expire(ledger: Ledger, event: LogEvent, user_id: uuid.UUID) -> None:
             ledger.write_off(event, lot, amount, lot.id.hex)
 
 
+def freeze(ledger: Ledger, event: LogEvent, user_id: uuid.UUID) -> None:
+    """Let nothing be spent of an account any more, or again."""
+    ledger.account(user_id, event).frozen = event.type == FROZEN
+
+
 def received_by(fact: Mapping[str, Any]) -> list[uuid.UUID]:
     """Whose account a fact touches beside its own user's."""
     return [uuid.UUID(fact["to"])] if fact.get("to") else []
@@ -196,5 +217,7 @@ FACTS: dict[str, Callable[[Ledger, LogEvent, uuid.UUID], None]] = {
     ADJUSTED: adjust,
     TRANSFERRED: transfer,
     EXPIRED: expire,
+    FROZEN: freeze,
+    UNFROZEN: freeze,
 }
 """What decisions and jobs say, and how each is applied."""

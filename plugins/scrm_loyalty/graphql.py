@@ -147,6 +147,7 @@ class PointsAccount:
     """A person's points; everybody has an account."""
 
     user: User = one("Whose.", lambda account, user: user.c.id == account.c.id)
+    frozen: bool = expression("Whether nothing can be spent, for its numbers did not agree.", service.frozen, weight=1)
     balance: BigInt = expression("Points that can be spent now.", service.spendable, weight=1)
     pending: BigInt = expression("Points that can be spent later.", service.pending, weight=1)
     held: BigInt = expression("Points that open holds keep.", service.held, weight=1)

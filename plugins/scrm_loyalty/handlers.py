@@ -53,7 +53,7 @@ class Loaded:
         insert_rows(tx, allocations, ledger.allocations)
         insert_rows(tx, holds, self._new(ledger.holds.values(), holds))
         insert_rows(tx, held_lots, ledger.held_lots)
-        update_rows(tx, accounts, ["debt"], self._changed(ledger.accounts.values()))
+        update_rows(tx, accounts, ["debt", "frozen"], self._changed(ledger.accounts.values()))
         kept = ["account_id", "entry_id", "paid", "points", "refunded", "refunded_at", "reversed", "waived"]
         update_rows(tx, orders, kept, self._changed(ledger.orders.values()))
         update_rows(tx, lots, ["remaining"], self._changed(ledger.lots.values()))

@@ -18,19 +18,20 @@ from .rules import LoyaltyRules
 EARNED, REDEEMED, REVERSED = "points.earned", "points.redeemed", "points.reversed"
 HELD, RELEASED = "points.held", "points.released"
 UNDONE, ADJUSTED, TRANSFERRED = "points.undone", "points.adjusted", "points.transferred"
-EXPIRED = "points.expired"
+EXPIRED, FROZEN, UNFROZEN = "points.expired", "points.frozen", "points.unfrozen"
 ORDER_RULE = "order"
 """The earn rule of paid orders."""
 
 
 @dataclass(slots=True)
 class Account:
-    """One account; `debt` is paid by the next credit."""
+    """One account; `debt` is paid by the next credit; nothing is spent of one that is `frozen`."""
 
     id: uuid.UUID
     user_id: uuid.UUID
     holder_id: uuid.UUID
     debt: int = 0
+    frozen: bool = False
 
 
 @dataclass(slots=True)

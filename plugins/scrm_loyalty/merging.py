@@ -32,6 +32,7 @@ def merge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID) 
     survivor = found.ledger.account(kept, event)
     moving = _own_lots(tx, found, other, None)
     debt = other.debt
+    survivor.frozen, other.frozen = survivor.frozen or other.frozen, False
     _transfer(found.ledger, event, other, survivor, moving, debt)
     found.store(tx)
     for table in MOVED_BY_A_MERGE:

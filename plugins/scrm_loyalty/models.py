@@ -7,7 +7,7 @@ debit took from, and below 0 which lot an undone one went back to.
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, Date, ForeignKey, Index, Table, UniqueConstraint
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, Date, ForeignKey, Index, Table, UniqueConstraint
 
 from scrm.api import Id, Instant, Text, plugin_metadata
 
@@ -20,6 +20,7 @@ accounts = Table(
     Column("user_id", Id, nullable=False, comment="whose events it takes; a pseudonym once the person is erased"),
     Column("holder_id", Id, nullable=False, comment="whose it counts as now: after a merge the survivor"),
     Column("debt", BigInteger, nullable=False, comment="points spent and then taken back; the next credit pays it first"),
+    Column("frozen", Boolean, nullable=False, comment="nothing can be spent, for its numbers did not agree"),
     UniqueConstraint("user_id"),
     CheckConstraint("debt >= 0", name="debt"),
     Index("ix_loyalty_accounts_holder_id", "holder_id"),

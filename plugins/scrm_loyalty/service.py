@@ -29,6 +29,11 @@ def pending(user: Any) -> sa.ColumnElement[int]:
     return _lots_of(user, lots.c.available_at > NOW, lasts(NOW))
 
 
+def frozen(user: Any) -> sa.ColumnElement[bool]:
+    """Whether nothing can be spent, for the numbers did not agree."""
+    return sa.exists().where(accounts.c.user_id == user.c.id, accounts.c.frozen)
+
+
 def held(user: Any) -> sa.ColumnElement[int]:
     """Points that are held now, those included whose time is over but for the hold."""
     return _held_of(user, _open(NOW))

@@ -31,7 +31,7 @@ Part = tuple[Lot, int]
 def spend(tx: Tx, input: Mapping[str, Any], rules: LoyaltyRules, at: datetime) -> Fact | UserError:
     """Choose the lots that a redemption takes: soonest expiry first, then oldest, those that never expire last.
 
-    Refuses with INVALID_POINTS, BELOW_MINIMUM, NOT_A_STEP or INSUFFICIENT_POINTS.
+    Refuses with INVALID_POINTS, BELOW_MINIMUM, NOT_A_STEP, ACCOUNT_FROZEN or INSUFFICIENT_POINTS.
     """
     taken = _chosen(tx, input, rules, at)
     if isinstance(taken, UserError):
@@ -58,9 +58,9 @@ def hold(tx: Tx, input: Mapping[str, Any], rules: LoyaltyRules, at: datetime) ->
 def capture(tx: Tx, input: Mapping[str, Any], rules: LoyaltyRules, at: datetime) -> Fact | UserError:
     """Spend what a hold keeps, all or less of it; what expires soonest goes first.
 
-    Refuses with INVALID_POINTS, HOLD_NOT_FOUND, HOLD_ALREADY_RESOLVED, HOLD_EXPIRED or HOLD_TOO_SMALL.
+    Refuses with INVALID_POINTS, HOLD_NOT_FOUND, HOLD_ALREADY_RESOLVED, HOLD_EXPIRED, ACCOUNT_FROZEN or HOLD_TOO_SMALL.
     """
-    found = _open_hold(tx, input, at)
+    found = _open_hold(tx, input, at, spends=True)
     if isinstance(found, UserError):
         return found
     row, parts = found
@@ -79,7 +79,7 @@ def capture(tx: Tx, input: Mapping[str, Any], rules: LoyaltyRules, at: datetime)
 
 def release(tx: Tx, input: Mapping[str, Any], rules: LoyaltyRules, at: datetime) -> Fact | UserError:
     """Free what a hold keeps. Refuses with HOLD_NOT_FOUND, HOLD_ALREADY_RESOLVED or HOLD_EXPIRED."""
-    found = _open_hold(tx, input, at)
+    found = _open_hold(tx, input, at, spends=False)
     if isinstance(found, UserError):
         return found
     row, parts = found
@@ -99,11 +99,27 @@ def _chosen(tx: Tx, input: Mapping[str, Any], rules: LoyaltyRules, at: datetime)
     if refusal is not None:
         return refusal
     account_id = lock(tx, uuid.UUID(input["userId"]))
-    usable = free_parts(tx, account_id, at) if account_id is not None else []
+    return of_account(tx, account_id, points, at)
+
+
+def of_account(tx: Tx, account_id: uuid.UUID | None, points: int, at: datetime) -> list[Part] | UserError:
+    """So many points of a locked account, or ACCOUNT_FROZEN or INSUFFICIENT_POINTS."""
+    if account_id is None:
+        return insufficient(0, points)
+    refusal = frozen(tx, account_id)
+    if refusal is not None:
+        return refusal
+    usable = free_parts(tx, account_id, at)
     balance = sum(amount for _, amount in usable)
-    if balance < points:
-        return insufficient(balance, points)
-    return first_of(usable, points)
+    return first_of(usable, points) if balance >= points else insufficient(balance, points)
+
+
+def frozen(tx: Tx, account_id: uuid.UUID) -> UserError | None:
+    """Why nothing can be spent of an account, if so."""
+    if not tx.scalar(sa.select(accounts.c.frozen).where(accounts.c.id == account_id)):
+        return None
+    message = "the account is frozen, for its numbers do not agree; see scrm loyalty reconcile"
+    return UserError("ACCOUNT_FROZEN", message, ("userId",))
 
 
 def lock(tx: Tx, user: uuid.UUID) -> uuid.UUID | None:
@@ -144,7 +160,7 @@ def said(taken: Sequence[Part]) -> list[dict[str, Any]]:
     return [{"lot": lot.id.hex, "points": amount} for lot, amount in taken]
 
 
-def _open_hold(tx: Tx, input: Mapping[str, Any], at: datetime) -> tuple[sa.Row[Any], list[Part]] | UserError:
+def _open_hold(tx: Tx, input: Mapping[str, Any], at: datetime, *, spends: bool) -> tuple[sa.Row[Any], list[Part]] | UserError:
     """The hold with the id of its user, and what it keeps in the order in which it is spent; its account is locked."""
     hold_id = uuid.UUID(input["hold"])
     account_id = tx.scalar(sa.select(holds.c.account_id).where(holds.c.id == hold_id))
@@ -152,7 +168,7 @@ def _open_hold(tx: Tx, input: Mapping[str, Any], at: datetime) -> tuple[sa.Row[A
         return hold_not_found(hold_id)
     user_id = tx.scalar(sa.select(accounts.c.user_id).where(accounts.c.id == account_id).with_for_update())
     row = tx.rows(sa.select(holds, sa.literal(user_id, accounts.c.user_id.type).label("user_id")).where(holds.c.id == hold_id))[0]
-    refusal = _resolved(row) or _expired(row, at)
+    refusal = _resolved(row) or _expired(row, at) or (frozen(tx, row.account_id) if spends else None)
     if refusal is not None:
         return refusal
     amounts = {part.lot_id: part.amount for part in tx.rows(sa.select(held_lots).where(held_lots.c.hold_id == hold_id))}

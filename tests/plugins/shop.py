@@ -53,6 +53,11 @@ class Shop:
         made = await self.client.data('mutation { createUser(input: {displayName: "m"}) { user { id } errors { code } } }')
         return str(made["createUser"]["user"]["id"])
 
+    @staticmethod
+    def key(user: str) -> uuid.UUID:
+        """The key in a person's global id."""
+        return uuid.UUID(user.removeprefix("User_"))
+
     def event(self, type: str, user: str, order: str | None, amount: int | None, at: str | datetime | None, **more: Any) -> Any:
         when = local(at) if isinstance(at, str) else at or self.now
         money = {"amountMinor": amount, "currency": more.pop("currency", "CNY")} if amount is not None else None
