@@ -9,7 +9,7 @@ from typing import Any
 
 from scrm.api import Contribution, HandlerTx, LogEvent, Scope, Tx, hookimpl
 
-from . import events, expiry, graphql, handlers, merging, models, mutations, reconcile, rules, service
+from . import events, expiry, graphql, handlers, merging, models, mutations, queries, reconcile, rules, service
 
 
 @hookimpl
@@ -24,8 +24,9 @@ def contribute() -> Contribution:
         migrations=Path(__file__).parent / "migrations" / "versions",
         types=[graphql.PointsEntry, graphql.PointsHold, graphql.PointsAccount, graphql.ExpiringPoints],
         extends=[graphql.LoyaltyUser],
-        query=[graphql.LoyaltyQuery],
+        query=[queries.LoyaltyQuery],
         mutation=[mutations.LoyaltyMutation],
+        subscription=[queries.LoyaltySubscription],
         filters=[graphql.LoyaltyFilter],
         orderings=[graphql.LoyaltyOrder],
         event_types=events.TYPES,

@@ -6,20 +6,16 @@ import datetime as dt
 from enum import Enum
 
 import sqlalchemy as sa
-import strawberry
 
 from scrm.api import (
-    JSON,
     NOW,
     BigInt,
     Connection,
     DateTimeFilter,
     Direction,
     Event,
-    Info,
     IntFilter,
     Node,
-    Query,
     StringFilter,
     User,
     UserFilter,
@@ -34,7 +30,6 @@ from scrm.api import (
     many,
     one,
     ordering,
-    query,
     rows,
     same_row,
     users,
@@ -43,7 +38,6 @@ from scrm.api import (
 
 from . import service
 from .models import entries, holds
-from .rules import LoyaltyRules
 
 READ, WRITE = "points:read", "points:write"
 
@@ -198,29 +192,3 @@ class LoyaltyOrder:
     """Users sorted by their points."""
 
     points: Direction | None = ordering("By points that can be spent now.", service.spendable, nullable=False, scope=READ)
-
-
-@strawberry.type(description="What points are earned for and how they are spent.")
-class PointsProgram:
-    timezone: str = strawberry.field(description="The zone of its days.")
-    currency: str = strawberry.field(description="The currency it earns on.")
-    redeem_minimum: BigInt = strawberry.field(description="The fewest points that one redemption takes.")
-    redeem_step: BigInt = strawberry.field(description="Redemptions are multiples of this.")
-    rules: JSON = strawberry.field(description="All rules in force.")
-
-
-@extend(Query)
-class LoyaltyQuery:
-    """Points to read."""
-
-    @query("The program as it is in force.", scope=READ, self_service=True)
-    async def points_program(self, info: Info) -> PointsProgram | None:
-        rules = await info.context.rules("loyalty")
-        assert isinstance(rules, LoyaltyRules)
-        return PointsProgram(
-            timezone=rules.timezone,
-            currency=rules.currency,
-            redeem_minimum=BigInt(rules.redeem_minimum),
-            redeem_step=BigInt(rules.redeem_step),
-            rules=JSON(rules.model_dump(mode="json")),
-        )

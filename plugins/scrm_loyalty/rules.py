@@ -36,6 +36,9 @@ class LoyaltyRules(BusinessRules):
         le=36_500,
         description="Days that points last which an undone redemption gives back and whose time is over; 0: they stay expired.",
     )
+    unit_cost: Decimal = Field(
+        default=Decimal("0.01"), ge=0, le=1_000_000, description="What one point costs the business, in currency units, exact."
+    )
     debt_policy: Literal["debt", "floor_zero"] = Field(
         default="debt",
         description="Points that were spent before their order was refunded: `debt` is paid first by the next credit, "
@@ -50,9 +53,14 @@ class LoyaltyRules(BusinessRules):
             )
         return self
 
+    @property
+    def exponent(self) -> int:
+        """How many decimals the currency has."""
+        return currency_exponent(self.currency)
+
     def points_for(self, amount_minor: int) -> int:
         """Whole points for an order of so much, rounded down once."""
-        rate = Fraction(self.points_per_unit) / 10 ** currency_exponent(self.currency)
+        rate = Fraction(self.points_per_unit) / 10**self.exponent
         whole: int = amount_minor * rate.numerator // rate.denominator
         return whole
 
