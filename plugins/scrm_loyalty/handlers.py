@@ -81,12 +81,13 @@ class Loaded:
         return [{each.name: getattr(row, each.name) for each in fields(row)} for row in changed]
 
 
-def load(tx: Tx, batch: Sequence[LogEvent]) -> Loaded:
-    """The accounts, locked in the order of their ids, and the orders and lots that these events touch."""
+def load(tx: Tx, batch: Sequence[LogEvent], *, lock: bool = True) -> Loaded:
+    """The accounts, locked in the order of their ids unless nothing shall be stored, and the orders and lots that these events
+    touch."""
     facts = [event.properties for event in batch if event.type in FACTS]
     users = {event.user_id for event in batch if event.user_id is not None}
     users.update(user for fact in facts for user in received_by(fact))
-    ledger = Ledger({account.user_id: account for account in lock_accounts(tx, users)})
+    ledger = Ledger({account.user_id: account for account in find_accounts(tx, users, lock=lock)})
     found = Loaded(ledger)
     found.keep(ledger.accounts.values())
     keys = {(event.user_id, order_id_of(event)) for event in batch if event.type in ORDERS and event.user_id is not None}
@@ -112,10 +113,10 @@ def _in(column: sa.Column[Any], ids: Sequence[uuid.UUID]) -> sa.ColumnElement[bo
     return member(column, sa.bindparam(None, list(ids), ListOf(Id)))
 
 
-def lock_accounts(tx: Tx, users: Iterable[uuid.UUID]) -> list[Account]:
+def find_accounts(tx: Tx, users: Iterable[uuid.UUID], *, lock: bool = True) -> list[Account]:
     """The accounts of these users, locked in the order of their ids."""
-    statement = sa.select(accounts).where(_in(accounts.c.user_id, sorted(users))).order_by(accounts.c.id).with_for_update()
-    return [Account(**row._mapping) for row in tx.rows(statement)]
+    statement = sa.select(accounts).where(_in(accounts.c.user_id, sorted(users))).order_by(accounts.c.id)
+    return [Account(**row._mapping) for row in tx.rows(statement.with_for_update() if lock else statement)]
 
 
 def load_orders(

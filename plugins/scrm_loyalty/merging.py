@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from scrm.api import HandlerTx, LogEvent, Tx, derive_id, insert_rows
 
-from .handlers import Loaded, load_lots, lock_accounts
+from .handlers import Loaded, find_accounts, load_lots
 from .ledger import Account, Ledger, Lot, moved_lot
 from .models import accounts, entries, held_lots, holds, lots, merges, notes
 
@@ -83,7 +83,7 @@ def erase(tx: HandlerTx, event: LogEvent, user: uuid.UUID, pseudonym: uuid.UUID)
 
 
 def _load(tx: Tx, users: Collection[uuid.UUID]) -> Loaded:
-    found = Loaded(Ledger({account.user_id: account for account in lock_accounts(tx, users)}))
+    found = Loaded(Ledger({account.user_id: account for account in find_accounts(tx, users)}))
     found.keep(found.ledger.accounts.values())
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import sqlalchemy as sa
 import strawberry
@@ -12,20 +12,23 @@ import strawberry
 from scrm.api import (
     JSON,
     BigInt,
+    EventInput,
     Info,
+    LogEvent,
     Query,
     ScrmError,
     Subscription,
     events,
     extend,
     follow,
+    new_id,
     query,
     ref,
     subscription,
     users,
 )
 
-from . import reports
+from . import preview, reports
 from .events import TYPES
 from .graphql import READ, PointsAccount
 from .rules import LoyaltyRules
@@ -57,6 +60,16 @@ class PointsMonth:
     breakage: float | None = strawberry.field(
         description="Of the points that ended in it, the share nobody spent; null where none has ended, or before it has."
     )
+
+
+@strawberry.type(description="What an event would earn.")
+class PointsPreview:
+    points: BigInt = strawberry.field(description="Points that would be credited.")
+    debt_repaid: BigInt = strawberry.field(description="How many of them would pay a debt.")
+    cancelled: BigInt = strawberry.field(description="How many would be cancelled at once, by a refund that came before.")
+    available_at: dt.datetime | None = strawberry.field(description="From when on they could be spent.")
+    expires_at: dt.datetime | None = strawberry.field(description="From when on they could not be; null: never, or no points.")
+    why: list[str] = strawberry.field(description="Why there are not more, in words.")
 
 
 @extend(Query)
@@ -96,6 +109,45 @@ class LoyaltyQuery:
             raise ScrmError("INVALID_MONTHS", said, path=("months",), params={"months": months})
         found = await info.context.read(reports.by_month, months, await _rules(info), info.context.now)
         return [_month(month) for month in found]
+
+    @query("What this event would earn if it were recorded now, and why not more.", scope=READ, weight=10)
+    async def preview_points(
+        self, info: Info, input: Annotated[EventInput, strawberry.argument(description="The event.")]
+    ) -> PointsPreview | None:
+        rules = await _rules(info)
+        said = await info.context.read(preview.preview, await _as_recorded(info, input, rules), rules)
+        return PointsPreview(
+            points=BigInt(said.points),
+            debt_repaid=BigInt(said.debt_repaid),
+            cancelled=BigInt(said.reversed),
+            available_at=dt.datetime.fromisoformat(said.available_at) if said.available_at else None,
+            expires_at=dt.datetime.fromisoformat(said.expires_at) if said.expires_at else None,
+            why=said.why,
+        )
+
+
+async def _as_recorded(info: Info, input: EventInput, rules: LoyaltyRules) -> LogEvent:
+    """The event as a handler would see it; whom nobody knows has no points yet."""
+    user = await info.context.user(input.user_id) if input.user_id is not None else None
+    if user is None and input.identity is not None:
+        user = await info.context.known(input.identity.channel, input.identity.external_id)
+    properties: dict[str, Any] = input.properties if isinstance(input.properties, dict) else {}
+    amount, currency = (input.amount.amount_minor, input.amount.currency) if input.amount is not None else (None, None)
+    return LogEvent(
+        id=new_id(),
+        position=0,
+        type=input.type,
+        user_id=user or new_id(),
+        channel_id=None,
+        occurred_at=input.occurred_at,
+        received_at=info.context.now,
+        business_date=rules.day_of(input.occurred_at),
+        amount_minor=amount,
+        currency=currency,
+        properties=properties,
+        source=input.source,
+        external_id=input.external_id,
+    )
 
 
 async def _rules(info: Info) -> LoyaltyRules:
