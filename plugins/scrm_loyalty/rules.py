@@ -19,6 +19,11 @@ class LoyaltyRules(BusinessRules):
         default=Decimal(1), ge=0, le=100, description="Points per currency unit of a paid order, exact."
     )
     validity_days: int = Field(default=365, ge=0, le=36_500, description="Days until points expire, at local midnight; 0: never.")
+    validity_until: Literal["day", "week", "month", "quarter", "year"] = Field(
+        default="day",
+        description="Points last until the end of the day, week (its Sunday), month, quarter or year in which "
+        "`validity_days` are over.",
+    )
     pending_days: int = Field(
         default=0,
         ge=0,
@@ -66,7 +71,17 @@ class LoyaltyRules(BusinessRules):
 
     def expires_on(self, earned_at: datetime) -> date | None:
         """The local day on which points earned then are gone; the day before is the last to spend them."""
-        return self.day_of(earned_at) + timedelta(days=self.validity_days) if self.validity_days else None
+        if not self.validity_days:
+            return None
+        return self._end(self.day_of(earned_at) + timedelta(days=self.validity_days - 1))
+
+    def _end(self, last: date) -> date:
+        """The day after the period that a day is in."""
+        months = {"month": 1, "quarter": 3, "year": 12}.get(self.validity_until)
+        if months is None:
+            return last + timedelta(days=7 - last.weekday() if self.validity_until == "week" else 1)
+        number = (last.year * 12 + last.month - 1) // months * months + months
+        return date(number // 12, number % 12 + 1, 1)
 
     def available_at(self, earned_at: datetime) -> datetime:
         """From when on points earned then can be spent."""

@@ -84,3 +84,29 @@ async def test_whoever_has_them_then(migrated_url: str, change: str) -> None:
         if change == "merge":
             assert await shop.entries(kept, "(filter: {kind: [EXPIRE]})") == [("EXPIRE", -70)]
         await shop.check()
+
+
+@pytest.mark.parametrize(
+    ("until", "earned", "day"),
+    [
+        ("day", "2026-03-01T23:59", "2026-03-11"),
+        ("week", "2026-03-01T23:59", "2026-03-16"),
+        ("week", "2026-12-25T12:00", "2027-01-04"),
+        ("month", "2026-03-01T23:59", "2026-04-01"),
+        ("month", "2026-02-19T00:00", "2026-03-01"),
+        ("month", "2026-02-18T23:59", "2026-03-01"),
+        ("quarter", "2026-03-22T12:00", "2026-04-01"),
+        ("quarter", "2026-03-23T12:00", "2026-07-01"),
+        ("year", "2026-12-22T23:59", "2027-01-01"),
+        ("year", "2026-12-23T00:00", "2028-01-01"),
+    ],
+)
+async def test_points_last_until_the_end_of_a_period(migrated_url: str, until: str, earned: str, day: str) -> None:
+    async with opened(migrated_url, earned, validity_days=10, validity_until=until) as shop:
+        user = await shop.member()
+        await shop.pay(user, "o1", 10_000)
+        listed = await shop.account(user, "expiring(withinDays: null) { date points }")
+        assert listed["expiring"] == [{"date": day, "points": 100}]
+        shop.set_time(f"{day}T00:00")
+        assert await shop.account(user, "balance expired") == {"balance": 0, "expired": 100}
+        await shop.check()
