@@ -218,3 +218,18 @@ async def test_an_erased_person_s_holds_are_released(migrated_url: str) -> None:
         ]
         assert await db.read(lambda tx: tx.scalar(sa.select(held_lots.c.amount))) == 40
         await shop.check()
+
+
+async def test_where_it_happened(migrated_url: str) -> None:
+    async with opened(migrated_url) as shop:
+        made = 'mutation { createChannel(input: {key: "till", name: "Till", kind: STORE}) { errors { code } } }'
+        assert (await shop.client.data(made))["createChannel"]["errors"] == []
+        user = await shop.member()
+        await shop.pay(user, "o1", 10_000)
+        for name in ("redeemPoints", "holdPoints"):
+            await shop.done(name, userId=user, points=1, channel="till")
+        asked = '{ events(filter: {channel: ["till"]}) { nodes { type channel { key } } } }'
+        await drain(shop.client)
+        nodes = (await shop.client.data(asked))["events"]["nodes"]
+        assert sorted(node["type"] for node in nodes) == ["points.held", "points.redeemed"]
+        await shop.check()
