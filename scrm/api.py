@@ -6,7 +6,7 @@ from scrm.db import Id, Instant, Json, Text, Tx, instant_text, json_rows, new_id
 from scrm.errors import ScrmError, UserError
 from scrm.events.decide import Decided
 from scrm.events.following import follow
-from scrm.events.graphql import Event, EventFilter, EventInput
+from scrm.events.graphql import Event, EventFilter, EventInput, as_recorded
 from scrm.events.models import events
 from scrm.events.records import Announcement, IdentityRef, NewEvent, RecordResult, RecordStatus, derive_id
 from scrm.events.records import Event as LogEvent
@@ -158,6 +158,7 @@ __all__ = [
     "arg",
     "as_node_id",
     "as_node_ids",
+    "as_recorded",
     "batch",
     "channels",
     "column",

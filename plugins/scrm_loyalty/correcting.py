@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,6 +16,7 @@ from .models import accounts, allocations, entries, lots
 from .rules import LoyaltyRules
 from .spending import LARGEST, Part, first_of, free_parts, insufficient, invalid, lock, of_account, said
 
+LASTING = timedelta(days=36_500)
 REVERSIBLE = ("REDEEM", "ADJUST")
 
 
@@ -98,8 +99,8 @@ def adjust(tx: Tx, input: Mapping[str, Any], rules: LoyaltyRules, at: datetime) 
     until = rules.midnight(day) if day is not None else None
     if input["expiresAt"] is not None:
         until = datetime.fromisoformat(input["expiresAt"])
-        if until <= at:
-            message = f"expiresAt is {instant_text(until)}, which is over; points last until later than now"
+        if not at < until <= at + LASTING:
+            message = f"expiresAt is {instant_text(until)}; points last until later than now, and at most {LASTING.days} days"
             return UserError("INVALID_EXPIRY", message, ("expiresAt",), {"expiresAt": instant_text(until)})
         day = rules.day_of(until)
     debt = tx.scalar(sa.select(accounts.c.debt).where(accounts.c.id == account_id)) if account_id is not None else 0

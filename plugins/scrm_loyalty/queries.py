@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated
 
 import sqlalchemy as sa
 import strawberry
@@ -14,14 +14,13 @@ from scrm.api import (
     BigInt,
     EventInput,
     Info,
-    LogEvent,
     Query,
     ScrmError,
     Subscription,
+    as_recorded,
     events,
     extend,
     follow,
-    new_id,
     query,
     ref,
     subscription,
@@ -115,7 +114,7 @@ class LoyaltyQuery:
         self, info: Info, input: Annotated[EventInput, strawberry.argument(description="The event.")]
     ) -> PointsPreview | None:
         rules = await _rules(info)
-        said = await info.context.read(preview.preview, await _as_recorded(info, input, rules), rules)
+        said = await info.context.read(preview.preview, await as_recorded(info, input), rules)
         return PointsPreview(
             points=BigInt(said.points),
             debt_repaid=BigInt(said.debt_repaid),
@@ -124,30 +123,6 @@ class LoyaltyQuery:
             expires_at=dt.datetime.fromisoformat(said.expires_at) if said.expires_at else None,
             why=said.why,
         )
-
-
-async def _as_recorded(info: Info, input: EventInput, rules: LoyaltyRules) -> LogEvent:
-    """The event as a handler would see it; whom nobody knows has no points yet."""
-    user = await info.context.user(input.user_id) if input.user_id is not None else None
-    if user is None and input.identity is not None:
-        user = await info.context.known(input.identity.channel, input.identity.external_id)
-    properties: dict[str, Any] = input.properties if isinstance(input.properties, dict) else {}
-    amount, currency = (input.amount.amount_minor, input.amount.currency) if input.amount is not None else (None, None)
-    return LogEvent(
-        id=new_id(),
-        position=0,
-        type=input.type,
-        user_id=user or new_id(),
-        channel_id=None,
-        occurred_at=input.occurred_at,
-        received_at=info.context.now,
-        business_date=rules.day_of(input.occurred_at),
-        amount_minor=amount,
-        currency=currency,
-        properties=properties,
-        source=input.source,
-        external_id=input.external_id,
-    )
 
 
 async def _rules(info: Info) -> LoyaltyRules:

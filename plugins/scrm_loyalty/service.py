@@ -152,10 +152,10 @@ def channel_of(tx: Tx, key: str) -> uuid.UUID:
     Raises:
         ScrmError: UNKNOWN_CHANNEL.
     """
-    found: uuid.UUID | None = tx.scalar(sa.select(channels.c.id).where(channels.c.key == key))
-    if found is None:
+    found: dict[str, uuid.UUID] = {row.key: row.id for row in tx.rows(sa.select(channels.c.key, channels.c.id))}
+    if key not in found:
         raise ScrmError("UNKNOWN_CHANNEL", f"no channel has the key {key!r}", path=("channel",), params={"channel": key})
-    return found
+    return found[key]
 
 
 def entry_of(tx: Tx, event_id: uuid.UUID) -> uuid.UUID | None:

@@ -28,7 +28,7 @@ from scrm.graphql.sources import BatchInfo
 from scrm.plugin import Decision, EventType, Indicator, Rules
 from scrm.plugin_set import Plugin, PluginSet
 from scrm.sql import Moment
-from scrm.users.service import find_user, find_users, user_by_identity, user_erased, user_not_found
+from scrm.users.service import find_user, find_users, user_erased, user_not_found
 from scrm.watch import Watch
 
 if TYPE_CHECKING:
@@ -170,12 +170,6 @@ class Context:
             return found
 
         return await self.services.db.read(find)
-
-    async def known(self, channel: str, external_id: str) -> UUID | None:
-        """The key of the user whom a channel knows by this id; None where it knows nobody. For a token that names a user there is
-        no other."""
-        found = await self.services.db.read(user_by_identity, channel, external_id)
-        return found if self.principal.user_id in (None, found) else None
 
     async def decide(self, decision: Decision, input: Mapping[str, Any], *, key: str) -> Decided:
         """Ask a plugin's decision, once for the caller's idempotency key, and apply what it decided.

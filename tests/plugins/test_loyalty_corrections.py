@@ -172,6 +172,7 @@ async def test_an_adjustment_down_and_undoing_both(migrated_url: str) -> None:
         ("adjustPoints", {"points": 5, "reason": " "}, "REASON_NEEDED"),
         ("adjustPoints", {"points": -101, "reason": "x"}, "INSUFFICIENT_POINTS"),
         ("adjustPoints", {"points": 1, "reason": "x", "expiresAt": "2026-03-01T04:00:00Z"}, "INVALID_EXPIRY"),
+        ("adjustPoints", {"points": 1, "reason": "x", "expiresAt": "9999-12-31T23:59:59Z"}, "INVALID_EXPIRY"),
         ("transferPoints", {"points": 0}, "INVALID_POINTS"),
         ("transferPoints", {"points": 101}, "INSUFFICIENT_POINTS"),
         ("transferPoints", {"points": 1, "toUserId": "self"}, "SAME_ACCOUNT"),

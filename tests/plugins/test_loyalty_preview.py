@@ -71,6 +71,12 @@ async def test_what_earns_nothing_says_why(migrated_url: str) -> None:
         del stranger["userId"]
         stranger["identity"] = {"channel": "nowhere", "externalId": "somebody"}
         assert (await previewed(shop, stranger))["points"] == 5
+        for wrong, code in (
+            ({"amount": {"amountMinor": -1, "currency": "CNY"}}, "INVALID_AMOUNT"),
+            ({"source": ""}, "INVALID_KEY"),
+        ):
+            answer = await shop.client.graphql(ASKED, i={**stranger, **wrong})
+            assert answer["errors"][0]["extensions"]["code"] == code
         nobody = shop.event("order.paid", f"User_{'0' * 32}", "o1", 500, None)
         answer = await shop.client.graphql(ASKED, i=nobody)
         assert answer["errors"][0]["extensions"]["code"] == "USER_NOT_FOUND"
