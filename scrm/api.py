@@ -7,7 +7,7 @@ from scrm.errors import ScrmError, UserError
 from scrm.events.consumers import EVERY
 from scrm.events.decide import Decided
 from scrm.events.following import follow
-from scrm.events.graphql import Event, EventFilter, EventInput
+from scrm.events.graphql import Event, EventFilter, EventInput, as_recorded
 from scrm.events.models import events
 from scrm.events.records import Announcement, IdentityRef, NewEvent, RecordResult, RecordStatus, derive_id
 from scrm.events.records import Event as LogEvent
@@ -161,6 +161,7 @@ __all__ = [
     "arg",
     "as_node_id",
     "as_node_ids",
+    "as_recorded",
     "batch",
     "channels",
     "column",

@@ -9,7 +9,7 @@ from typing import Any
 
 from scrm.api import Contribution, HandlerTx, LogEvent, Scope, Tx, hookimpl
 
-from . import events, graphql, handlers, merging, models, rules, service
+from . import events, expiry, graphql, handlers, merging, models, mutations, queries, reconcile, rules, service
 
 
 @hookimpl
@@ -22,16 +22,22 @@ def contribute() -> Contribution:
         rules=rules.LoyaltyRules,
         tables=models.metadata,
         migrations=Path(__file__).parent / "migrations" / "versions",
-        types=[graphql.PointsEntry, graphql.PointsAccount, graphql.ExpiringPoints],
+        types=[graphql.PointsEntry, graphql.PointsHold, graphql.PointsAccount, graphql.ExpiringPoints],
         extends=[graphql.LoyaltyUser],
-        query=[graphql.LoyaltyQuery],
-        mutation=[graphql.LoyaltyMutation],
+        query=[queries.LoyaltyQuery],
+        mutation=[mutations.LoyaltyMutation],
+        subscription=[queries.LoyaltySubscription],
         filters=[graphql.LoyaltyFilter],
         orderings=[graphql.LoyaltyOrder],
         event_types=events.TYPES,
         handlers=[handlers.handler],
-        decisions=[graphql.redeem_points],
-        scopes=[Scope("points:read", "See points and the ledger."), Scope("points:write", "Spend points.")],
+        decisions=[*mutations.DECISIONS, reconcile.FREEZE, reconcile.UNFREEZE],
+        commands=[reconcile.RECONCILE],
+        jobs=[expiry.write_off],
+        scopes=[
+            Scope("points:read", "See points and the ledger."),
+            Scope("points:write", "Spend, hold, adjust, undo and transfer points."),
+        ],
     )
 
 

@@ -6,9 +6,10 @@ from typing import Any
 
 from scrm.api import EventType
 
-from .ledger import EARNED, REDEEMED, REVERSED
+from .ledger import ADJUSTED, EARNED, EXPIRED, FROZEN, HELD, REDEEMED, RELEASED, REVERSED, TRANSFERRED, UNDONE, UNFROZEN
 
 WHOLE: dict[str, Any] = {"type": "integer", "minimum": 0}
+SIGNED: dict[str, Any] = {"type": "integer"}
 TEXT: dict[str, Any] = {"type": ["string", "null"]}
 LOT: dict[str, Any] = {
     "type": "object",
@@ -31,11 +32,44 @@ TYPES = (
     ),
     EventType(
         REDEEMED,
-        "Points were spent from these lots.",
-        _payload(reason=TEXT, reference=TEXT),
+        "Points were spent from these lots; of a `hold` where it was captured, which frees the rest.",
+        _payload(reason=TEXT, reference=TEXT, hold=TEXT),
         personal=("reason",),
         own=True,
     ),
+    EventType(
+        HELD,
+        "Points of these lots are held until `expiresAt`.",
+        _payload(reason=TEXT, reference=TEXT, expiresAt=TEXT),
+        personal=("reason",),
+        own=True,
+    ),
+    EventType(
+        UNDONE,
+        "A redemption or an adjustment was undone: points (below 0: taken back) to these lots, `renewed` ones with a "
+        "time of their own, and `debtRepaid` of them to a debt.",
+        _payload(points=SIGNED, entry=TEXT, account=TEXT, kind=TEXT, debtRepaid=WHOLE, renewed=LOTS, reason=TEXT, reference=TEXT),
+        personal=("reason",),
+        own=True,
+    ),
+    EventType(
+        ADJUSTED,
+        "Points were credited by hand, `debtRepaid` of them to a debt, or (below 0) taken from these lots.",
+        _payload(points=SIGNED, expiresAt=TEXT, expiresOn=TEXT, debtRepaid=WHOLE, reason=TEXT, reference=TEXT),
+        personal=("reason",),
+        own=True,
+    ),
+    EventType(
+        TRANSFERRED,
+        "Points of these lots went to the person `to`.",
+        _payload(to=TEXT, reason=TEXT, reference=TEXT),
+        personal=("reason",),
+        own=True,
+    ),
+    EventType(EXPIRED, "Points of these lots have expired unspent and are written off.", _payload(), own=True),
+    EventType(FROZEN, "Nothing can be spent, for the account's numbers do not agree: `drift` says which.", own=True),
+    EventType(UNFROZEN, "Points can be spent again.", own=True),
+    EventType(RELEASED, "A hold was released: its points are free again.", _payload(hold=TEXT), own=True),
     EventType(
         REVERSED,
         "A refund took back points: from these lots, and `debt` that the next credit pays. `cancelled`: how many earned points "

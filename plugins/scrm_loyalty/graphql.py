@@ -6,41 +6,30 @@ import datetime as dt
 from enum import Enum
 
 import sqlalchemy as sa
-import strawberry
 
 from scrm.api import (
-    JSON,
     NOW,
     BigInt,
     Connection,
     DateTimeFilter,
-    Decision,
     Direction,
     Event,
-    Info,
     IntFilter,
-    Mutation,
     Node,
-    Query,
     StringFilter,
     User,
-    UserErrorType,
     UserFilter,
     UserOrder,
     arg,
     column,
     enum,
-    errors_field,
     expression,
     extend,
     filter,
     filter_input,
     many,
-    mutation,
     one,
     ordering,
-    query,
-    ref,
     rows,
     same_row,
     users,
@@ -48,12 +37,9 @@ from scrm.api import (
 )
 
 from . import service
-from .ledger import REDEEMED
-from .models import entries
-from .rules import LoyaltyRules
+from .models import entries, holds
 
 READ, WRITE = "points:read", "points:write"
-redeem_points = Decision("redeemPoints", REDEEMED, service.spend)
 
 
 @enum(
@@ -114,6 +100,34 @@ class PointsEntry(Node):
     reverses: PointsEntry | None = one("The line that it takes back.", lambda entry, other: other.c.id == entry.c.reverses)
 
 
+@enum(
+    "What became of a hold.",
+    OPEN="It keeps its points.",
+    CAPTURED="Points of it were spent; the rest is free.",
+    RELEASED="All of it is free.",
+    EXPIRED="Its deadline is over, and all of it is free.",
+)
+class HoldState(Enum):
+    OPEN = "OPEN"
+    CAPTURED = "CAPTURED"
+    RELEASED = "RELEASED"
+    EXPIRED = "EXPIRED"
+
+
+@rows(holds, scope=READ, owner=service.holder)
+class PointsHold(Node):
+    """Points kept for something, such as an order that is not paid yet."""
+
+    user: User | None = one("Whose points; null once the person is erased.", lambda hold, user: user.c.id == service.holder(hold))
+    state: HoldState = expression("What became of it.", service.hold_state)
+    points: BigInt = column("How many it keeps, or kept.")
+    captured: BigInt = column("How many of them were spent.")
+    reference: str | None = column("What it is for, such as an order.")
+    created_at: dt.datetime = column("Since when.")
+    expires_at: dt.datetime = column("From when on it keeps nothing, if nobody resolves it before.")
+    resolved_at: dt.datetime | None = column("When it was captured or released.")
+
+
 @rows(None, public=True)
 class ExpiringPoints:
     """Points that expire on one day."""
@@ -127,8 +141,10 @@ class PointsAccount:
     """A person's points; everybody has an account."""
 
     user: User = one("Whose.", lambda account, user: user.c.id == account.c.id)
+    frozen: bool = expression("Whether nothing can be spent, for its numbers did not agree.", service.frozen, weight=1)
     balance: BigInt = expression("Points that can be spent now.", service.spendable, weight=1)
     pending: BigInt = expression("Points that can be spent later.", service.pending, weight=1)
+    held: BigInt = expression("Points that open holds keep.", service.held, weight=1)
     debt: BigInt = expression("Points that the next credit pays first.", service.debt, weight=1)
     earned: BigInt = expression("Points ever credited, those that refunds took back included.", service.earned, weight=1)
     redeemed: BigInt = expression("Points ever spent.", service.redeemed, weight=1)
@@ -145,6 +161,9 @@ class PointsAccount:
         service.entries_of,
         order=[entries.c.occurred_at.desc(), entries.c.id.desc()],
         filter=PointsEntryFilter,
+    )
+    holds: list[PointsHold] = many(
+        "Points that were held, newest first.", service.holds_of, order=[holds.c.created_at.desc(), holds.c.id.desc()]
     )
     balance_at: BigInt = expression(
         "Points that can be spent at another time, past or future, as the ledger knows it now.",
@@ -173,63 +192,3 @@ class LoyaltyOrder:
     """Users sorted by their points."""
 
     points: Direction | None = ordering("By points that can be spent now.", service.spendable, nullable=False, scope=READ)
-
-
-@strawberry.type(description="What points are earned for and how they are spent.")
-class PointsProgram:
-    timezone: str = strawberry.field(description="The zone of its days.")
-    currency: str = strawberry.field(description="The currency it earns on.")
-    redeem_minimum: BigInt = strawberry.field(description="The fewest points that one redemption takes.")
-    redeem_step: BigInt = strawberry.field(description="Redemptions are multiples of this.")
-    rules: JSON = strawberry.field(description="All rules in force.")
-
-
-@extend(Query)
-class LoyaltyQuery:
-    """Points to read."""
-
-    @query("The program as it is in force.", scope=READ, self_service=True)
-    async def points_program(self, info: Info) -> PointsProgram | None:
-        rules = await info.context.rules("loyalty")
-        assert isinstance(rules, LoyaltyRules)
-        return PointsProgram(
-            timezone=rules.timezone,
-            currency=rules.currency,
-            redeem_minimum=BigInt(rules.redeem_minimum),
-            redeem_step=BigInt(rules.redeem_step),
-            rules=JSON(rules.model_dump(mode="json")),
-        )
-
-
-@strawberry.input(description="Points to spend.")
-class RedeemPointsInput:
-    user_id: strawberry.ID = strawberry.field(description="Whose.")
-    points: BigInt = strawberry.field(description="How many.")
-    reason: str | None = strawberry.field(
-        description="Why, for the ledger, which keeps it for ever: nothing personal.", default=None
-    )
-    reference: str | None = strawberry.field(description="What it refers to, such as an order.", default=None)
-    idempotency_key: str = strawberry.field(description="The same key again changes nothing and answers the same.")
-
-
-@strawberry.type(description="A line of the ledger and the account after it, or why not.")
-class PointsPayload:
-    entry: PointsEntry | None = strawberry.field(description="The line that was written.", default=None)
-    account: PointsAccount | None = strawberry.field(description="The account as it is now.", default=None)
-    errors: list[UserErrorType] = errors_field()
-
-
-@extend(Mutation)
-class LoyaltyMutation:
-    """Points to spend."""
-
-    @mutation("Spend points, those that expire soonest first.", scope=WRITE)
-    async def redeem_points(self, info: Info, input: RedeemPointsInput) -> PointsPayload | None:
-        context = info.context
-        user = await context.user(input.user_id)
-        said = {"userId": user.hex, "points": input.points, "reason": input.reason, "reference": input.reference}
-        decided = await context.decide(redeem_points, said, key=input.idempotency_key)
-        entry = await context.read(service.entry_of, decided.event_id)
-        return PointsPayload(
-            entry=ref(PointsEntry, entry) if entry is not None else None, account=ref(PointsAccount, decided.user_id or user)
-        )

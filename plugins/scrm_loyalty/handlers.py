@@ -12,8 +12,9 @@ import sqlalchemy as sa
 
 from scrm.api import Handler, HandlerTx, Id, ListOf, LogEvent, Text, Tx, insert_rows, member, row_set, update_rows
 
-from .ledger import REDEEMED, Account, Ledger, Lot, Order, fold, order_id_of
-from .models import accounts, allocations, entries, lots, notes, orders
+from .facts import FACTS, fold, received_by
+from .ledger import Account, Hold, Ledger, Lot, Order, order_id_of
+from .models import accounts, allocations, entries, held_lots, holds, lots, notes, orders
 from .rules import LoyaltyRules
 
 ORDERS = ("order.paid", "order.refunded")
@@ -28,7 +29,7 @@ def follow(tx: HandlerTx, batch: Sequence[LogEvent], rules: LoyaltyRules) -> Non
         tx.announce(announcement)
 
 
-handler = Handler((*ORDERS, REDEEMED), follow)
+handler = Handler((*ORDERS, *FACTS), follow)
 
 
 @dataclass
@@ -45,13 +46,28 @@ class Loaded:
     def store(self, tx: Tx) -> None:
         """Write what is new and what changed."""
         ledger = self.ledger
-        self._store(tx, accounts, ledger.accounts.values(), ["debt"])
+        self._store(tx, accounts, ledger.accounts.values(), ["debt", "frozen"])
         insert_rows(tx, entries, ledger.entries)
         insert_rows(tx, notes, ledger.notes)
         kept = ["account_id", "entry_id", "paid", "points", "refunded", "refunded_at", "reversed", "waived"]
         self._store(tx, orders, ledger.orders.values(), kept)
         self._store(tx, lots, ledger.lots.values(), ["remaining"])
         insert_rows(tx, allocations, ledger.allocations)
+        self._store(tx, holds, ledger.holds.values(), ["captured", "state", "resolved_at"])
+        insert_rows(tx, held_lots, ledger.held_lots)
+
+    def keep_holds(self, tx: Tx, named: Sequence[uuid.UUID] = ()) -> None:
+        """Know the holds that keep points of the known lots, and those that are named."""
+        ledger = self.ledger
+        if not ledger.lots and not named:
+            return
+        of_lots = sa.and_(holds.c.state == "OPEN", _in(held_lots.c.lot_id, list(ledger.lots)))
+        found = sa.select(holds, held_lots.c.lot_id, held_lots.c.amount).join(held_lots, held_lots.c.hold_id == holds.c.id)
+        for row in tx.rows(found.where(sa.or_(of_lots, _in(holds.c.id, named)) if named else of_lots)):
+            said = {column.name: row._mapping[column.name] for column in holds.c}
+            ledger.holds.setdefault(row.id, Hold(**said))
+            ledger.held.setdefault(row.lot_id, {})[row.id] = row.amount
+        self.keep(ledger.holds.values())
 
     def _store(self, tx: Tx, table: sa.Table, rows: Iterable[Any], changing: Sequence[str]) -> None:
         new, changed = [], []
@@ -66,35 +82,39 @@ class Loaded:
         update_rows(tx, table, changing, changed)
 
 
-_GETTERS = {kind: operator.attrgetter(*(each.name for each in fields(kind))) for kind in (Account, Order, Lot)}
+_GETTERS = {kind: operator.attrgetter(*(each.name for each in fields(kind))) for kind in (Account, Order, Lot, Hold)}
 
 
-def _values(row: Account | Order | Lot) -> tuple[Any, ...]:
+def _values(row: Account | Order | Lot | Hold) -> tuple[Any, ...]:
     values: tuple[Any, ...] = _GETTERS[type(row)](row)
     return values
 
 
-def load(tx: Tx, batch: Sequence[LogEvent]) -> Loaded:
-    """The accounts, locked in the order of their ids, and the orders and lots that these events touch."""
+def load(tx: Tx, batch: Sequence[LogEvent], *, lock: bool = True) -> Loaded:
+    """The accounts, locked in the order of their ids unless nothing shall be stored, and the orders and lots that these events
+    touch."""
+    facts = [event.properties for event in batch if event.type in FACTS]
     users = {event.user_id for event in batch if event.user_id is not None}
-    ledger = Ledger({account.user_id: account for account in lock_accounts(tx, users)})
+    users.update(user for fact in facts for user in received_by(fact))
+    ledger = Ledger({account.user_id: account for account in find_accounts(tx, users, lock=lock)})
     found = Loaded(ledger)
     found.keep(ledger.accounts.values())
     keys = {(event.user_id, order_id_of(event)) for event in batch if event.type in ORDERS and event.user_id is not None}
     if keys and ledger.accounts:
         ledger.orders = load_orders(tx, sorted(keys, key=lambda key: (key[0].int, key[1])), ledger.accounts)
         found.keep(ledger.orders.values())
-    named = [uuid.UUID(part["lot"]) for event in batch if event.type == REDEEMED for part in _parts(event.properties)]
+    named = [uuid.UUID(part["lot"]) for fact in facts for name in ("lots", "renewed") for part in _parts(fact, name)]
     wanted = [order.id for order in ledger.orders.values() if order.points]
     if named or wanted:
         for lot in load_lots(tx, sa.or_(_in(lots.c.id, named), _in(lots.c.order_id, wanted))):
             ledger.add_lot(lot)
         found.keep(ledger.lots.values())
+    found.keep_holds(tx, [uuid.UUID(fact["hold"]) for fact in facts if fact.get("hold")])
     return found
 
 
-def _parts(fact: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    parts = fact.get("lots")
+def _parts(fact: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any]]:
+    parts = fact.get(name)
     return [part for part in parts if isinstance(part, dict) and "lot" in part] if isinstance(parts, list) else []
 
 
@@ -102,10 +122,10 @@ def _in(column: sa.Column[Any], ids: Sequence[uuid.UUID]) -> sa.ColumnElement[bo
     return member(column, sa.bindparam(None, list(ids), ListOf(Id)))
 
 
-def lock_accounts(tx: Tx, users: Iterable[uuid.UUID]) -> list[Account]:
+def find_accounts(tx: Tx, users: Iterable[uuid.UUID], *, lock: bool = True) -> list[Account]:
     """The accounts of these users, locked in the order of their ids."""
-    statement = sa.select(accounts).where(_in(accounts.c.user_id, list(users))).order_by(accounts.c.id).with_for_update()
-    return [Account(**row._mapping) for row in tx.rows(statement)]
+    statement = sa.select(accounts).where(_in(accounts.c.user_id, list(users))).order_by(accounts.c.id)
+    return [Account(**row._mapping) for row in tx.rows(statement.with_for_update() if lock else statement)]
 
 
 def load_orders(

@@ -1,12 +1,12 @@
 """What events do to a ledger: plain Python on rows that were loaded, without a database.
 
-`Ledger` holds the accounts, orders and lots that a batch touches; `apply` changes them and collects what is to be written.
+`Ledger` holds the accounts, orders and lots that a batch touches; here is what orders do to it, in `facts` what was decided.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
@@ -16,20 +16,22 @@ from scrm.api import Announcement, LogEvent, derive_id, instant_text
 from .rules import LoyaltyRules
 
 EARNED, REDEEMED, REVERSED = "points.earned", "points.redeemed", "points.reversed"
-DECIDED = "mutation:"
-"""Facts of decisions come from such a source; nobody outside can record one."""
+HELD, RELEASED = "points.held", "points.released"
+UNDONE, ADJUSTED, TRANSFERRED = "points.undone", "points.adjusted", "points.transferred"
+EXPIRED, FROZEN, UNFROZEN = "points.expired", "points.frozen", "points.unfrozen"
 ORDER_RULE = "order"
 """The earn rule of paid orders."""
 
 
 @dataclass(slots=True)
 class Account:
-    """One account; `debt` is paid by the next credit."""
+    """One account; `debt` is paid by the next credit; nothing is spent of one that is `frozen`."""
 
     id: uuid.UUID
     user_id: uuid.UUID
     holder_id: uuid.UUID
     debt: int = 0
+    frozen: bool = False
 
 
 @dataclass(slots=True)
@@ -70,6 +72,27 @@ class Lot:
         return self.expires_at is not None and self.expires_at <= at
 
 
+@dataclass(slots=True)
+class Hold:
+    """Points that are kept for something: nobody else can spend them until it is resolved or its deadline is over."""
+
+    id: uuid.UUID
+    account_id: uuid.UUID
+    home_id: uuid.UUID
+    points: int
+    created_at: datetime
+    expires_at: datetime
+    captured: int = 0
+    state: str = "OPEN"
+    reason: str | None = None
+    reference: str | None = None
+    resolved_at: datetime | None = None
+
+    def holds(self, at: datetime) -> bool:
+        """Whether its points are out at this instant."""
+        return self.state == "OPEN" and self.expires_at > at
+
+
 @dataclass
 class Ledger:
     """The rows that a batch of events touches, and what is to be written when it is folded."""
@@ -78,6 +101,10 @@ class Ledger:
     orders: dict[tuple[uuid.UUID, str], Order] = field(default_factory=dict)
     lots: dict[uuid.UUID, Lot] = field(default_factory=dict)
     of_order: dict[uuid.UUID, list[Lot]] = field(default_factory=dict)
+    holds: dict[uuid.UUID, Hold] = field(default_factory=dict)
+    held: dict[uuid.UUID, dict[uuid.UUID, int]] = field(default_factory=dict)
+    """How much of each lot which hold keeps."""
+    held_lots: list[dict[str, Any]] = field(default_factory=list)
     entries: list[dict[str, Any]] = field(default_factory=list)
     notes: list[dict[str, Any]] = field(default_factory=list)
     allocations: list[dict[str, Any]] = field(default_factory=list)
@@ -114,28 +141,58 @@ class Ledger:
         self.entries.append({**row, **said, "occurred_at": event.occurred_at, "recorded_at": event.received_at, **more})
         return entry_id
 
+    def free(self, lot: Lot, at: datetime) -> int:
+        """What is left of a lot and not held at this instant."""
+        kept = (amount for hold_id, amount in self.held.get(lot.id, {}).items() if self.holds[hold_id].holds(at))
+        return max(lot.remaining - sum(kept), 0)
+
     def take(self, entry_id: uuid.UUID, lot: Lot, amount: int) -> None:
         """Take from a lot on behalf of a debit."""
         lot.remaining -= amount
         self.allocations.append({"entry_id": entry_id, "lot_id": lot.id, "amount": amount})
 
+    def write_off(self, event: LogEvent, lot: Lot, amount: int, part: Any) -> None:
+        """Say that so many points of a lot have expired, as of when they did."""
+        self.take(self.entry(event, lot.account_id, "EXPIRE", -amount, occurred_at=lot.expires_at, part=part), lot, amount)
+        lot.lapsed += amount
+
+    def pair(
+        self, event: LogEvent, giver: uuid.UUID, taker: uuid.UUID, points: int, part: str, **more: Any
+    ) -> tuple[uuid.UUID, uuid.UUID]:
+        """The linked lines of points, or debt (below 0), that go from one account to another."""
+        into = derive_id(event.id, "entry", "TRANSFER_IN", part)
+        out = self.entry(event, giver, "TRANSFER_OUT", -points, part=part, pair_id=into, **more)
+        return out, self.entry(event, taker, "TRANSFER_IN", points, part=part, pair_id=out, **more)
+
+    def move(
+        self, event: LogEvent, lot: Lot, amount: int, out: uuid.UUID, into: uuid.UUID, account_id: uuid.UUID, home_id: uuid.UUID
+    ) -> None:
+        """Move a part of a lot to another account, by these lines: a new lot there that lasts as long."""
+        self.take(out, lot, amount)
+        moved = Lot(
+            id=moved_lot(into, lot.id),
+            account_id=account_id,
+            home_id=home_id,
+            entry_id=into,
+            order_id=None,
+            original=amount,
+            remaining=amount,
+            earned_at=event.occurred_at,
+            available_at=max(lot.available_at, event.occurred_at),
+            expires_at=lot.expires_at,
+            expires_on=lot.expires_on,
+        )
+        self.add_lot(moved)
+
+
+def moved_lot(into: uuid.UUID, lot_id: uuid.UUID) -> uuid.UUID:
+    """The lot that a transfer makes of a part of another."""
+    return derive_id(into, "lot", lot_id.hex)
+
 
 def order_id_of(event: LogEvent) -> str:
     """The order's id as its source says it."""
     return str(event.properties.get("orderId") or f"event:{event.id.hex}")
-
-
-def fold(ledger: Ledger, events: Sequence[LogEvent], rules: LoyaltyRules) -> None:
-    """Apply events in their order."""
-    for event in events:
-        if event.user_id is None:
-            continue
-        if event.type == REDEEMED:
-            if event.source.startswith(DECIDED):
-                redeem(ledger, event, event.user_id)
-        elif event.amount_minor and event.currency == rules.currency:
-            move = pay if event.type == "order.paid" else refund
-            move(ledger, event, event.user_id, event.amount_minor, rules)
 
 
 def pay(ledger: Ledger, event: LogEvent, user_id: uuid.UUID, amount: int, rules: LoyaltyRules) -> None:
@@ -209,8 +266,9 @@ def settle(ledger: Ledger, event: LogEvent, account: Account, order: Order, rule
     order.reversed += due
     at = max(event.occurred_at, order.refunded_at)
     own = ledger.of_order.get(order.id, [])
-    taken = _unspent(own, due, at)
-    lapsed = sum(lot.lapsed + (lot.remaining if lot.expired(at) else 0) for lot in own)
+    free = {lot.id: ledger.free(lot, event.received_at) for lot in own}
+    taken = _unspent(own, free, due, at)
+    lapsed = sum(lot.lapsed + (free[lot.id] if lot.expired(at) else 0) for lot in own)
     left = due - sum(amount for _, amount in taken)
     waived = left if rules.debt_policy == "floor_zero" else min(left, max(lapsed - order.waived, 0))
     order.waived += waived
@@ -229,10 +287,10 @@ def settle(ledger: Ledger, event: LogEvent, account: Account, order: Order, rule
     )
 
 
-def _unspent(lots: Sequence[Lot], points: int, at: datetime) -> list[tuple[Lot, int]]:
+def _unspent(lots: Sequence[Lot], free: Mapping[uuid.UUID, int], points: int, at: datetime) -> list[tuple[Lot, int]]:
     taken = []
     for lot in lots:
-        amount = 0 if lot.expired(at) else min(points, lot.remaining)
+        amount = 0 if lot.expired(at) else min(points, free[lot.id])
         if amount:
             taken.append((lot, amount))
             points -= amount
@@ -241,14 +299,3 @@ def _unspent(lots: Sequence[Lot], points: int, at: datetime) -> list[tuple[Lot, 
 
 def _said(taken: Sequence[tuple[Lot, int]]) -> list[dict[str, Any]]:
     return [{"lot": lot.id.hex, "points": amount} for lot, amount in taken]
-
-
-def redeem(ledger: Ledger, event: LogEvent, user_id: uuid.UUID) -> None:
-    """Spend from the lots that the decision chose."""
-    fact = event.properties
-    account = ledger.account(user_id, event)
-    entry_id = ledger.entry(event, account.id, "REDEEM", -fact["points"], reference=fact.get("reference"))
-    if fact.get("reason"):
-        ledger.notes.append({"entry_id": entry_id, "reason": fact["reason"]})
-    for part in fact["lots"]:
-        ledger.take(entry_id, ledger.lots[uuid.UUID(part["lot"])], part["points"])

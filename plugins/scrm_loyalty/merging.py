@@ -2,22 +2,25 @@
 
 A merge moves lots, with all that was taken from them, to the survivor's account and says so by a linked pair of entries; what
 had expired is written off first. Undoing it moves back the lots that the absorbed account earned, as far as they are not spent,
-and its debt as far as it is not paid. Entries of the past are never touched: an account only gets another holder.
+and its debt as far as it is not paid. Holds go where their lots go; what a hold that stays keeps of a lot that goes is split off
+first. Entries of the past are never touched: an account only gets another holder.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Collection
-from typing import Any
 
 import sqlalchemy as sa
 
 from scrm.api import HandlerTx, LogEvent, Tx, derive_id, insert_rows
 
-from .handlers import Loaded, load_lots, lock_accounts
-from .ledger import Account, Ledger, Lot
-from .models import accounts, entries, lots, merges, notes
+from .handlers import Loaded, find_accounts, load_lots
+from .ledger import Account, Ledger, Lot, moved_lot
+from .models import accounts, entries, held_lots, holds, lots, merges, notes
+
+MOVED_BY_A_MERGE = (lots, holds)
+"""Tables whose rows go from account to account."""
 
 
 def merge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID) -> int:
@@ -29,9 +32,11 @@ def merge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID) 
     survivor = found.ledger.account(kept, event)
     moving = _own_lots(tx, found, other, None)
     debt = other.debt
+    survivor.frozen, other.frozen = survivor.frozen or other.frozen, False
     _transfer(found.ledger, event, other, survivor, moving, debt)
     found.store(tx)
-    tx.execute(sa.update(lots).where(lots.c.account_id == other.id).values(account_id=survivor.id))
+    for table in MOVED_BY_A_MERGE:
+        tx.execute(sa.update(table).where(table.c.account_id == other.id).values(account_id=survivor.id))
     tx.execute(sa.update(accounts).where(accounts.c.holder_id == absorbed).values(holder_id=kept))
     row = {"id": event.id, "kept_id": survivor.id, "absorbed_id": other.id, "debt": debt, "undone_by": None}
     insert_rows(tx, merges, [row])
@@ -50,25 +55,35 @@ def unmerge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID
     moving = _own_lots(tx, found, holder, homes)
     debt = min(row.debt, holder.debt)
     _transfer(found.ledger, event, holder, other, moving, debt)
+    split = _split_held(found.ledger, event, holder, other, moving, homes)
     found.store(tx)
-    going = lots.c.account_id == holder.id, lots.c.home_id.in_(homes)
-    tx.execute(sa.update(lots).where(*going).values(account_id=other.id))
+    for hold_id, lot_id, new_id in split:
+        part = held_lots.c.hold_id == hold_id, held_lots.c.lot_id == lot_id
+        tx.execute(sa.update(held_lots).where(*part).values(lot_id=new_id))
+    for table in MOVED_BY_A_MERGE:
+        going = table.c.account_id == holder.id, table.c.home_id.in_(homes)
+        tx.execute(sa.update(table).where(*going).values(account_id=other.id))
     tx.execute(sa.update(accounts).where(accounts.c.id.in_(homes)).values(holder_id=absorbed))
     _forget_debt(tx, row.kept_id, holder.id, debt)
     return len(moving)
 
 
 def erase(tx: HandlerTx, event: LogEvent, user: uuid.UUID, pseudonym: uuid.UUID) -> None:
-    """Point the person's accounts to the pseudonym and forget what was written; entries stay as they are."""
+    """Point the person's accounts to the pseudonym, release what is held, forget what was written; entries stay as they are."""
     own = sa.select(entries.c.id).join(accounts, accounts.c.id == entries.c.account_id).where(accounts.c.holder_id == user)
     tx.execute(sa.delete(notes).where(notes.c.entry_id.in_(own)))
+    kept = holds.c.account_id.in_(sa.select(accounts.c.id).where(accounts.c.holder_id == user))
+    tx.execute(sa.update(holds).where(kept).values(reason=None))
+    at = sa.literal(event.received_at, holds.c.expires_at.type)
+    open_then = kept, holds.c.state == "OPEN", holds.c.expires_at > at
+    tx.execute(sa.update(holds).where(*open_then).values(state="RELEASED", resolved_at=at))
     for row in tx.rows(sa.select(accounts.c.id, accounts.c.user_id).where(accounts.c.holder_id == user).order_by(accounts.c.id)):
         alias = pseudonym if row.user_id == user else derive_id(pseudonym, row.id.hex)
         tx.execute(sa.update(accounts).where(accounts.c.id == row.id).values(user_id=alias, holder_id=pseudonym))
 
 
 def _load(tx: Tx, users: Collection[uuid.UUID]) -> Loaded:
-    found = Loaded(Ledger({account.user_id: account for account in lock_accounts(tx, users)}))
+    found = Loaded(Ledger({account.user_id: account for account in find_accounts(tx, users)}))
     found.keep(found.ledger.accounts.values())
     return found
 
@@ -82,22 +97,43 @@ def _own_lots(tx: Tx, found: Loaded, account: Account, homes: Collection[uuid.UU
     for lot in own:
         found.ledger.add_lot(lot)
     found.keep(own)
+    found.keep_holds(tx)
     return own
 
 
 def _transfer(ledger: Ledger, event: LogEvent, giver: Account, taker: Account, moving: list[Lot], debt: int) -> None:
     """Write off what has expired, then say in linked pairs what moves."""
     for number, lot in enumerate(moving):
-        if lot.expired(event.occurred_at):
-            said: dict[str, Any] = {"occurred_at": lot.expires_at, "part": number, "reverses": None}
-            ledger.take(ledger.entry(event, giver.id, "EXPIRE", -lot.remaining, **said), lot, lot.remaining)
+        gone = ledger.free(lot, event.received_at) if lot.expired(event.occurred_at) else 0
+        if gone:
+            ledger.write_off(event, lot, gone, number)
     for part, points in (("lots", sum(lot.remaining for lot in moving)), ("debt", -debt)):
         if points:
-            out, into = (derive_id(event.id, "entry", kind, part) for kind in ("TRANSFER_OUT", "TRANSFER_IN"))
-            ledger.entry(event, giver.id, "TRANSFER_OUT", -points, part=part, reason=part, pair_id=into)
-            ledger.entry(event, taker.id, "TRANSFER_IN", points, part=part, reason=part, pair_id=out)
+            ledger.pair(event, giver.id, taker.id, points, part, reason=part)
     giver.debt -= debt
     taker.debt += debt
+
+
+def _split_held(
+    ledger: Ledger, event: LogEvent, holder: Account, other: Account, moving: list[Lot], homes: Collection[uuid.UUID]
+) -> list[tuple[uuid.UUID, uuid.UUID, uuid.UUID]]:
+    """Give back to the holder, as lots of their own, what its holds keep of lots that go; says which hold keeps what of which
+    lot from now on."""
+    kept: dict[uuid.UUID, dict[uuid.UUID, int]] = {}
+    split: list[tuple[uuid.UUID, uuid.UUID, uuid.UUID]] = []
+    for lot in moving:
+        for hold_id, amount in sorted(ledger.held.get(lot.id, {}).items()):
+            hold = ledger.holds[hold_id]
+            if hold.holds(event.received_at) and hold.home_id not in homes:
+                of_home = kept.setdefault(hold.home_id, {})
+                of_home[lot.id] = of_home.get(lot.id, 0) + amount
+                into = derive_id(event.id, "entry", "TRANSFER_IN", f"held {hold.home_id.hex}")
+                split.append((hold_id, lot.id, moved_lot(into, lot.id)))
+    for home_id, parts in kept.items():
+        out, into = ledger.pair(event, other.id, holder.id, sum(parts.values()), f"held {home_id.hex}", reason="held")
+        for lot_id, amount in parts.items():
+            ledger.move(event, ledger.lots[lot_id], amount, out, into, holder.id, home_id)
+    return split
 
 
 def _absorbed_into(tx: Tx, account_id: uuid.UUID) -> list[uuid.UUID]:

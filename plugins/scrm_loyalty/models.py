@@ -2,12 +2,12 @@
 
 Everything hangs on an account, never on a person, so a merge or an erasure changes whose an account is and no entry.
 Entries are facts and are never changed (triggers refuse it); a lot is what is left of a credit; an allocation says which lot a
-debit took from.
+debit took from, and below 0 which lot an undone one went back to.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, Date, ForeignKey, Index, Table, UniqueConstraint
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, Date, ForeignKey, Index, Table, UniqueConstraint
 
 from scrm.api import Id, Instant, Text, plugin_metadata
 
@@ -20,6 +20,7 @@ accounts = Table(
     Column("user_id", Id, nullable=False, comment="whose events it takes; a pseudonym once the person is erased"),
     Column("holder_id", Id, nullable=False, comment="whose it counts as now: after a merge the survivor"),
     Column("debt", BigInteger, nullable=False, comment="points spent and then taken back; the next credit pays it first"),
+    Column("frozen", Boolean, nullable=False, comment="nothing can be spent, for its numbers did not agree"),
     UniqueConstraint("user_id"),
     CheckConstraint("debt >= 0", name="debt"),
     Index("ix_loyalty_accounts_holder_id", "holder_id"),
@@ -49,6 +50,7 @@ entries = Table(
     ),
     Index("ix_loyalty_entries_account_id", "account_id", "occurred_at", "id"),
     Index("ix_loyalty_entries_event_id", "event_id"),
+    Index("ix_loyalty_entries_reverses", "reverses"),
 )
 
 notes = Table(
@@ -94,6 +96,7 @@ lots = Table(
     Index("ix_loyalty_lots_account_id", "account_id", "expires_at", "earned_at", "id"),
     Index("ix_loyalty_lots_home_id", "home_id"),
     Index("ix_loyalty_lots_order_id", "order_id"),
+    Index("ix_loyalty_lots_expires_at", "expires_at"),
 )
 
 allocations = Table(
@@ -102,8 +105,38 @@ allocations = Table(
     Column("entry_id", Id, ForeignKey("loyalty_entries.id"), primary_key=True),
     Column("lot_id", Id, ForeignKey("loyalty_lots.id"), primary_key=True),
     Column("amount", BigInteger, nullable=False),
-    CheckConstraint("amount > 0", name="amount"),
+    CheckConstraint("amount <> 0", name="amount"),
     Index("ix_loyalty_allocations_lot_id", "lot_id"),
+)
+
+holds = Table(
+    "loyalty_holds",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("account_id", Id, ForeignKey("loyalty_accounts.id"), nullable=False, comment="whose points it keeps"),
+    Column("home_id", Id, ForeignKey("loyalty_accounts.id"), nullable=False, comment="who asked for it"),
+    Column("points", BigInteger, nullable=False),
+    Column("captured", BigInteger, nullable=False, comment="of these the part that was spent"),
+    Column("state", Text, nullable=False, comment="OPEN, also past its deadline, when nothing is held any more"),
+    Column("reason", Text, comment="why, in somebody's words; gone when the person is erased"),
+    Column("reference", Text),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False, comment="the first instant at which it holds nothing"),
+    Column("resolved_at", Instant, comment="when it was captured or released"),
+    CheckConstraint("points > 0 and 0 <= captured and captured <= points", name="captured"),
+    CheckConstraint("state in ('OPEN', 'CAPTURED', 'RELEASED')", name="state"),
+    Index("ix_loyalty_holds_account_id", "account_id"),
+    Index("ix_loyalty_holds_home_id", "home_id"),
+)
+
+held_lots = Table(
+    "loyalty_held_lots",
+    metadata,
+    Column("hold_id", Id, ForeignKey("loyalty_holds.id"), primary_key=True),
+    Column("lot_id", Id, ForeignKey("loyalty_lots.id"), primary_key=True),
+    Column("amount", BigInteger, nullable=False),
+    CheckConstraint("amount > 0", name="amount"),
+    Index("ix_loyalty_held_lots_lot_id", "lot_id"),
 )
 
 merges = Table(

@@ -21,6 +21,11 @@ class LoyaltyRules(BusinessRules):
         default=Decimal(1), ge=0, le=100, description="Points per currency unit of a paid order, exact."
     )
     validity_days: int = Field(default=365, ge=0, le=36_500, description="Days until points expire, at local midnight; 0: never.")
+    validity_until: Literal["day", "week", "month", "quarter", "year"] = Field(
+        default="day",
+        description="Points last until the end of the day, week (its Sunday), month, quarter or year in which "
+        "`validity_days` are over.",
+    )
     pending_days: int = Field(
         default=0,
         ge=0,
@@ -29,6 +34,18 @@ class LoyaltyRules(BusinessRules):
     )
     redeem_minimum: int = Field(default=1, ge=1, le=2**53 - 1, description="The fewest points that one redemption takes.")
     redeem_step: int = Field(default=1, ge=1, le=2**53 - 1, description="Redemptions are multiples of this.")
+    hold_seconds: int = Field(
+        default=900, ge=1, le=31_536_000, description="Seconds that points are held where nobody says how long."
+    )
+    reinstatement_days: int = Field(
+        default=0,
+        ge=0,
+        le=36_500,
+        description="Days that points last which an undone redemption gives back and whose time is over; 0: they stay expired.",
+    )
+    unit_cost: Decimal = Field(
+        default=Decimal("0.01"), ge=0, le=1_000_000, description="What one point costs the business, in currency units, exact."
+    )
     debt_policy: Literal["debt", "floor_zero"] = Field(
         default="debt",
         description="Points that were spent before their order was refunded: `debt` is paid first by the next credit, "
@@ -43,6 +60,11 @@ class LoyaltyRules(BusinessRules):
             )
         return self
 
+    @property
+    def exponent(self) -> int:
+        """How many decimals the currency has."""
+        return currency_exponent(self.currency)
+
     def points_for(self, amount_minor: int) -> int:
         """Whole points for an order of so much, rounded down once."""
         points, of_minor = _rate(self.points_per_unit, self.currency)
@@ -50,17 +72,32 @@ class LoyaltyRules(BusinessRules):
 
     def expires_on(self, earned_at: datetime) -> date | None:
         """The local day on which points earned then are gone; the day before is the last to spend them."""
-        return self._day(earned_at) + timedelta(days=self.validity_days) if self.validity_days else None
+        if not self.validity_days:
+            return None
+        return self._end(self.day_of(earned_at) + timedelta(days=self.validity_days - 1))
+
+    def _end(self, last: date) -> date:
+        """The day after the period that a day is in."""
+        months = {"month": 1, "quarter": 3, "year": 12}.get(self.validity_until)
+        if months is None:
+            return last + timedelta(days=7 - last.weekday() if self.validity_until == "week" else 1)
+        number = (last.year * 12 + last.month - 1) // months * months + months
+        return date(number // 12, number % 12 + 1, 1)
 
     def available_at(self, earned_at: datetime) -> datetime:
         """From when on points earned then can be spent."""
-        return self.midnight(self._day(earned_at) + timedelta(days=self.pending_days)) if self.pending_days else earned_at
+        return self.midnight(self.day_of(earned_at) + timedelta(days=self.pending_days)) if self.pending_days else earned_at
+
+    def reinstated_until(self, at: datetime) -> date:
+        """The local day on which points given back then are gone."""
+        return self.day_of(at) + timedelta(days=self.reinstatement_days)
 
     def midnight(self, day: date) -> datetime:
         """The first instant of a local day."""
         return _midnight(day, self.timezone)
 
-    def _day(self, at: datetime) -> date:
+    def day_of(self, at: datetime) -> date:
+        """The local day of an instant."""
         return at.astimezone(self.zone).date()
 
 

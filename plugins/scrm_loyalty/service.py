@@ -1,35 +1,42 @@
-"""What a person's points are, as SQL on the person's row, and the decision to spend some.
+"""What a person's points are, as SQL on the person's row.
 
-A lot counts from `available_at` until before `expires_at`, so every number is right without a job having run. `user` has `.c.id`.
+A lot counts from `available_at` until before `expires_at`, and a hold keeps points until before its own, so every number is right
+without a job having run. `user` has `.c.id`.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
-from scrm.api import NOW, Fact, Text, Tx, UserError, Value
+from scrm.api import NOW, ScrmError, Text, Tx, Value, channels
 
-from .handlers import load_lots
-from .ledger import Lot
-from .models import accounts, allocations, entries, lots, notes, orders
-from .rules import LoyaltyRules
-
-LARGEST = 2**53 - 1
+from .models import accounts, allocations, entries, held_lots, holds, lots, notes, orders
 
 
 def spendable(user: Any, at: Any = NOW) -> sa.ColumnElement[int]:
-    """Points that can be spent now."""
-    return _lots_of(user, lots.c.available_at <= at, _lasts(at))
+    """Points that can be spent now: those that are held are out."""
+    usable = lots.c.available_at <= at, lasts(at)
+    return _lots_of(user, *usable) - _held_of(user, _open(at), *usable)
 
 
 def pending(user: Any) -> sa.ColumnElement[int]:
     """Points that can be spent later."""
-    return _lots_of(user, lots.c.available_at > NOW, _lasts(NOW))
+    return _lots_of(user, lots.c.available_at > NOW, lasts(NOW))
+
+
+def frozen(user: Any) -> sa.ColumnElement[bool]:
+    """Whether nothing can be spent, for the numbers did not agree."""
+    return sa.exists().where(accounts.c.user_id == user.c.id, accounts.c.frozen)
+
+
+def held(user: Any) -> sa.ColumnElement[int]:
+    """Points that are held now, those included whose time is over but for the hold."""
+    return _held_of(user, _open(NOW))
 
 
 def debt(user: Any) -> sa.ColumnElement[int]:
@@ -39,17 +46,19 @@ def debt(user: Any) -> sa.ColumnElement[int]:
 
 def earned(user: Any) -> sa.ColumnElement[int]:
     """Points ever credited, those included that refunds took back or that paid a debt."""
-    return _entries_of(user, ("EARN", "DEBT_REPAID"))
+    return _entries_of(user, ("EARN", "DEBT_REPAID"), entries.c.rule.is_not(None))
 
 
 def redeemed(user: Any) -> sa.ColumnElement[int]:
-    """Points ever spent."""
-    return -_entries_of(user, ("REDEEM", "RESTORE"))
+    """Points ever spent and not given back."""
+    given_back = entries.c.kind != "DEBT_REPAID", entries.c.reverses.is_not(None)
+    return -_entries_of(user, ("REDEEM", "RESTORE", "DEBT_REPAID"), sa.or_(*given_back))
 
 
 def expired(user: Any) -> sa.ColumnElement[int]:
     """Points that expired unspent, written off or not."""
-    return _lots_of(user, lots.c.expires_at <= NOW) - _entries_of(user, ("EXPIRE",))
+    over = lots.c.expires_at <= NOW
+    return _lots_of(user, over) - _held_of(user, _open(NOW), over) - _entries_of(user, ("EXPIRE",))
 
 
 def balance_at(user: Any, at: Any) -> sa.ColumnElement[int]:
@@ -61,15 +70,20 @@ def balance_at(user: Any, at: Any) -> sa.ColumnElement[int]:
         .scalar_subquery()
     )
     mine = sa.select(sa.func.sum(lots.c.original - then)).join(accounts, accounts.c.id == lots.c.account_id)
-    return _whole(mine.where(accounts.c.holder_id == user.c.id, lots.c.available_at <= at, _lasts(at)))
+    usable = lots.c.available_at <= at, lasts(at)
+    ended = sa.func.coalesce(holds.c.resolved_at, holds.c.expires_at, type_=holds.c.expires_at.type)
+    kept = _held_of(user, sa.and_(holds.c.created_at <= at, ended > at), *usable)
+    return _whole(mine.where(accounts.c.holder_id == user.c.id, *usable)) - kept
 
 
 def expiring(user: Any, within_days: Value | None) -> sa.Select[Any]:
-    """What expires on each of the coming days, soonest first: `date` and `points`."""
+    """What expires on each of the coming days, soonest first: `date` and `points`; what is held does not."""
+    kept = sa.select(sa.func.sum(held_lots.c.amount)).join(holds, holds.c.id == held_lots.c.hold_id)
+    free = lots.c.remaining - sa.func.coalesce(kept.where(held_lots.c.lot_id == lots.c.id, _open(NOW)).scalar_subquery(), 0)
     rows = (
-        sa.select(lots.c.expires_on.label("date"), sa.cast(sa.func.sum(lots.c.remaining), sa.BigInteger).label("points"))
+        sa.select(lots.c.expires_on.label("date"), sa.cast(sa.func.sum(free), sa.BigInteger).label("points"))
         .join(accounts, accounts.c.id == lots.c.account_id)
-        .where(accounts.c.holder_id == user.c.id, lots.c.remaining > 0, lots.c.expires_at > NOW)
+        .where(accounts.c.holder_id == user.c.id, free > 0, lots.c.expires_at > NOW)
     )
     if within_days is not None:
         rows = rows.where(lots.c.expires_on <= within_days.converted("until", sa.Date(), _last_day))
@@ -88,8 +102,18 @@ def entries_of(user: Any, entry: Any) -> sa.ColumnElement[bool]:
     return within
 
 
+def holds_of(user: Any, hold: Any) -> sa.ColumnElement[bool]:
+    """The hold is one of this person's."""
+    return entries_of(user, hold)
+
+
+def hold_state(hold: Any) -> sa.ColumnElement[str]:
+    """What became of a hold: OPEN, CAPTURED, RELEASED, or EXPIRED once its deadline is over."""
+    return sa.case((sa.and_(hold.c.state == "OPEN", hold.c.expires_at <= NOW), "EXPIRED"), else_=hold.c.state)
+
+
 def holder(entry: Any) -> sa.ColumnElement[uuid.UUID]:
-    """Whose entry it is now."""
+    """Whose entry, or hold, it is now."""
     return sa.select(accounts.c.holder_id).where(accounts.c.id == entry.c.account_id).scalar_subquery()
 
 
@@ -98,12 +122,23 @@ def _lots_of(user: Any, *conditions: sa.ColumnElement[bool]) -> sa.ColumnElement
     return _whole(mine.where(accounts.c.holder_id == user.c.id, lots.c.remaining > 0, *conditions))
 
 
-def _entries_of(user: Any, kinds: Sequence[str]) -> sa.ColumnElement[int]:
+def _held_of(user: Any, *conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
+    of_lots = sa.join(holds, held_lots, held_lots.c.hold_id == holds.c.id).join(lots, lots.c.id == held_lots.c.lot_id)
+    mine = sa.select(sa.func.sum(held_lots.c.amount)).select_from(of_lots.join(accounts, accounts.c.id == holds.c.account_id))
+    return _whole(mine.where(accounts.c.holder_id == user.c.id, *conditions))
+
+
+def _open(at: Any) -> sa.ColumnElement[bool]:
+    return sa.and_(holds.c.state == "OPEN", holds.c.expires_at > at)
+
+
+def _entries_of(user: Any, kinds: Sequence[str], *conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
     mine = sa.select(sa.func.sum(entries.c.points)).join(accounts, accounts.c.id == entries.c.account_id)
-    return _whole(mine.where(accounts.c.holder_id == user.c.id, entries.c.kind.in_(kinds)))
+    return _whole(mine.where(accounts.c.holder_id == user.c.id, entries.c.kind.in_(kinds), *conditions))
 
 
-def _lasts(at: Any) -> sa.ColumnElement[bool]:
+def lasts(at: Any) -> sa.ColumnElement[bool]:
+    """The lot has not expired at this instant."""
     return sa.or_(lots.c.expires_at.is_(None), lots.c.expires_at > at)
 
 
@@ -111,51 +146,31 @@ def _whole(select: sa.Select[Any]) -> sa.ColumnElement[int]:
     return sa.cast(sa.func.coalesce(select.scalar_subquery(), 0), sa.BigInteger)
 
 
-def spend(tx: Tx, input: Mapping[str, Any], rules: LoyaltyRules, at: datetime) -> Fact | UserError:
-    """Choose the lots that a redemption takes: soonest expiry first, then oldest, those that never expire last.
+def channel_of(tx: Tx, key: str) -> uuid.UUID:
+    """The channel with this key.
 
-    Refuses with INVALID_POINTS, BELOW_MINIMUM, NOT_A_STEP or INSUFFICIENT_POINTS.
+    Raises:
+        ScrmError: UNKNOWN_CHANNEL.
     """
-    user, points = uuid.UUID(input["userId"]), input["points"]
-    refusal = _refusal(points, rules)
-    if refusal is not None:
-        return refusal
-    account = tx.row(sa.select(accounts.c.id).where(accounts.c.user_id == user).with_for_update())
-    usable: list[Lot] = []
-    if account is not None:
-        open_now = lots.c.available_at <= sa.literal(at, lots.c.available_at.type)
-        lasting = _lasts(sa.literal(at, lots.c.available_at.type))
-        usable = load_lots(tx, sa.and_(lots.c.account_id == account.id, lots.c.remaining > 0, open_now, lasting))
-    balance = sum(lot.remaining for lot in usable)
-    if balance < points:
-        said = {"balance": balance, "points": points}
-        message = f"{points} points asked for, {balance} can be spent; ask for no more than that"
-        return UserError("INSUFFICIENT_POINTS", message, ("points",), said)
-    taken, left = [], points
-    for lot in usable:
-        amount = min(lot.remaining, left)
-        if amount:
-            taken.append({"lot": lot.id.hex, "points": amount})
-            left -= amount
-    return Fact(user, {"points": points, "lots": taken, "reason": input["reason"], "reference": input["reference"]})
-
-
-def _refusal(points: int, rules: LoyaltyRules) -> UserError | None:
-    if not 1 <= points <= LARGEST:
-        message = f"points is {points}; a redemption takes 1 to {LARGEST}"
-        return UserError("INVALID_POINTS", message, ("points",), {"points": points})
-    if points < rules.redeem_minimum:
-        message = f"points is {points}; a redemption takes {rules.redeem_minimum} or more"
-        return UserError("BELOW_MINIMUM", message, ("points",), {"points": points, "minimum": rules.redeem_minimum})
-    if points % rules.redeem_step:
-        message = f"points is {points}; a redemption takes a multiple of {rules.redeem_step}"
-        return UserError("NOT_A_STEP", message, ("points",), {"points": points, "step": rules.redeem_step})
-    return None
+    found: dict[str, uuid.UUID] = {row.key: row.id for row in tx.rows(sa.select(channels.c.key, channels.c.id))}
+    if key not in found:
+        raise ScrmError("UNKNOWN_CHANNEL", f"no channel has the key {key!r}", path=("channel",), params={"channel": key})
+    return found[key]
 
 
 def entry_of(tx: Tx, event_id: uuid.UUID) -> uuid.UUID | None:
-    """The entry that an event made."""
-    found: uuid.UUID | None = tx.scalar(sa.select(entries.c.id).where(entries.c.event_id == event_id).order_by(entries.c.id))
+    """The entry that an event made; of several the one that says what happened: what left, and not the debt that was paid."""
+    order = (sa.case((entries.c.kind == "DEBT_REPAID", 1), (entries.c.reason.is_not(None), 1), else_=0), entries.c.points)
+    found: uuid.UUID | None = tx.scalar(
+        sa.select(entries.c.id).where(entries.c.event_id == event_id).order_by(*order, entries.c.id)
+    )
+    return found
+
+
+def holder_of(tx: Tx, entry_id: uuid.UUID) -> uuid.UUID | None:
+    """Whose an entry is now; None where there is no such entry."""
+    said = sa.select(accounts.c.holder_id).join(entries, entries.c.account_id == accounts.c.id)
+    found: uuid.UUID | None = tx.scalar(said.where(entries.c.id == entry_id))
     return found
 
 
@@ -166,22 +181,24 @@ def reason(entry: Any) -> sa.ColumnElement[str]:
 
 
 def count(tx: Tx, user: uuid.UUID) -> int:
-    """How many entries, lots and orders hang on a person."""
+    """How many entries, lots, orders and holds hang on a person."""
     own = sa.select(accounts.c.id).where(accounts.c.holder_id == user)
     parts = [
         sa.select(sa.func.count()).select_from(table).where(table.c.account_id.in_(own)).scalar_subquery()
-        for table in (entries, lots, orders)
+        for table in (entries, lots, orders, holds)
     ]
     return sum(tx.rows(sa.select(*parts))[0])
 
 
 def export(tx: Tx, user: uuid.UUID) -> dict[str, list[dict[str, Any]]]:
-    """A person's entries and lots, oldest first."""
+    """A person's entries, lots and holds, oldest first."""
     own = sa.select(accounts.c.id).where(accounts.c.holder_id == user)
     columns = [reason(entries).label("reason") if column.name == "reason" else column for column in entries.c]
     mine = sa.select(*columns).where(entries.c.account_id.in_(own)).order_by(entries.c.occurred_at, entries.c.id)
     kept = sa.select(lots).where(lots.c.account_id.in_(own)).order_by(lots.c.earned_at, lots.c.id)
-    return {"entries": [_plain(row._mapping) for row in tx.rows(mine)], "lots": [_plain(row._mapping) for row in tx.rows(kept)]}
+    said = sa.select(holds).where(holds.c.account_id.in_(own)).order_by(holds.c.created_at, holds.c.id)
+    found = {"entries": mine, "lots": kept, "holds": said}
+    return {name: [_plain(row._mapping) for row in tx.rows(statement)] for name, statement in found.items()}
 
 
 def _plain(row: Mapping[Any, Any]) -> dict[str, Any]:

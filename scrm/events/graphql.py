@@ -11,13 +11,16 @@ import sqlalchemy as sa
 import strawberry
 
 from scrm.channels.graphql import Channel
+from scrm.db import new_id
 from scrm.errors import ScrmError
 from scrm.events import reads
+from scrm.events.checks import Checker
 from scrm.events.consumers import wait_for
 from scrm.events.following import follow
 from scrm.events.ingest import Item, Undecoded
 from scrm.events.models import events
 from scrm.events.parked import is_any_parked
+from scrm.events.records import Event as LogEvent
 from scrm.events.records import IdentityRef, NewEvent, RecordResult
 from scrm.events.sequencer import head, sequence
 from scrm.graphql.attributes import AttributeFilter, matches
@@ -52,6 +55,7 @@ from scrm.graphql.sources import (
 from scrm.sql import member
 from scrm.users.graphql import IdentityInput, User, UserFilter
 from scrm.users.models import users
+from scrm.users.service import user_by_identity
 
 MAX_ITEMS = 500
 
@@ -228,6 +232,40 @@ def new_event(input: EventInput) -> NewEvent:
         amount_minor=input.amount.amount_minor if input.amount else None,
         currency=input.amount.currency if input.amount else None,
         properties=input.properties or {},
+    )
+
+
+async def as_recorded(info: Info, input: EventInput) -> LogEvent:
+    """The event that an input would become if it were recorded now, as a handler would see it; nothing is recorded. Somebody whom
+    nobody knows yet has an id that nobody has.
+
+    Raises:
+        ScrmError: what recording it is refused for, as far as it can be seen without the log; USER_NOT_FOUND, USER_ERASED.
+    """
+    context = info.context
+    services = context.services
+    checked = Checker(services.settings, services.event_types).check(0, new_event(input), context.now)
+    if isinstance(checked, tuple):
+        first = checked[0]
+        raise ScrmError(first.code, first.message, path=first.path, params=first.params)
+    user = await context.user(input.user_id) if input.user_id is not None else None
+    if user is None and checked.identity is not None:
+        found = await services.db.read(user_by_identity, *checked.identity)
+        user = found if context.principal.user_id in (None, found) else None
+    return LogEvent(
+        id=new_id(),
+        position=0,
+        type=checked.type,
+        user_id=user or new_id(),
+        channel_id=None,
+        occurred_at=checked.occurred_at,
+        received_at=context.now,
+        business_date=checked.business_date,
+        amount_minor=checked.amount_minor,
+        currency=checked.currency,
+        properties=checked.properties,
+        source=input.source,
+        external_id=input.external_id,
     )
 
 

@@ -11,13 +11,20 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import scrm_loyalty
-from scrm.testing.client import Client, drain, replayed, serving
+from scrm.testing.client import Client, drain, replayed, run_jobs, serving
 from scrm_loyalty.reconcile import drifts
 
 ZONE = ZoneInfo("Asia/Shanghai")
 NUMBERS = "balance pending debt earned redeemed expired"
 REDEEM = """mutation($input: RedeemPointsInput!) { redeemPoints(input: $input) {
   entry { id kind points reason reference } account { balance redeemed user { id } } errors { code message path params } } }"""
+ACCOUNT = "account { balance held redeemed user { id } } errors { code message path params }"
+ENTRY = "entry { id kind points reason reference occurredAt expiresAt reverses { id } }"
+ANSWERS = {
+    "holdPoints": f"hold {{ id state points captured reference expiresAt }} {ACCOUNT}",
+    "transferPoints": f"{ENTRY} {ACCOUNT} toAccount {{ balance user {{ id }} }}",
+}
+"""What is asked of a mutation's payload where it is not an entry."""
 
 
 def local(text: str) -> datetime:
@@ -46,6 +53,11 @@ class Shop:
         made = await self.client.data('mutation { createUser(input: {displayName: "m"}) { user { id } errors { code } } }')
         return str(made["createUser"]["user"]["id"])
 
+    @staticmethod
+    def key(user: str) -> uuid.UUID:
+        """The key in a person's global id."""
+        return uuid.UUID(user.removeprefix("User_"))
+
     def event(self, type: str, user: str, order: str | None, amount: int | None, at: str | datetime | None, **more: Any) -> Any:
         when = local(at) if isinstance(at, str) else at or self.now
         money = {"amountMinor": amount, "currency": more.pop("currency", "CNY")} if amount is not None else None
@@ -71,6 +83,41 @@ class Shop:
         data = await self.client.data(REDEEM, input=said)
         payload: dict[str, Any] = data["redeemPoints"]
         return payload
+
+    async def do(self, name: str, key: str | None = None, **said: Any) -> dict[str, Any]:
+        """The payload of a mutation of points."""
+        kind = f"{name[0].upper()}{name[1:]}Input"
+        answer = ANSWERS.get(name, f"{ENTRY} {ACCOUNT}")
+        document = f"mutation($input: {kind}!) {{ {name}(input: $input) {{ {answer} }} }}"
+        data = await self.client.data(document, input={**said, "idempotencyKey": key or next(self._keys)})
+        payload: dict[str, Any] = data[name]
+        return payload
+
+    async def done(self, name: str, **said: Any) -> dict[str, Any]:
+        """The payload of one that is not refused."""
+        payload = await self.do(name, **said)
+        assert payload["errors"] == []
+        return payload
+
+    async def refusal(self, name: str, **said: Any) -> tuple[str, Any]:
+        """Why one is refused: the code and the values in play."""
+        [error] = (await self.do(name, **said))["errors"]
+        return error["code"], error["params"]
+
+    async def hold(self, user: str, points: int, seconds: int | None = None, **more: Any) -> str:
+        """A new hold's id."""
+        said = {"userId": user, "points": points, "expiresInSeconds": seconds, **more}
+        return str((await self.done("holdPoints", **said))["hold"]["id"])
+
+    async def state(self, hold: str) -> tuple[str, int]:
+        """What became of a hold, and how much of it was spent."""
+        data = await self.client.data("query($id: ID!) { node(id: $id) { ... on PointsHold { state captured } } }", id=hold)
+        return data["node"]["state"], data["node"]["captured"]
+
+    async def expire(self) -> None:
+        """Run the jobs that are due now, and let everybody read what they say."""
+        await run_jobs(self.client, self.now)
+        await drain(self.client)
 
     async def refused(self, user: str, points: int) -> tuple[str, Any]:
         """Why a redemption is refused: the code and the values in play."""

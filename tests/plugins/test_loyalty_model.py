@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -11,13 +12,48 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from scrm_loyalty import handlers, ledger, merging, rules, service
-from tests.plugins.model import KINDS, PEOPLE, RULES, Life, history
+from scrm_loyalty import correcting, facts, handlers, ledger, merging, rules, spending
+from scrm_loyalty.models import lots
+from scrm_loyalty.service import lasts
+from tests.plugins.model import CORRECTING, KINDS, PEOPLE, RULES, Life, Step, history
 from tests.plugins.shop import Shop, opened
 
 SEEDS = (24, 27, 8, 10, 22, 4, 14)  # histories with debts, debts paid, refunds before orders, merges
+HOLD_SEEDS = (1, 2, 3, 4)
+EARNED: list[Step] = [("pay", 1, 0, 250), ("wait", 0, 0, 0)]  # five points of person 1
+LONG: list[Step] = [("wait", 0, 0, 2)] * 4  # until they have expired
+SHORT: list[list[Step]] = [
+    [*EARNED, ("hold", 1, 0, 4), ("merge", 0, 1, 1), ("redeem", 0, 0, 4)],
+    [*EARNED, ("hold", 1, 0, 4), ("refund", 1, 0, 500)],
+    [*EARNED, ("hold", 1, 0, 4), ("release", 0, 0, 0), ("release", 0, 0, 0), ("capture", 0, 0, 4)],
+    [*EARNED, ("hold", 1, 0, 10), ("wait", 0, 0, 0), ("capture", 0, 0, 0)],
+    [*EARNED, ("merge", 0, 1, 1), ("hold", 0, 0, 4), ("unmerge", 0, 0, 0), ("capture", 0, 0, 2), ("merge", 0, 1, 1)],
+    [*EARNED, ("redeem", 1, 0, 4), *LONG, ("undo", 1, 0, 0), ("undo", 1, 0, 0)],
+    [*EARNED, ("redeem", 1, 0, 4), ("undo", 1, 0, 0), ("undo", 1, 0, 0), ("redeem", 1, 0, 4)],
+    [*EARNED, ("redeem", 1, 0, 4), ("refund", 1, 0, 300), ("undo", 1, 0, 0)],
+    [*EARNED, ("transfer", 1, 2, 2), ("refund", 1, 0, 500), *LONG, ("transfer", 2, 0, 2)],
+    [*EARNED, *LONG, ("merge", 0, 1, 1)],
+    [
+        *EARNED,
+        ("hold", 1, 0, 2),
+        ("expire", 0, 0, 0),
+        ("refund", 1, 0, 100),
+        *LONG,
+        *[("expire", 0, 0, 0)] * 2,
+        ("undo", 0, 0, 0),
+    ],
+    [
+        ("adjust", 1, 1, 6),
+        ("transfer", 1, 2, 2),
+        ("undo", 1, 0, 0),
+        ("transfer", 2, 1, 2),
+        ("adjust", 1, 0, 4),
+        ("undo", 1, 0, 0),
+    ],
+    [*EARNED, ("merge", 0, 1, 1), ("redeem", 0, 0, 4), ("unmerge", 0, 0, 0), ("undo", 0, 0, 0), ("merge", 1, 0, 1)],
+]
 people = st.integers(0, PEOPLE - 1)
-steps = st.lists(st.tuples(st.sampled_from(KINDS), people, people, st.integers(1, 1_200)), min_size=4, max_size=10)
+steps = st.lists(st.tuples(st.sampled_from(CORRECTING), people, people, st.integers(1, 1_200)), min_size=4, max_size=10)
 PHASES = [Phase.explicit, Phase.generate]  # an example opens a shop, so shrinking one would take minutes
 SUPPRESSED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
@@ -33,6 +69,7 @@ async def test_a_history_is_as_in_the_model(migrated_url: str, steps: list[Any])
 async def test_a_long_history_is_as_in_the_model(migrated_url: str, seed: int) -> None:
     async with opened(migrated_url, **RULES) as shop:
         await Life(shop).live(history(seed, 40))
+        await Life(shop).live(history(seed, 60, CORRECTING))
 
 
 Patch = Callable[[pytest.MonkeyPatch], None]
@@ -40,7 +77,7 @@ Patch = Callable[[pytest.MonkeyPatch], None]
 
 def last_in_first_out(patch: pytest.MonkeyPatch) -> None:
     found = handlers.load_lots
-    patch.setattr(service, "load_lots", lambda tx, condition: list(reversed(found(tx, condition))))
+    patch.setattr(spending, "load_lots", lambda tx, condition: list(reversed(found(tx, condition))))
 
 
 def each_refund_rounded_alone(patch: pytest.MonkeyPatch) -> None:
@@ -81,7 +118,7 @@ def debt_is_never_paid(patch: pytest.MonkeyPatch) -> None:
 
 
 def expired_points_are_spent(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(service, "_lasts", lambda at: sa.true())
+    patch.setattr(spending, "lasts", lambda at: sa.true())
 
 
 def one_day_too_long(patch: pytest.MonkeyPatch) -> None:
@@ -100,7 +137,7 @@ def early_refunds_are_lost(patch: pytest.MonkeyPatch) -> None:
         if (user_id, ledger.order_id_of(event)) in book.orders:
             refund(book, event, user_id, amount, program)
 
-    patch.setattr(ledger, "refund", deaf)
+    patch.setattr(facts, "refund", deaf)
 
 
 def merge_leaves_the_lots(patch: pytest.MonkeyPatch) -> None:
@@ -131,6 +168,99 @@ def refunds_do_not_see_merged_orders(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(handlers, "load_orders", own_only)
 
 
+def held_points_are_spent(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(spending, "free_parts", lambda tx, account_id, at: _all_of(tx, account_id, at))
+
+
+def _all_of(tx: Any, account_id: Any, at: Any) -> Any:
+    at = sa.literal(at, lots.c.available_at.type)
+    usable = sa.and_(lots.c.account_id == account_id, lots.c.available_at <= at, lasts(at))
+    return [(lot, lot.remaining) for lot in handlers.load_lots(tx, usable)]
+
+
+def refunds_take_what_is_held(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ledger.Ledger, "free", lambda self, lot, at: lot.remaining)
+
+
+def a_hold_is_released_twice(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(spending, "_resolved", lambda row: None)
+
+
+def a_hold_has_no_deadline(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(spending, "_expired", lambda row, at: None)
+
+
+def a_capture_takes_everything(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(spending, "first_of", _whole(spending.first_of))
+
+
+def _whole(first_of: Any) -> Any:
+    return lambda parts, points: first_of(parts, 10**9) if sum(there for _, there in parts) < 10 else first_of(parts, points)
+
+
+def holds_stay_behind(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(merging, "_split_held", lambda *_: [])
+
+
+def merge_drops_the_holds(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(merging, "MOVED_BY_A_MERGE", (lots,))
+
+
+def undoing_revives_what_expired(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(rules.LoyaltyRules, "reinstatement_days", property(lambda self: 5), raising=False)
+
+
+def what_was_undone_is_undone_again(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(correcting, "_undone", lambda tx, entry_id: False)
+
+
+def undoing_pays_no_debt(patch: pytest.MonkeyPatch) -> None:
+    lock_all = correcting._lock_all
+    patch.setattr(correcting, "_lock_all", lambda *said: 0 * lock_all(*said))
+
+
+def transferred_points_last_for_ever(patch: pytest.MonkeyPatch) -> None:
+    move = ledger.Ledger.move
+
+    def endless(self: Any, event: Any, lot: Any, *rest: Any) -> None:
+        move(self, event, replace(lot, expires_at=None), *rest)
+        lot.remaining -= rest[0]
+
+    patch.setattr(ledger.Ledger, "move", endless)
+
+
+def merge_drops_allocations(patch: pytest.MonkeyPatch) -> None:
+    transfer = merging._transfer
+
+    def forgetful(book: Any, *rest: Any) -> None:
+        transfer(book, *rest)
+        book.allocations.clear()
+
+    patch.setattr(merging, "_transfer", forgetful)
+
+
+def what_is_written_off_stays(patch: pytest.MonkeyPatch) -> None:
+    def said_only(self: Any, event: Any, lot: Any, amount: int, part: Any) -> None:
+        self.entry(event, lot.account_id, "EXPIRE", -amount, part=part)
+
+    patch.setattr(ledger.Ledger, "write_off", said_only)
+
+
+MORE_FAULTS: list[Patch] = [
+    undoing_revives_what_expired,
+    what_was_undone_is_undone_again,
+    undoing_pays_no_debt,
+    transferred_points_last_for_ever,
+    merge_drops_allocations,
+    what_is_written_off_stays,
+    held_points_are_spent,
+    refunds_take_what_is_held,
+    a_hold_is_released_twice,
+    a_hold_has_no_deadline,
+    a_capture_takes_everything,
+    holds_stay_behind,
+    merge_drops_the_holds,
+]
 FAULTS: list[Patch] = [
     last_in_first_out,
     each_refund_rounded_alone,
@@ -147,10 +277,10 @@ FAULTS: list[Patch] = [
 ]
 
 
-async def lives(shop: Shop) -> None:
+async def lives(shop: Shop, seeds: Sequence[int] = SEEDS, kinds: Sequence[str] = KINDS) -> None:
     """Several long histories."""
-    for seed in SEEDS:
-        await Life(shop).live(history(seed, 40))
+    for seed in seeds:
+        await Life(shop).live(history(seed, 40, kinds))
 
 
 @pytest.mark.parametrize("migrated_url", ["sqlite"], indirect=True)
@@ -160,3 +290,25 @@ async def test_a_seeded_fault_is_noticed(migrated_url: str, fault: Patch, monkey
     async with opened(migrated_url, **RULES) as shop:
         with pytest.raises(AssertionError):
             await lives(shop)
+
+
+@pytest.mark.parametrize("migrated_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("fault", MORE_FAULTS, ids=lambda fault: fault.__name__)
+async def test_a_seeded_further_fault_is_noticed(migrated_url: str, fault: Patch, monkeypatch: pytest.MonkeyPatch) -> None:
+    fault(monkeypatch)
+    async with opened(migrated_url, **RULES) as shop:
+        with pytest.raises(AssertionError):
+            await lives_fully(shop)
+
+
+async def lives_fully(shop: Shop) -> None:
+    """Short histories that were thought out, and several long ones."""
+    for steps in SHORT:
+        await Life(shop).live(steps)
+    await lives(shop, HOLD_SEEDS, CORRECTING)
+
+
+async def test_what_kills_the_more_faults_is_as_in_the_model(migrated_url: str) -> None:
+    async with opened(migrated_url, **RULES) as shop:
+        for steps in SHORT:
+            await Life(shop).live(steps)
