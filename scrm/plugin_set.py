@@ -17,7 +17,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from scrm import hookspecs
 from scrm.conformance import core_hooks, has_hook
 from scrm.db import Database, Tx, dumps
-from scrm.errors import PluginFailedError, ScrmError, UserError
+from scrm.errors import PluginFailedError, ScrmError, UserError, name_of
 from scrm.events.consumers import Consumer, ConsumerSettings, consumer_of, watched
 from scrm.events.decide import Decided, decide
 from scrm.events.handling import is_cancelled, is_trouble, reading
@@ -268,7 +268,7 @@ class PluginSet:
                     if not skip:
                         raise
                     log.error("%s; the others go on", error, exc_info=error)
-                    self._degrade(plugin.name, f"its lifespan failed: {type(error.__cause__).__name__}", db.clock())
+                    self._degrade(plugin.name, f"its lifespan failed: {name_of(error.__cause__ or error)}", db.clock())
             yield
 
     def _degrade(self, name: str, reason: str, at: datetime) -> None:
@@ -289,11 +289,11 @@ class PluginSet:
             async with asyncio.timeout(_HEALTH_WITHIN):
                 found: object = await said if inspect.isawaitable(said) else said
         except PluginFailedError as error:
-            return Health(ok=False, detail=f"{error}: {type(error.__cause__).__name__}")
+            return Health(ok=False, detail=f"{error}: {name_of(error.__cause__ or error)}")
         except BaseException as error:
             if is_cancelled(error):
                 raise
-            return Health(ok=False, detail=f"plugin {plugin.name} failed in health: {type(error).__name__}")
+            return Health(ok=False, detail=f"plugin {plugin.name} failed in health: {name_of(error)}")
         if not isinstance(found, Health):
             return Health(ok=False, detail=f"health() of {plugin.name} returned a {type(found).__name__}; return a Health")
         return Health(bool(found.ok), str(found.detail))

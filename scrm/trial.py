@@ -15,7 +15,7 @@ from scrm.bounded import within
 from scrm.config import Settings
 from scrm.conformance import Finding
 from scrm.db import Database
-from scrm.errors import PluginFailedError, ScrmError
+from scrm.errors import PluginFailedError, ScrmError, name_of, words_of
 from scrm.graphql.context import Context
 from scrm.graphql.gate import Gate
 from scrm.graphql.model import Model
@@ -69,8 +69,7 @@ def _words(error: GraphQLError) -> str:
     cause: BaseException = error.original_error or error
     if isinstance(cause, PluginFailedError) and cause.__cause__ is not None:
         cause = cause.__cause__
-    words = (str(cause).strip() or "no message").splitlines()[0]
-    return f"{type(cause).__name__}: {words}; mend its source"
+    return f"{name_of(cause)}: {words_of(cause)}; mend its source"
 
 
 def _documents(model: Model, names: Collection[str]) -> Iterator[tuple[str, str, str]]:

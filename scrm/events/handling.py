@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection, CursorResult, Row
 from sqlalchemy.exc import DBAPIError, InterfaceError
 
 from scrm.db import Id, Tx
-from scrm.errors import ScrmError
+from scrm.errors import ScrmError, name_of
 from scrm.events.consumers import CORE, HOOKS, Consumer
 from scrm.events.log import Entry, append, digest_of, owners, refuse_core_types
 from scrm.events.models import events
@@ -332,8 +332,15 @@ def is_trouble(error: BaseException) -> bool:
     """Whether it is the trouble of the database or the process, so that the step is tried again, and not a plugin's failure."""
     if isinstance(error, asyncio.CancelledError):
         return is_cancelled(error)
-    if isinstance(error, GeneratorExit) or type(error).__name__ == "GreenletExit":
+    if isinstance(error, GeneratorExit) or name_of(error) == "GreenletExit":
         return True
+    try:
+        return _is_the_databases(error)
+    except BaseException:  # a plugin's own error may raise where it is looked at
+        return False
+
+
+def _is_the_databases(error: BaseException) -> bool:
     if isinstance(error, DBAPIError) and (error.connection_invalidated or isinstance(error, InterfaceError)):
         return True
     raw = error.orig if isinstance(error, DBAPIError) else error
@@ -354,13 +361,13 @@ def is_cancelled(error: BaseException) -> bool:
 
 def describe(error: BaseException) -> str:
     """What failed and where, without any value: an exception's own words may hold personal data."""
-    if isinstance(error, ScrmError):
+    if isinstance(error, ScrmError) and type(error.code) is str:
         return error.code
     frames = traceback.extract_tb(error.__traceback__)
     theirs = [frame for frame in frames if "/sqlalchemy/" not in frame.filename and "/scrm/events/" not in frame.filename]
     where = theirs[-1] if theirs else (frames[-1] if frames else None)
-    name = type(error).__name__
-    state = getattr(getattr(error, "orig", None), "sqlstate", None)
+    name = name_of(error)
+    state = getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
     if state:
         name = f"{name} {state}"
     if where is None:

@@ -12,7 +12,7 @@ from graphql.execution.collect_fields import FieldDetails
 from graphql.pyutils import Path
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
-from scrm.errors import PluginFailedError, ScrmError
+from scrm.errors import PluginFailedError, ScrmError, is_readable
 from scrm.events.handling import is_trouble
 from scrm.graphql.model import CORE, LIST_CAP
 from scrm.graphql.scalars import encode_json
@@ -97,6 +97,8 @@ class GuardedExecutor(StrawberryGraphQLCoreExecutionContext):
 
 def _is_said(error: Exception) -> bool:
     """Whether it says what it is: it has a code, or its place already, or it is about the caller's arguments."""
+    if not is_readable(error):
+        return False
     if isinstance(error, GraphQLError):
         return error.path is not None or any(not isinstance(node, FieldNode) for node in error.nodes or ())
     return isinstance(error, ScrmError | PluginFailedError)
