@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 _ENDS = re.compile(
-    r"(?:\s|--[^\n]*\n|/\*.*?\*/)*(begin|commit|end|rollback(?!\s+to)|abort|start\s+transaction|prepare\s+transaction)\b",
+    r"(?:[\s;\ufeff]|--[^\n\r]*[\n\r]|/\*.*?\*/)*(begin|commit|end|rollback(?!\s+to)|abort|start\s+transaction|prepare\s+transaction)\b",
     re.I | re.S,
 )
 _BY_TABLE = {

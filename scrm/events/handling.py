@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -93,11 +94,11 @@ class _Guarded(HandlerTx):
 
 def reading(tx: Tx) -> Tx:
     """A transaction that reads and locks, for decisions and jobs."""
-    return _Guarded(tx, _refuse_writing)
+    return _Guarded(tx, partial(_refuse_writing, tx.dialect))
 
 
-def _refuse_writing(statement: str) -> None:
-    read = read_statement(statement)
+def _refuse_writing(dialect: str, statement: str) -> None:
+    read = read_statement(statement, dialect)
     if read.writes or read.refused:
         raise PermissionError(
             f"only a handler writes; a decision, a job or a read may not send {read.refused or f'what writes {read.writes[0]}'}"
@@ -123,7 +124,7 @@ class Applying(_Guarded):
         consumer = self._consumer
         if consumer.name == CORE:
             return
-        read = read_statement(statement)
+        read = read_statement(statement, self.dialect)
         if read.refused:
             raise PermissionError(
                 f"plugin {consumer.name} may not send {read.refused}; a handler selects, inserts, updates and deletes"
