@@ -35,7 +35,7 @@ import scrm.users.models  # noqa: F401  # the imports fill `metadata`
 from scrm.audit import audit
 from scrm.db import Id, Instant, Json, Text, Tx, metadata, must_exist
 from scrm.errors import StartupError, name_of
-from scrm.migration_guard import guarded
+from scrm.migration_guard import MigrationRefusedError, guarded
 from scrm.migration_words import described, short
 from scrm.models import audit_log
 from scrm.plugin import Contribution
@@ -300,6 +300,7 @@ async def purge(db_url: str, name: str, at: datetime) -> list[str]:
 
 def _upgrade(connection: Connection, owner: Owner) -> Upgraded:
     before = _current(connection, owner.version_table)
+    _end(_script(owner))
     if owner.name == CORE:
         _alembic(lambda: command.upgrade(owner.config(connection), "heads"))
     else:
@@ -319,11 +320,11 @@ def _status(connection: Connection, known: Sequence[Owner]) -> list[OwnerStatus]
         current = _current(connection, owner.version_table)
         try:
             script = _script(owner)
-            head = ",".join(sorted(script.get_heads())) or None
+            head = _end(script)
             left = len(list(script.iterate_revisions("heads", current or "base"))) if head else 0
             failed = _kept_failure(connection, owner, head) if left and owner.name != CORE and not found[0].pending else None
             found.append(OwnerStatus(owner.name, current, head, left, failed))
-        except (CommandError, RevisionError) as error:
+        except (CommandError, RevisionError, MigrationRefusedError) as error:
             found.append(OwnerStatus(owner.name, current, None, 0, short(error)))
         except BaseException as error:  # a script that cannot even be read
             problem = f"its migrations cannot be read: {name_of(error)}: {short(error)}"
@@ -332,6 +333,17 @@ def _status(connection: Connection, known: Sequence[Owner]) -> list[OwnerStatus]
         problem = f"plugin {name} is not loaded (see scrm plugins list); its tables stay as they are"
         found.append(OwnerStatus(name, _current(connection, f"{VERSION_TABLE}_{name}"), None, 0, problem))
     return found
+
+
+def _end(script: ScriptDirectory) -> str | None:
+    """Where a history ends.
+
+    Raises: MigrationRefusedError where it has several ends.
+    """
+    heads = sorted(script.get_heads())
+    if len(heads) > 1:
+        raise MigrationRefusedError(f"its history ends in {' and in '.join(heads)}; let one of them come after the other")
+    return heads[0] if heads else None
 
 
 def _histories(connection: Connection) -> set[str]:
