@@ -57,3 +57,25 @@ class PluginFailedError(Exception):
     def __init__(self, plugin: str, what: str) -> None:
         super().__init__(f"plugin {plugin} failed in {what}")
         self.plugin = plugin
+
+
+def name_of(error: BaseException) -> str:
+    """The name of an error's class, whatever that class says of itself."""
+    return str.__str__(type.__dict__["__name__"].__get__(type(error)))
+
+
+def words_of(error: BaseException) -> str:
+    """The first line of what an error says of itself. Somebody else's code writes that, so whatever it does is survived."""
+    try:
+        said = str.__str__(str(error)).strip()
+    except BaseException as failed:
+        return f"its words cannot be read, because that raises {name_of(failed)}"
+    return said.splitlines()[0] if said else "no message"
+
+
+def is_readable(error: BaseException) -> bool:
+    """Whether asking an error what it says gives words."""
+    try:
+        return isinstance(str(getattr(error, "message", error)), str)
+    except BaseException:
+        return False

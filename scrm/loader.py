@@ -25,7 +25,7 @@ from scrm.bounded import new_threads, within
 from scrm.config import PluginSection, Settings, plugin_settings
 from scrm.conformance import CoreNames, Finding, check_contribution, check_hooks, check_together, has_hook
 from scrm.db import Tx, dumps, metadata
-from scrm.errors import StartupError
+from scrm.errors import StartupError, name_of, words_of
 from scrm.events.log import core_event_types
 from scrm.events.models import consumers
 from scrm.indicators.service import core_indicators
@@ -287,10 +287,9 @@ def _import(candidate: _Candidate) -> None:
 
 def _said(error: BaseException) -> str:
     """What somebody else's code raised, in one line, with the way out where there is one."""
-    if isinstance(error, ModuleNotFoundError) and error.name is not None:
-        return f"{type(error).__name__}: {error}; install what brings {error.name} beside scrm"
-    words = (str(error).strip() or "no message").splitlines()[0]
-    return f"{type(error).__name__}: {words}"
+    if type(error) is ModuleNotFoundError and error.name is not None:
+        return f"{name_of(error)}: {words_of(error)}; install what brings {error.name} beside scrm"
+    return f"{name_of(error)}: {words_of(error)}"
 
 
 def _check_alone(candidate: _Candidate, found: Mapping[str, _Candidate], settings: Settings) -> None:

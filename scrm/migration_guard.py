@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 _ENDS = re.compile(
-    r"(?:\s|--[^\n]*\n|/\*.*?\*/)*(begin|commit|end|rollback(?!\s+to)|abort|start\s+transaction|prepare\s+transaction)\b",
+    r"(?:[\s;\ufeff]|--[^\n\r]*[\n\r]|/\*.*?\*/)*(begin|commit|end|rollback(?!\s+to)|abort|start\s+transaction|prepare\s+transaction)\b",
     re.I | re.S,
 )
 _BY_TABLE = {
@@ -46,10 +46,22 @@ left join pg_class o on o.oid = d.refobjid
 where s.nspname not in ('pg_catalog', 'information_schema', 'pg_toast') and not starts_with(s.nspname, 'pg_temp')
   and not starts_with(s.nspname, 'pg_toast_temp')
 """)
+_OTHERS = sa.text("""
+select 'schema' as kind, nspname::text as name from pg_namespace
+where not starts_with(nspname, 'pg_temp') and not starts_with(nspname, 'pg_toast_temp')
+union all select 'type', typname::text from pg_type t
+where typtype in ('e', 'd', 'r') or (typtype = 'c' and (select relkind from pg_class c where c.oid = t.typrelid) = 'c')
+union all select 'function', proname::text from pg_proc
+union all select 'extension', extname::text from pg_extension
+""")
 _CHANGED = sa.text("""
 select distinct relation as oid from pg_locks
 where locktype = 'relation' and pid = pg_backend_pid() and mode not in ('AccessShareLock', 'RowShareLock')
 """)
+
+
+_NAMED = frozenset({"type", "function"})
+"""What else may stay where it has the plugin's prefix."""
 
 
 class MigrationRefusedError(Exception):
@@ -64,7 +76,9 @@ class _Seen:
     owns: Callable[[str], bool]
     whose: Callable[[str], str | None]
     tables: dict[str, None] = field(default_factory=dict)
+    made: dict[str, None] = field(default_factory=dict)
     ended: bool = False
+    opened: bool = False
 
     def touch(self, table: str) -> bool:
         """Whether this is somebody else's."""
@@ -76,6 +90,13 @@ class _Seen:
     def check(self) -> None:
         if self.ended:
             raise MigrationRefusedError("it ends the transaction, which is the host's to end; take commit and rollback out")
+        if self.opened:
+            raise MigrationRefusedError("it opens a connection of its own, which the host could not undo; use op.get_bind()")
+        if self.made:
+            raise MigrationRefusedError(
+                f"it makes {' and '.join(self.made)}, which a purge of {self.owner} would leave behind;"
+                f" a migration makes tables, and types and functions whose names begin with {self.owner}_"
+            )
         if not self.tables:
             return
         said = [f"{table}, which is {whose}'s" if (whose := self.whose(table)) else table for table in self.tables]
@@ -114,6 +135,11 @@ def _inside_the_transaction(connection: Connection, seen: _Seen) -> Iterator[Non
         if _ENDS.match(statement):
             refuse()
 
+    def opened(*_: object) -> None:
+        seen.opened = True
+        seen.check()
+
+    sa.event.listen(connection.engine, "do_connect", opened)
     listeners: Mapping[str, Any] = {"commit": refuse, "rollback": refuse, "before_cursor_execute": read}
     for name, listener in listeners.items():
         sa.event.listen(connection, name, listener)
@@ -122,6 +148,7 @@ def _inside_the_transaction(connection: Connection, seen: _Seen) -> Iterator[Non
     finally:
         for name, listener in listeners.items():
             sa.event.remove(connection, name, listener)
+        sa.event.remove(connection.engine, "do_connect", opened)
 
 
 @contextmanager
@@ -137,21 +164,35 @@ def _on_sqlite(connection: Connection, seen: _Seen) -> Iterator[None]:
             return sqlite3.SQLITE_OK
         return sqlite3.SQLITE_DENY if seen.touch(table) else sqlite3.SQLITE_OK
 
+    before = _tables(connection)
     raw.set_authorizer(authorize)
     try:
         yield
     finally:
         raw.set_authorizer(None)
-    tables = [row[0] for row in connection.exec_driver_sql("select name from sqlite_master where type = 'table'")]
-    for table in filter(seen.owns, tables):
+    after = _tables(connection)
+    for table in after - before:  # a new name is given without asking for it
+        seen.touch(table)
+    for table in filter(seen.owns, sorted(after)):
         for key in connection.exec_driver_sql(f'pragma foreign_key_list("{table}")'):
             seen.touch(key[2])
+
+
+def _tables(connection: Connection) -> set[str]:
+    found = connection.exec_driver_sql(
+        "select name from sqlite_master where type in ('table', 'view') and name not like 'sqlite%'"
+    )
+    return {row[0] for row in found}
 
 
 @contextmanager
 def _on_postgresql(connection: Connection, seen: _Seen) -> Iterator[None]:
     before = {row.oid: row.name for row in connection.execute(_RELATIONS)}
+    known = {tuple(row) for row in connection.execute(_OTHERS)}
     yield
+    for kind, name in sorted({tuple(row) for row in connection.execute(_OTHERS)} - known):
+        if kind not in _NAMED or not seen.owns(name):
+            seen.made[f"the {kind} {name}"] = None
     after = {row.oid: row.name for row in connection.execute(_RELATIONS)}
     for row in connection.execute(_CHANGED):
         for name in {before.get(row.oid), after.get(row.oid)} - {None}:

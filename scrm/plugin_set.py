@@ -16,8 +16,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from scrm import hookspecs
 from scrm.conformance import core_hooks, has_hook
-from scrm.db import Database, Tx, dumps
-from scrm.errors import PluginFailedError, ScrmError, UserError
+from scrm.db import Database, Tx, dumps, loads
+from scrm.errors import PluginFailedError, ScrmError, UserError, name_of
 from scrm.events.consumers import Consumer, ConsumerSettings, consumer_of, watched
 from scrm.events.decide import Decided, decide
 from scrm.events.handling import is_cancelled, is_trouble, reading
@@ -234,12 +234,12 @@ class PluginSet:
 
         Raises: PluginFailedError, also for what JSON cannot hold.
         """
-        found = {}
+        found: dict[str, Mapping[str, Sequence[Mapping[str, Any]]]] = {}
         for plugin in self._with("export"):
-            found[plugin.name] = self._call(plugin, "export", reading(tx), user)
+            said = self._call(plugin, "export", reading(tx), user)
             try:
-                dumps(found[plugin.name])
-            except TypeError as error:
+                found[plugin.name] = loads(dumps(said))
+            except BaseException as error:  # what it answered may do anything where it is read
                 raise PluginFailedError(plugin.name, "export") from error
         return found
 
@@ -268,7 +268,7 @@ class PluginSet:
                     if not skip:
                         raise
                     log.error("%s; the others go on", error, exc_info=error)
-                    self._degrade(plugin.name, f"its lifespan failed: {type(error.__cause__).__name__}", db.clock())
+                    self._degrade(plugin.name, f"its lifespan failed: {name_of(error.__cause__ or error)}", db.clock())
             yield
 
     def _degrade(self, name: str, reason: str, at: datetime) -> None:
@@ -288,15 +288,15 @@ class PluginSet:
             said = self._call(plugin, "health", Context(plugin, db))
             async with asyncio.timeout(_HEALTH_WITHIN):
                 found: object = await said if inspect.isawaitable(said) else said
+            if isinstance(found, Health):
+                return Health(bool(found.ok), str.__str__(str(found.detail)))
         except PluginFailedError as error:
-            return Health(ok=False, detail=f"{error}: {type(error.__cause__).__name__}")
+            return Health(ok=False, detail=f"{error}: {name_of(error.__cause__ or error)}")
         except BaseException as error:
             if is_cancelled(error):
                 raise
-            return Health(ok=False, detail=f"plugin {plugin.name} failed in health: {type(error).__name__}")
-        if not isinstance(found, Health):
-            return Health(ok=False, detail=f"health() of {plugin.name} returned a {type(found).__name__}; return a Health")
-        return Health(bool(found.ok), str(found.detail))
+            return Health(ok=False, detail=f"plugin {plugin.name} failed in health: {name_of(error)}")
+        return Health(ok=False, detail=f"health() of {plugin.name} returned a {type(found).__name__}; return a Health")
 
     def _with(self, hook: str) -> Iterator[Plugin]:
         return (plugin for plugin in self.active if hasattr(plugin.hooks, hook))

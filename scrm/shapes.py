@@ -72,8 +72,8 @@ def _words(hint: Any) -> str:
 
 def _shown(value: Any) -> str:
     try:
-        text = repr(value)
-    except Exception:
+        text = str.__str__(repr(value))
+    except BaseException:  # it is a plugin's
         text = "something"
     text = " ".join(text.split())
     return f"{text if len(text) <= 60 else f'{text[:57]}…'} ({type(value).__name__})"

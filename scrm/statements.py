@@ -15,11 +15,22 @@ CHECK = "scrm_check"
 
 Check = Callable[[str], None]
 
-_TOKEN = re.compile(
-    r"""[eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*' | "(?P<quoted>(?:[^"]|"")*)" | `(?P<ticked>[^`]*)`
-      | --[^\n]* | /\*.*?\*/ | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$ | (?P<word>[^\W\d][\w$]*) | (?P<sign>[^\s'"])""",
+_WORD = r"[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*"
+_POSTGRESQL = re.compile(
+    rf"""(?P<skip>[ \t\n\r\f\v]+ | --[^\n\r]*) | (?P<comment>/\*) | (?P<unsure>[uU]&['"])
+      | (?P<escaped>[eE]'(?:[^'\\]|\\.|'')*+') | (?P<text>'(?:[^']|'')*+') | "(?P<quoted>(?:[^"]|"")*+)"
+      | (?P<dollars>\$(?P<tag>(?:[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_\x80-\U0010ffff]*)?)\$.*?\$(?P=tag)\$)
+      | (?P<word>{_WORD}) | (?P<sign>[^'"`\0])""",
     re.DOTALL | re.VERBOSE,
 )
+_SQLITE = re.compile(
+    rf"""(?P<skip>[ \t\n\r\f\ufeff]+ | --[^\n]* | /\*.*?\*/) | (?P<unsure>/\* | [$@\#:](?:[A-Za-z0-9_$\x80-\U0010ffff]|::)*\()
+      | (?P<text>'(?:[^']|'')*+') | "(?P<quoted>(?:[^"]|"")*+)" | `(?P<ticked>(?:[^`]|``)*+)`
+      | (?P<word>{_WORD}) | (?P<sign>[^'"`\[\0])""",
+    re.DOTALL | re.VERBOSE,
+)
+_WITH_BACKSLASHES = re.compile(r"'(?:[^'\\]|\\.|'')*+'", re.DOTALL)
+_NESTED = re.compile(r"/\*|\*/")
 _FIRST = {"SELECT", "WITH", "VALUES", "INSERT", "UPDATE", "DELETE", "REPLACE", "MERGE"}
 _NOT_A_DELETE, _NOT_AN_UPDATE = {"THEN"}, {"FOR", "KEY", "DO", "THEN"}
 """Words before which these are part of another statement: `for update`, `on conflict do update`, `when matched then delete`."""
@@ -50,9 +61,11 @@ class _Token:
 
 
 @lru_cache(maxsize=2_000)
-def read_statement(text: str) -> Reading:
-    """Read one statement. What cannot be understood is refused."""
-    tokens = [_Token(match[match.lastgroup or 0], match.lastgroup) for match in _TOKEN.finditer(text) if match.lastgroup]
+def read_statement(text: str, dialect: str) -> Reading:
+    """Read one statement as that database reads it. What cannot be understood for sure is refused."""
+    tokens = _postgresql(text) if dialect == "postgresql" else _sqlite(text)
+    if tokens is None:
+        return Reading(refused="what cannot be read for sure")
     while tokens and tokens[-1].text == ";":
         tokens.pop()
     first = next((token.word for token in tokens if token.text != "("), "")
@@ -70,6 +83,51 @@ def read_statement(text: str) -> Reading:
             return Reading(refused=f"{token.text.lower()} without a table that can be read")
         written[name] = None
     return Reading(tuple(written))
+
+
+def _sqlite(text: str) -> list[_Token] | None:
+    tokens, at = [], 0
+    while at < len(text):
+        match = _SQLITE.match(text, at)
+        if match is None or match["unsure"] is not None:
+            return None
+        if match["skip"] is None:
+            tokens.append(_Token(match[match.lastgroup or 0], match.lastgroup))
+        at = match.end()
+    return tokens
+
+
+def _postgresql(text: str) -> list[_Token] | None:
+    tokens: list[_Token] = []
+    at = 0
+    while at < len(text):
+        match = _POSTGRESQL.match(text, at)
+        if match is None or match["unsure"] is not None:
+            return None
+        kind = match.lastgroup
+        end: int | None = match.end()
+        if kind == "comment":
+            end = _end_of_comment(text, at)
+        elif kind == "text":  # with standard_conforming_strings off it would end elsewhere, and behind E'…' it goes on as such
+            otherwise = _WITH_BACKSLASHES.match(text, at)
+            if otherwise is None or otherwise.end() != end or (tokens and tokens[-1].kind == "escaped"):
+                return None
+        if end is None:
+            return None
+        if kind not in ("skip", "comment"):
+            tokens.append(_Token(match[kind or 0], kind))
+        at = end
+    return tokens
+
+
+def _end_of_comment(text: str, at: int) -> int | None:
+    """Where a comment that begins here ends, with those inside of it; None where it does not."""
+    depth = 0
+    for match in _NESTED.finditer(text, at):
+        depth += 1 if match[0] == "/*" else -1
+        if not depth:
+            return match.end()
+    return None
 
 
 def _target(tokens: list[_Token], place: int, word: str) -> int | None:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
+import sqlalchemy as sa
 from graphql import GraphQLError, get_named_type, is_leaf_type, is_object_type, is_required_argument
 
 from scrm.app import build_services, freeze_schema
@@ -14,15 +15,16 @@ from scrm.auth import EVERYTHING, Principal
 from scrm.bounded import within
 from scrm.config import Settings
 from scrm.conformance import Finding
-from scrm.db import Database
-from scrm.errors import PluginFailedError, ScrmError
+from scrm.db import Database, Instant
+from scrm.errors import PluginFailedError, ScrmError, name_of, words_of
 from scrm.graphql.context import Context
 from scrm.graphql.gate import Gate
 from scrm.graphql.model import Model
 from scrm.graphql.plans import Plans
 from scrm.graphql.schema import Frozen
-from scrm.graphql.sources import Node, ResolverSource
+from scrm.graphql.sources import ExpressionSource, Node, ResolverSource
 from scrm.plugin_set import PluginSet
+from scrm.sql import Row
 
 _DEPTH = 2
 _EVERYBODY = Principal("a check", "KEY", frozenset({EVERYTHING}), pii=True)
@@ -43,8 +45,8 @@ async def _findings(settings: Settings, plugins: PluginSet, names: Collection[st
     try:
         services = build_services(settings, plugins, db)
         # Nobody's fields are left out when a statement fails: it is the failure that is looked for.
+        found = list(_mistyped(frozen.model, names))
         plans = Plans(replace(frozen.model, plugins=frozenset()), db.sql_dialect)
-        found = []
         for owner, name, document in _documents(frozen.model, names):
             gate = Gate(frozen.model, settings.server)  # a new one each time: what went before costs nothing
             context = Context(services, plans, gate, db.clock(), settings.language, _EVERYBODY)
@@ -55,6 +57,40 @@ async def _findings(settings: Settings, plugins: PluginSet, names: Collection[st
         return found
     finally:
         await db.close()
+
+
+_FITTING: dict[str, tuple[type[Any], ...]] = {
+    "enum": (sa.String, sa.Enum),
+    "int": (sa.Integer, sa.Numeric),
+    "bigint": (sa.Integer, sa.Numeric),
+    "float": (sa.Integer, sa.Numeric, sa.Float),
+    "bool": (sa.Boolean,),
+    "date": (sa.Date,),
+    "datetime": (sa.DateTime, Instant),
+    "list": (sa.JSON, sa.ARRAY),
+}
+"""Of which types the SQL of a field may be; a text can be made of all, and JSON is any."""
+
+
+def _mistyped(model: Model, names: Collection[str]) -> Iterator[Finding]:
+    """Expressions that say of themselves that they are of another type than their fields."""
+    for type_name, of_type in model.fields.items():
+        rows = model.rows.get(type_name)
+        for bound in of_type.values():
+            if bound.owner not in names or not isinstance(bound.source, ExpressionSource) or not _asks_nothing(bound.definition):
+                continue
+            table = None if rows is None else rows.table
+            given = () if table is None else (Row(dict(table.c), "t"),)
+            try:
+                made: Any = bound.source.build(*given, **dict.fromkeys(bound.source.arguments)).type
+            except BaseException:  # said where the field is tried
+                continue
+            if isinstance(made, sa.types.TypeDecorator) and not isinstance(made, Instant):
+                made = made.impl_instance
+            kind = "list" if bound.is_list else bound.kind
+            if not isinstance(made, (sa.types.NullType, *_FITTING.get(kind, (object,)))):
+                said = f"field {bound.place} of {bound.owner} is declared as {kind}, and its SQL is of the type {made!s}"
+                yield Finding(bound.owner, "error", f"{said}; make them one")
 
 
 async def _try(frozen: Frozen, document: str, context: Context) -> list[str]:
@@ -69,8 +105,7 @@ def _words(error: GraphQLError) -> str:
     cause: BaseException = error.original_error or error
     if isinstance(cause, PluginFailedError) and cause.__cause__ is not None:
         cause = cause.__cause__
-    words = (str(cause).strip() or "no message").splitlines()[0]
-    return f"{type(cause).__name__}: {words}; mend its source"
+    return f"{name_of(cause)}: {words_of(cause)}; mend its source"
 
 
 def _documents(model: Model, names: Collection[str]) -> Iterator[tuple[str, str, str]]:

@@ -13,7 +13,7 @@ import typer
 
 from scrm.commands.session import Session, session
 from scrm.db import Database, must_exist
-from scrm.errors import StartupError
+from scrm.errors import StartupError, name_of, words_of
 from scrm.events.ingest import Ingest
 from scrm.plugin import PluginContext
 from scrm.plugin_set import Context, Plugin, PluginSet
@@ -28,7 +28,7 @@ def group_of(plugin: Plugin) -> Any:
     try:
         return typer.main.get_command(plugin_app(plugin))
     except Exception as error:
-        said = f"{type(error).__name__}: {error}"
+        said = f"{name_of(error)}: {words_of(error)}"
         raise StartupError(
             f"the commands of {plugin.name} cannot be made: {said}; check their parameters' annotations"
         ) from error

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -19,7 +20,7 @@ from sqlalchemy.engine import Connection, CursorResult, Row
 from sqlalchemy.exc import DBAPIError, InterfaceError
 
 from scrm.db import Id, Tx
-from scrm.errors import ScrmError
+from scrm.errors import ScrmError, name_of
 from scrm.events.consumers import CORE, HOOKS, Consumer
 from scrm.events.log import Entry, append, digest_of, owners, refuse_core_types
 from scrm.events.models import events
@@ -93,11 +94,11 @@ class _Guarded(HandlerTx):
 
 def reading(tx: Tx) -> Tx:
     """A transaction that reads and locks, for decisions and jobs."""
-    return _Guarded(tx, _refuse_writing)
+    return _Guarded(tx, partial(_refuse_writing, tx.dialect))
 
 
-def _refuse_writing(statement: str) -> None:
-    read = read_statement(statement)
+def _refuse_writing(dialect: str, statement: str) -> None:
+    read = read_statement(statement, dialect)
     if read.writes or read.refused:
         raise PermissionError(
             f"only a handler writes; a decision, a job or a read may not send {read.refused or f'what writes {read.writes[0]}'}"
@@ -123,7 +124,7 @@ class Applying(_Guarded):
         consumer = self._consumer
         if consumer.name == CORE:
             return
-        read = read_statement(statement)
+        read = read_statement(statement, self.dialect)
         if read.refused:
             raise PermissionError(
                 f"plugin {consumer.name} may not send {read.refused}; a handler selects, inserts, updates and deletes"
@@ -332,8 +333,15 @@ def is_trouble(error: BaseException) -> bool:
     """Whether it is the trouble of the database or the process, so that the step is tried again, and not a plugin's failure."""
     if isinstance(error, asyncio.CancelledError):
         return is_cancelled(error)
-    if isinstance(error, GeneratorExit) or type(error).__name__ == "GreenletExit":
+    if isinstance(error, GeneratorExit) or name_of(error) == "GreenletExit":
         return True
+    try:
+        return _is_the_databases(error)
+    except BaseException:  # a plugin's own error may raise where it is looked at
+        return False
+
+
+def _is_the_databases(error: BaseException) -> bool:
     if isinstance(error, DBAPIError) and (error.connection_invalidated or isinstance(error, InterfaceError)):
         return True
     raw = error.orig if isinstance(error, DBAPIError) else error
@@ -354,13 +362,13 @@ def is_cancelled(error: BaseException) -> bool:
 
 def describe(error: BaseException) -> str:
     """What failed and where, without any value: an exception's own words may hold personal data."""
-    if isinstance(error, ScrmError):
+    if isinstance(error, ScrmError) and type(error.code) is str:
         return error.code
     frames = traceback.extract_tb(error.__traceback__)
     theirs = [frame for frame in frames if "/sqlalchemy/" not in frame.filename and "/scrm/events/" not in frame.filename]
     where = theirs[-1] if theirs else (frames[-1] if frames else None)
-    name = type(error).__name__
-    state = getattr(getattr(error, "orig", None), "sqlstate", None)
+    name = name_of(error)
+    state = getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
     if state:
         name = f"{name} {state}"
     if where is None:

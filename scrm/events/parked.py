@@ -11,12 +11,13 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Row
+from sqlalchemy.exc import DBAPIError
 
 from scrm.audit import audit
 from scrm.bounded import HangingError
 from scrm.db import Tx
 from scrm.due import LONGEST_WAIT, due
-from scrm.errors import ScrmError
+from scrm.errors import ScrmError, words_of
 from scrm.events.consumers import ACTIVE, Consumer, hold, out_of_turn_row
 from scrm.events.handling import EVENT_COLUMNS, Applying, describe, event_of, give, is_trouble, with_rules
 from scrm.events.log import share_owners
@@ -110,8 +111,9 @@ class Failure:
 
 def failure_of(error: BaseException) -> Failure:
     """What a call raised, as it is kept."""
-    raw = getattr(error, "orig", None) or error
-    ended = getattr(raw, "sqlstate", None) == _ENDED or (isinstance(raw, sqlite3.OperationalError) and str(raw) == "interrupted")
+    raw = error.orig if isinstance(error, DBAPIError) else error
+    ended = isinstance(error, DBAPIError) and getattr(raw, "sqlstate", None) == _ENDED
+    ended = ended or (isinstance(raw, sqlite3.OperationalError) and words_of(raw) == "interrupted")
     return Failure(describe(error), ended or isinstance(error, HangingError))
 
 

@@ -30,8 +30,9 @@ WINDOW = 20_000
 ONE_BY_ONE = 50
 """After a batch failed, so many of its events are tried alone in one transaction."""
 
-BATCHES_TO_DEGRADE, EVENTS_TO_DEGRADE = 5, 20
-"""So many failed batches, or failed events of one batch, in a row and none applied: the plugin is broken, not the event."""
+FAILURES_TO_DEGRADE, TRIED_AT_ONCE = 5, 20
+"""So many failed events in a row, each of other people since theirs wait behind them, and none applied: the plugin is broken,
+not the event. In one batch more are tried, to find one that can be applied."""
 
 HANGS_TO_DEGRADE = 2
 """So many events in a row from which it did not return."""
@@ -148,7 +149,7 @@ class _Step:
         Behind one that hung it stops: others have waited long enough for this transaction.
         """
         blocked = Blocked(self._tx, self._consumer.name)
-        failure = None
+        last = ""
         for event in batch[:ONE_BY_ONE]:
             if blocked.waits(event):
                 park(self._tx, self._consumer, blocked, event, None, self._at)
@@ -159,16 +160,17 @@ class _Step:
                 self.applied += 1
                 continue
             self.failed += 1
-            if not self.applied and self.failed >= EVENTS_TO_DEGRADE:
-                where = f"{event.id.hex} at {event.position}: {failure.text}"
-                raise _BrokenError(f"{self.failed} events failed in a row; the last, {where}")
+            last = f"{event.id.hex} at {event.position}: {failure.text}"
+            if not self.applied and self.failed >= TRIED_AT_ONCE:
+                raise _BrokenError(f"{self.failed} events failed in a row; the last, {last}")
             park(self._tx, self._consumer, blocked, event, failure, self._at)
             self.parked += 1
             if failure.hung:
                 self.hung = failure
                 return event.position
-        if failure is not None and not self.applied and self._place.failures + 1 >= BATCHES_TO_DEGRADE:
-            raise _BrokenError(f"{self._place.failures + 1} batches failed in a row; the last: {failure.text}")
+        in_a_row = self._place.failures + self.failed
+        if self.failed and not self.applied and in_a_row >= FAILURES_TO_DEGRADE:
+            raise _BrokenError(f"{in_a_row} events failed in a row; the last, {last}")
         return upper if len(batch) <= ONE_BY_ONE else batch[ONE_BY_ONE - 1].position
 
     def _try(self, event: Event) -> Failure | None:
@@ -202,7 +204,7 @@ class _Step:
         elif self.hung is not None:
             changed |= self._after_hanging(self.hung)
         elif self.failed:
-            changed["failures"] = self._place.failures + 1
+            changed["failures"] = self._place.failures + self.failed
         self._tx.execute(sa.update(consumers).where(consumers.c.plugin == self._consumer.name).values(changed))
 
     def _after_hanging(self, failure: Failure) -> dict[str, Any]:
@@ -220,7 +222,7 @@ def degrade(tx: Tx, place: Row[Any], reason: str, at: datetime) -> None:
 
 def degraded(place: Row[Any], reason: str, at: datetime) -> dict[str, Any]:
     """What becomes of a consumer's row when it has to rest."""
-    failures = place.failures + 1
-    wait = min(_SHORTEST * 2 ** min(max(failures - BATCHES_TO_DEGRADE, 0), 10), _LONGEST)
+    failures = place.failures + 1 if place.state == DEGRADED else min(place.failures + 1, FAILURES_TO_DEGRADE)
+    wait = min(_SHORTEST * 2 ** min(max(failures - FAILURES_TO_DEGRADE, 0), 10), _LONGEST)
     changed = {"state": DEGRADED, "reason": reason, "failures": failures, "next_attempt_at": at + wait}
     return changed if place.state == DEGRADED else {**changed, "since": at}

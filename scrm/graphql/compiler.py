@@ -29,7 +29,7 @@ from scrm.graphql.encoding import (
     stored,
 )
 from scrm.graphql.filters import Filters, order_by, order_keys
-from scrm.graphql.model import BoundField, Model
+from scrm.graphql.model import CORE, BoundField, Model
 from scrm.graphql.pages import Page, PageRows, checked_size
 from scrm.graphql.selection import Selection
 from scrm.graphql.sources import (
@@ -220,7 +220,10 @@ class Compiler:
             expression = source.build(row, **arguments) if row is not None else source.build(**arguments)
             if not isinstance(expression, ColumnElement):
                 raise TypeError(f"the source of {bound.parent}.{bound.name} gave a {type(expression).__name__} and no SQL")
-            return self.encoding.leaf(bound.kind, self._masked(expression, bound))
+            shown = self._masked(expression, bound)
+            if bound.owner == CORE:
+                return self.encoding.leaf(bound.kind, shown)
+            return self.encoding.checked("list" if bound.is_list else bound.kind, shown)
         if isinstance(source, NodeIdSource):
             assert row is not None
             return self.encoding.node_id(bound.parent, row.c.id)

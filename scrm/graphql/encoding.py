@@ -27,6 +27,7 @@ class Encoding(Protocol):
     """Builds JSON inside a statement. Every expression it returns is JSON ready to stand in an object or a list."""
 
     def leaf(self, kind: str, expression: ColumnElement[Any]) -> ColumnElement[Any]: ...
+    def checked(self, kind: str, expression: ColumnElement[Any]) -> ColumnElement[Any]: ...
     def node_id(self, type_name: str, key: ColumnElement[Any]) -> ColumnElement[Any]: ...
     def null(self) -> ColumnElement[Any]: ...
     def text(self, value: str) -> ColumnElement[Any]: ...
@@ -64,6 +65,23 @@ class PostgresEncoding:
             as_text = sa.func.to_json(sa.cast(expression, sa.Text))
             return sa.case((_is_safe(expression), sa.func.to_json(expression)), else_=as_text)
         return expression
+
+    def checked(self, kind: str, expression: ColumnElement[Any]) -> ColumnElement[Any]:
+        """A leaf of which it is not sure that it has the type it is declared with: the statement fails where it has another."""
+        checks: dict[str, Callable[[], ColumnElement[Any]]] = {
+            "text": lambda: sa.cast(expression, sa.Text),
+            "enum": lambda: sa.cast(expression, sa.Text),
+            "int": lambda: sa.cast(expression, sa.Integer),
+            "bigint": lambda: sa.cast(expression, sa.BigInteger),
+            # What is not finite is a text in JSON, and its quotes are in no number.
+            "float": lambda: sa.cast(sa.cast(sa.func.to_json(sa.cast(expression, sa.Double)), sa.Text), sa.Double),
+            "bool": lambda: expression.op("and", is_comparison=True)(raw("true")),  # a cast would take numbers
+            "date": lambda: sa.func.to_char(sa.cast(expression.op("+")(raw("0")), sa.Date), raw("'YYYY-MM-DD'")),  # and 'today'
+            "datetime": lambda: sa.cast(expression, sa.DateTime(timezone=True)),
+            "list": lambda: _listed(expression),
+        }
+        known = kind in checks and not isinstance(expression, sa.Null)
+        return self.leaf(kind, checks[kind]() if known else expression)
 
     def node_id(self, type_name: str, key: ColumnElement[Any]) -> ColumnElement[Any]:
         return raw(_string(f"{type_name}_"), sa.Text()).concat(sa.func.replace(sa.cast(key, sa.Text), raw("'-'"), raw("''")))
@@ -133,6 +151,14 @@ class SqliteEncoding:
         if kind == "json":
             return sa.func.coalesce(sa.type_coerce(expression, sa.Text), raw("'null'"))
         return self._wrapped(expression)
+
+    def checked(self, kind: str, expression: ColumnElement[Any]) -> ColumnElement[Any]:
+        """A leaf of which it is not sure that it has the type it is declared with: the statement fails where it has another."""
+        if isinstance(expression, sa.Null):
+            return self.null()
+        if kind == "json":
+            return sa.func.coalesce(sa.func.json(expression, type_=sa.Text()), raw("'null'"))
+        return _Checked(kind, expression)
 
     def _wrapped(self, expression: ColumnElement[Any]) -> ColumnElement[Any]:
         # A parameter stays as it is: another type would leave its value unconverted.
@@ -244,6 +270,43 @@ def _key_text(key: ColumnElement[Any], encoding: PostgresEncoding | SqliteEncodi
     return sa.type_coerce(key, sa.Text()) if kind in ("text", "id") else sa.cast(key, sa.Text)
 
 
+class _Checked(FunctionElement[str]):
+    """A value as JSON, where it is of its kind; else an error, which malformed JSON is to SQLite. It is computed once."""
+
+    type = sa.Text()
+    inherit_cache = False
+
+    def __init__(self, kind: str, expression: ColumnElement[Any]) -> None:
+        super().__init__(expression)
+        self.kind = kind
+
+
+_OF_KIND = {
+    "text": "typeof(n.x) in ('text', 'integer') then json_quote(cast(n.x as text))",
+    "enum": "typeof(n.x) = 'text' then json_quote(n.x)",
+    "int": "typeof(n.x) = 'integer' and n.x between -2147483648 and 2147483647 then n.x",
+    "bigint": f"typeof(n.x) = 'integer' then iif(n.x between -{SAFE} and {SAFE}, n.x, '\"' || n.x || '\"')",
+    "bool": "typeof(n.x) = 'integer' and n.x in (0, 1) then iif(n.x, 'true', 'false')",
+    "float": "typeof(n.x) in ('integer', 'real') and abs(n.x) < 9e999 then {shortest}",
+    "date": "n.x = date(n.x) then json_quote(n.x)",
+    "datetime": "n.x glob '????-??-??T??:??:*Z' and julianday(n.x) > 0 then json_quote(n.x)",
+    "list": "json_type(n.x) = 'array' then json(n.x)",
+}
+
+
+@compiles(_Checked, "sqlite")
+def _checked_sqlite(element: _Checked, compiler: Any, **kw: Any) -> str:
+    value = compiler.process(element.clauses, **kw)
+    then = _OF_KIND[element.kind].replace("{shortest}", f"case {_TRIES} else printf('%!.17g', n.x) end")
+    return f"(select case when n.x is null then 'null' when {then} else json('') end from (select {value} as x) n)"
+
+
+def _listed(expression: ColumnElement[Any]) -> ColumnElement[Any]:
+    """JSON on PostgreSQL that is a list, computed once."""
+    made = sa.select(sa.func.to_json(expression).label("x")).offset(raw("0")).subquery("n")
+    return sa.select(sa.case((sa.func.json_array_length(made.c.x) >= raw("0"), made.c.x))).scalar_subquery()
+
+
 class shortest(FunctionElement[str]):
     """A float as the shortest text that reads as the same float; SQLite's own loses the last digits."""
 
@@ -251,11 +314,13 @@ class shortest(FunctionElement[str]):
     inherit_cache = True
 
 
+_TRIES = " ".join(f"when cast(printf('%.{n}g', n.x) as real) = n.x then printf('%.{n}g', n.x)" for n in (15, 16))
+
+
 @compiles(shortest, "sqlite")
 def _shortest_sqlite(element: shortest, compiler: Any, **kw: Any) -> str:
-    tries = " ".join(f"when cast(printf('%.{n}g', n.x) as real) = n.x then printf('%.{n}g', n.x)" for n in (15, 16))
     number = compiler.process(element.clauses, **kw)
-    return f"(select case when n.x is null then null {tries} else printf('%!.17g', n.x) end from (select {number} as x) n)"
+    return f"(select case when n.x is null then null {_TRIES} else printf('%!.17g', n.x) end from (select {number} as x) n)"
 
 
 def key_kind(key: ColumnElement[Any]) -> str:

@@ -89,8 +89,9 @@ async def _fill_one(
         name: value.slot.read(variables) if isinstance(value, Value) else value for name, value in call.arguments.items()
     }
     try:
-        found = await loaded(call.field, list(dict.fromkeys(keys.values())), info, arguments)
-        return {said: orjson.dumps(_checked(found.get(key), call.field)) for said, key in keys.items()}
+        wanted = list(dict.fromkeys(keys.values()))
+        found = await loaded(call.field, wanted, info, arguments)
+        return {said: found[key] for said, key in keys.items()}
     except UnavailableError:
         raise
     except Exception:  # a plugin's own code: whatever it raised, the core's data must come out
@@ -98,8 +99,9 @@ async def _fill_one(
         return None
 
 
-async def loaded(field: BoundField, keys: list[Any], info: BatchInfo, arguments: Mapping[str, Any]) -> Mapping[Any, Any]:
-    """What a batch function maps its keys to. One that does not answer in time is cancelled, and left alone if it goes on.
+async def loaded(field: BoundField, keys: list[Any], info: BatchInfo, arguments: Mapping[str, Any]) -> Mapping[Any, bytes]:
+    """What a batch function maps each of its keys to, as JSON. One that does not answer in time is cancelled, and left alone if
+    it goes on.
 
     Raises: TimeoutError, PluginFailedError with what it raised as the cause.
     """
@@ -115,7 +117,7 @@ async def loaded(field: BoundField, keys: list[Any], info: BatchInfo, arguments:
     failure, found = task.result()
     if failure is not None:
         raise PluginFailedError(field.owner, f"{field.parent}.{field.name}") from failure
-    answer: Mapping[Any, Any] = found
+    answer: Mapping[Any, bytes] = found
     return answer
 
 
@@ -123,7 +125,9 @@ async def _load(field: BoundField, keys: list[Any], info: BatchInfo, arguments: 
     source = field.source
     assert isinstance(source, BatchSource)
     try:
-        return None, await source.load(keys, info, **arguments)
+        found = await source.load(list(keys), info, **arguments)
+        # Read here: what it answered is a plugin's too, and may do anything where it is looked at.
+        return None, {key: orjson.dumps(_checked(found.get(key), field)) for key in keys}
     except BaseException as error:  # even what would end the server
         return error, None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable
+from inspect import isawaitable
 from itertools import islice
 from typing import Any
 
@@ -12,7 +13,7 @@ from graphql.execution.collect_fields import FieldDetails
 from graphql.pyutils import Path
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
-from scrm.errors import PluginFailedError, ScrmError
+from scrm.errors import PluginFailedError, ScrmError, is_readable, name_of
 from scrm.events.handling import is_trouble
 from scrm.graphql.model import CORE, LIST_CAP
 from scrm.graphql.scalars import encode_json
@@ -97,6 +98,8 @@ class GuardedExecutor(StrawberryGraphQLCoreExecutionContext):
 
 def _is_said(error: Exception) -> bool:
     """Whether it says what it is: it has a code, or its place already, or it is about the caller's arguments."""
+    if not is_readable(error):
+        return False
     if isinstance(error, GraphQLError):
         return error.path is not None or any(not isinstance(node, FieldNode) for node in error.nodes or ())
     return isinstance(error, ScrmError | PluginFailedError)
@@ -114,7 +117,19 @@ def capped(result: Any) -> Any:
     found = result if isinstance(result, list | tuple) else list(islice(result, LIST_CAP + 1))
     if len(found) > LIST_CAP:
         raise _too_many()
-    return found
+    return [_item(item) if isawaitable(item) else item for item in found]
+
+
+async def _item(item: Awaitable[Any]) -> Any:
+    """An item of a list, awaited in a task of its own, which nothing that it raises may end the server from."""
+    try:
+        return await item
+    except Exception:
+        raise
+    except BaseException as error:
+        if is_trouble(error):
+            raise
+        raise RuntimeError(f"an item of the list raised {name_of(error)}") from error
 
 
 async def _some(result: AsyncIterable[Any]) -> AsyncIterator[Any]:

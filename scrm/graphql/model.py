@@ -181,7 +181,7 @@ class _Builder:
         origin = origin_of(definition)
         if named.name.startswith("__") or definition is None:
             return
-        if not named.description:
+        if not (named.description or "").strip():
             self._wrong("type", named.name, "*", "has no description; write its docstring")
         if isinstance(named, GraphQLInputObjectType):
             self._add_input(named)
@@ -215,10 +215,10 @@ class _Builder:
             metadata = getattr(strawberry_field, "metadata", None) or {}
             source = metadata.get(KEY)
             place = ("field", named.name, name)
-            if not definition.description:
+            if not (definition.description or "").strip():
                 self._wrong(*place, "has no description; say what it is in its first argument, or description=…")
             for arg_name, argument in definition.args.items():
-                if not argument.description:
+                if not (argument.description or "").strip():
                     self._wrong(*place, f"has the argument {arg_name} without a description; say what it is")
             if source is None:
                 if compiled:
@@ -303,7 +303,7 @@ class _Builder:
         for name, definition in named.fields.items():
             strawberry_field: Any = definition.extensions.get("strawberry-definition")
             names[name] = strawberry_field.python_name
-            if not definition.description:
+            if not (definition.description or "").strip():
                 self._wrong("input field", named.name, name, "has no description; say what it is")
             source = (strawberry_field.metadata or {}).get(KEY)
             if source is not None:

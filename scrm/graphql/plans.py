@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from graphql.execution.collect_fields import FieldDetails
 
 from scrm.db import Snapshot
-from scrm.errors import ScrmError
+from scrm.errors import ScrmError, name_of
 from scrm.graphql.compiler import Compiled, Compiler, FieldFailure, Grants, Part
 from scrm.graphql.culprits import Culprits
 from scrm.graphql.encoding import MARKED, PARENTS
@@ -222,8 +222,10 @@ class Plans:
 def _compiled(compile_: Callable[[Compiler], Compiled], compiler: Compiler) -> Compiled:
     try:
         return compile_(compiler)
-    except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:  # a plugin's source function must not end the server
-        raise RuntimeError(f"a source function raised {type(error).__name__}") from error
+    except Exception:
+        raise
+    except BaseException as error:  # a plugin's source function must not end the server
+        raise RuntimeError(f"a source function raised {name_of(error)}") from error
 
 
 def finish(compiled: Compiled, dialect: Any) -> Plan:

@@ -15,7 +15,7 @@ from typing import Any
 
 import strawberry
 
-from scrm.errors import ScrmError, UserError
+from scrm.errors import ScrmError, UserError, name_of
 from scrm.graphql.scalars import JSON
 from scrm.graphql.sources import KEY, ResolverSource
 
@@ -114,7 +114,7 @@ def subscription(
                         await info.context.renew_when_due()
                         yield event
                 except (SystemExit, KeyboardInterrupt) as error:  # it ends itself, not the server
-                    raise RuntimeError(f"the subscription {info.field_name} raised {type(error).__name__}") from error
+                    raise RuntimeError(f"the subscription {info.field_name} raised {name_of(error)}") from error
 
         metadata = _metadata(scope, weight, self_service)
         return strawberry.subscription(resolver=follow, description=description, metadata=metadata)

@@ -20,7 +20,7 @@ from strawberry.types.execution import ExecutionContext, PreExecutionError
 from strawberry.types.field import StrawberryField
 from strawberry.types.graphql import OperationType
 
-from scrm.errors import ScrmError, StartupError
+from scrm.errors import ScrmError, StartupError, name_of, words_of
 from scrm.graphql.context import Context
 from scrm.graphql.executor import CompiledExecutor
 from scrm.graphql.gate import Admission
@@ -265,7 +265,7 @@ def _blamed(parts: Sequence[Part], personal_keys: Mapping[str, frozenset[str]], 
             found.append((part.owner, _words(each, part, tried)))
         else:
             kept.append(part)
-    return found or [(CORE, f"the schema cannot be built: {error}")]
+    return found or [(CORE, f"the schema cannot be built: {words_of(error)}")]
 
 
 def _words(error: Exception, part: Part, parts: Sequence[Part]) -> str:
@@ -275,8 +275,8 @@ def _words(error: Exception, part: Part, parts: Sequence[Part]) -> str:
         first = next(iter(sorted(owners - {part.owner})), CORE)
         way_out = f"rename it in {part.owner}" if first == CORE else "disable one"
         return f"type {str(error).split()[1]} is defined by {first} and by {part.owner}; {way_out}"
-    words = (str(error).strip() or "no message").splitlines()[0].rstrip(".")
-    return f"the types of {part.owner} cannot be built: {type(error).__name__}: {words}; check their annotations"
+    words = words_of(error).rstrip(".")
+    return f"the types of {part.owner} cannot be built: {name_of(error)}: {words}; check their annotations"
 
 
 def _owners(schema: ScrmSchema, composition: Composition, parts: Sequence[Part]) -> dict[str, dict[str, str]]:

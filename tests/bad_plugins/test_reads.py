@@ -55,7 +55,7 @@ def wrong(kind: Kind, answer: dict[str, Any]) -> list[object]:
     """What is otherwise than promised in an answer."""
     promised = {name.rpartition(".")[2] for name in kind.says["Fails"].split()} - {"nothing"}
     errors = answer.get("errors", [])
-    told = {error["path"][-1] for error in errors}
+    told = {[step for step in error["path"] if isinstance(step, str)][-1] for error in errors}
     codes = {(error["extensions"]["code"], error["extensions"].get("plugin")) for error in errors}
     forgotten = {"batchForgets"} if "batchForgets" in kind.says["Asks"] else set()
     fine = (

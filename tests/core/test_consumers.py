@@ -248,13 +248,38 @@ async def test_a_broken_plugin_is_degraded_and_its_cursor_stays(toy: Any) -> Non
     assert (place.state, place.reason, place.failures) == ("ACTIVE", None, 0)
 
 
+async def test_one_that_fails_on_everything_of_a_few_people_is_degraded(toy: Any) -> None:
+    people = [await toy.user() for _ in range(5)]
+    toy.broken = {f"o{n}" for n in range(30)}
+    for n in range(30):
+        await toy.paid(people[n % 5], 1, f"o{n}")
+    before = (await toy.place()).cursor
+    await toy.run()
+    place = await toy.place()
+    assert (place.state, place.cursor) == ("DEGRADED", before)
+    assert re.fullmatch(r"5 events failed in a row; the last, [0-9a-f]{32} at \d+: ValueError in _handle \(.*\)", place.reason)
+    toy.broken.clear()
+    assert await toy.run(minutes(toy, 1)) == 30
+
+
 async def test_batches_that_fail_in_a_row_degrade_too(toy: Any) -> None:
     toy.broken = {f"o{n}" for n in range(5)}
     for n in range(5):
         await toy.paid(await toy.user(), 1, f"o{n}")
         await toy.run()
     assert len(await toy.parked()) == 4
-    assert (await toy.place()).state == "DEGRADED"
+    place = await toy.place()
+    assert place.state == "DEGRADED"
+    assert place.reason.startswith("5 events failed in a row; the last, ")
+
+
+async def test_one_person_whose_events_fail_breaks_nothing(toy: Any) -> None:
+    person = await toy.user()
+    toy.broken = {f"o{n}" for n in range(30)}
+    for n in range(30):
+        await toy.paid(person, 1, f"o{n}")
+        await toy.run()
+    assert (await toy.place()).state == "ACTIVE"
 
 
 async def test_paused_and_resumed(toy: Any) -> None:

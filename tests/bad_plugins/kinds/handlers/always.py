@@ -1,6 +1,6 @@
 """Raises on every event.
 
-Outcome: after twenty events in a row the plugin is degraded: its place in the log stays, and it is tried again by and by.
+Outcome: when the events of several people in a row have failed, the plugin is degraded: its place in the log stays, and it is tried again by and by.
 State: degraded
 Reason: 20 events failed in a row; the last, … at …: ZeroDivisionError in handle (always.py:…)
 Check: no problems

@@ -10,6 +10,20 @@ import sqlalchemy as sa
 from scrm.api import Contribution, Handler, hookimpl, users
 
 other = sa.table("good_counts", sa.column("user_id"), sa.column("orders"))
+HIDDEN = {
+    "postgresql": (
+        r"with x as (select 1) /* /* */ ' */ update users set display_name = 'OWNED' where 'a' <> ''",
+        "with x as (select 1) -- '\r update users set display_name = 'OWNED' where 'a' <> ''",
+        r"with x as (select E'a'" + "\n" + r"'\'') update users set display_name = 'OWNED' where 'a' <> ''",
+        r'with x as (select 1) update U&"\0075sers" set display_name = null',
+    ),
+    "sqlite": (
+        r"with x as (select e'\' from (select 1 as e)) update users set display_name = 'OWNED' where 'a' <> ''",
+        "with x as (select 1 as [ ' ]) update users set display_name = 'OWNED' where 'a' <> ''",
+        "with x as (select 1) /* /* */ update users set display_name = 'OWNED' -- */",
+        "with x as (select 1) \ufeffupdate users set display_name = 'OWNED'",
+    ),
+}
 gone = sa.delete(users).returning(users.c.id).cte("gone")
 
 
@@ -26,6 +40,7 @@ def handle(tx, events, rules):
         lambda: tx.execute(sa.schema.DropTable(sa.Table("users", sa.MetaData()))),
         lambda: tx.execute(sa.text("create table trespassing_mine (id integer)")),
     ]
+    ways += [lambda text=text: tx.execute(sa.text(text)) for text in HIDDEN[tx.dialect]]
     for number, way in enumerate(ways):
         try:
             way()
