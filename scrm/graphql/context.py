@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -34,6 +34,7 @@ from scrm.watch import Watch
 if TYPE_CHECKING:
     from scrm.graphql.cost import Charged
     from scrm.graphql.gate import Gate
+    from scrm.graphql.places import Place
     from scrm.graphql.plans import Plan, Plans
 
 T = TypeVar("T")
@@ -75,6 +76,8 @@ class Context:
         self.who: Callable[[], Awaitable[Principal]] | None = None
         self.reads = Reads(services.db)
         self.refs: dict[Any, Any] = {}
+        self.places: set[Place] = set()
+        """What is being read; what was when the request was cancelled stays."""
         self._principal = principal
         self._grants: Grants | None = None
         self._asked = now
@@ -143,6 +146,17 @@ class Context:
     async def read(self, function: Callable[..., T], *args: Any) -> T:
         """Run `function(tx, *args)` in one read-only snapshot."""
         return await self.services.db.read(lambda tx: function(reading(tx), *args))
+
+    @contextmanager
+    def reading(self, place: Place) -> Iterator[None]:
+        """Read a place."""
+        self.places.add(place)
+        try:
+            yield
+        except Exception:
+            self.places.discard(place)
+            raise
+        self.places.discard(place)
 
     def snapshot(self, plan: Plan, excluded: frozenset[str]) -> Snapshot:
         """Where a plan is run: on the request's own connection where others must agree with it, unless it is tried again without

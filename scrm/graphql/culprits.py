@@ -22,10 +22,15 @@ Info = Callable[[], BatchInfo]
 Attempt = Callable[[frozenset[str], Info | None], Awaitable[T]]
 """Answers without the fields that are named, as `Type.field`; without the second, whether that works is all that is asked."""
 
+Without = Callable[[frozenset[str]], Awaitable[object]]
+"""Asks without the fields that are named."""
+
 log = logging.getLogger("scrm.graphql")
 
 ATTEMPTS = 64
 """How often one place is asked while its culprits are looked for."""
+AT_ONCE = 2.0
+"""Seconds in which a place must answer without a plugin's field for the field to be why it took too long."""
 REMEMBERED = timedelta(minutes=1)
 """How long what was found is good for: a fault may pass, or become another."""
 
@@ -38,6 +43,10 @@ class _Found:
     until: datetime
 
 
+class TooLongError(Exception):
+    """A place did not answer at once."""
+
+
 class Culprits:
     """Which fields made a place's statement fail lately. Only what has failed again is asked without them: what somebody's
     data did to a field hides it from nobody else."""
@@ -46,12 +55,53 @@ class Culprits:
         self._model = model
         self._limit = limit
         self._found: OrderedDict[object, _Found] = OrderedDict()
+        self._slow: OrderedDict[object, _Found] = OrderedDict()
+        self._asking: dict[object, asyncio.Task[None]] = {}
+
+    def too_slow(self, place: Place, now: datetime) -> frozenset[str]:
+        """The fields of plugins without which a place answered lately, when with them it took longer than a request may."""
+        found = self._slow.get(place.key()) if self._slow else None
+        return frozenset() if found is None or now >= found.until else found.fields
+
+    def suspect(self, place: Place, attempt: Without, clock: Callable[[], datetime]) -> None:
+        """Find out, beside the requests, whether a place that took too long answers at once without fields of plugins, and
+        without which."""
+        key = place.key()
+        if key not in self._asking:
+            task = self._asking[key] = asyncio.create_task(self._find_slow(key, place, attempt, clock))
+            task.add_done_callback(lambda _: self._asking.pop(key, None))
+
+    async def _find_slow(self, key: object, place: Place, attempt: Without, clock: Callable[[], datetime]) -> None:
+        fields = place.fields_of_plugins(self._model)
+
+        async def at_once(out: frozenset[str], _info: Info | None) -> None:
+            try:
+                async with asyncio.timeout(AT_ONCE):
+                    await attempt(out)
+            except TimeoutError:
+                raise TooLongError from None
+
+        def keep(found: frozenset[str]) -> None:
+            _keep(self._slow, key, _Found(place.operation, found, clock() + REMEMBERED), self._limit)
+
+        try:
+            if not fields:
+                return
+            await at_once(frozenset(fields), None)
+            keep(frozenset(fields))  # until it is known which of them
+            slow = await _search(at_once, fields, TooLongError())
+            keep(slow)
+            log.error("these fields of plugins took too long: %s", ", ".join(sorted(slow)))
+        except Exception:
+            log.debug("it is not for fields of plugins that a request took too long", exc_info=True)
 
     async def answer(self, place: Place, attempt: Attempt[T], info: Info, now: datetime) -> T:
         """What `attempt` answers, without those fields of plugins that make it fail.
 
         Raises: what it failed with, where leaving out plugins' fields does not help.
         """
+        if slow := self.too_slow(place, now):
+            return await attempt(slow, info)
         try:
             return await attempt(frozenset(), info)
         except Exception as error:
@@ -69,11 +119,15 @@ class Culprits:
         fields = await _search(attempt, place.fields_of_plugins(self._model), first)
         if fields:
             log.error("these fields of plugins failed: %s", ", ".join(sorted(fields)), exc_info=first)
-            self._found[key] = _Found(place.operation, fields, now + REMEMBERED)
-            self._found.move_to_end(key)
-            if len(self._found) > self._limit:
-                self._found.popitem(last=False)
+            _keep(self._found, key, _Found(place.operation, fields, now + REMEMBERED), self._limit)
         return await attempt(fields, info)
+
+
+def _keep(found: OrderedDict[object, _Found], key: object, new: _Found, limit: int) -> None:
+    found[key] = new
+    found.move_to_end(key)
+    if len(found) > limit:
+        found.popitem(last=False)
 
 
 def _is_not_a_fields(error: Exception) -> bool:

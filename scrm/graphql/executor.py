@@ -93,7 +93,8 @@ class CompiledExecutor(GuardedExecutor):
                     place, lambda plan: run(plan, context.snapshot(plan, excluded), facts, info), excluded
                 )
 
-            answer = await context.plans.culprits.answer(place, attempt, context.batch_info, context.services.db.clock())
+            with context.reading(place):
+                answer = await context.plans.culprits.answer(place, attempt, context.batch_info, context.services.db.clock())
             self._report(answer.failures, path)
             return orjson.Fragment(answer.json)
         except Exception as error:

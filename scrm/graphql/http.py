@@ -161,6 +161,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         except ScrmError as error:
             return refusal(error)
         except TimeoutError:
+            self.plans.suspect(context)
             return refusal(ScrmError("TIMEOUT", f"the answer took longer than {seconds:g} s; ask for less, or ask again"), 503)
         except HTTPException as error:
             return refusal(ScrmError("BAD_REQUEST", error.reason), error.status_code)

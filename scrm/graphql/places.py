@@ -13,7 +13,7 @@ from scrm.graphql.model import Model
 from scrm.graphql.selection import Operation, Selection, shape
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Place:
     """Where in an operation, for which caller, and how it is compiled."""
 

@@ -9,7 +9,8 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 import orjson
@@ -28,6 +29,9 @@ from scrm.graphql.places import Place
 from scrm.graphql.selection import Operation, Selection, read_operation
 from scrm.graphql.sources import BatchInfo
 from scrm.sql import HELD, Convert, Held, ListOf, Moment, Value
+
+if TYPE_CHECKING:
+    from scrm.graphql.context import Context
 
 T = TypeVar("T")
 
@@ -214,6 +218,13 @@ class Plans:
                     )
                     raise ScrmError("QUERY_TOO_DEEP", words) from error
                 self._plans[plan.key] = _Kept(kept.operation, None, kept.tried + 1)
+
+    def suspect(self, context: Context) -> None:
+        """Look whether it is a plugin's fault that a request took too long."""
+        db = context.services.db
+        for place in context.places:
+            facts = Facts(place.variables, context.moment, context.principal.user_id)
+            self.culprits.suspect(place, partial(self.answer, place, partial(run, snapshot=db, facts=facts, info=None)), db.clock)
 
     def __len__(self) -> int:
         return len(self._plans)

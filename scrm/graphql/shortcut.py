@@ -95,9 +95,12 @@ class Shortcut:
         data: list[bytes] = []
         for root in known.roots:
             place = self._plans.root(known.operation, root.bound, root.details, root.key, variables, context.grants)
-            found = await self._plans.answer(
-                place, lambda plan: run(plan, context.snapshot(plan, _NOBODY), facts, context.batch_info)
-            )
+            if self._plans.culprits.too_slow(place, context.now):
+                return None
+            with context.reading(place):
+                found = await self._plans.answer(
+                    place, lambda plan: run(plan, context.snapshot(plan, _NOBODY), facts, context.batch_info)
+                )
             if found.failures:
                 return None
             value = found.json

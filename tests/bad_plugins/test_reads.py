@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -103,6 +104,22 @@ async def called(shop: Client, person: str, name: str) -> str:
     renamed = "mutation($id: ID!, $name: String) { updateUser(input: {id: $id, displayName: $name}) { errors { code } } }"
     assert (await shop.data(renamed, id=key, name=name))["updateUser"]["errors"] == []
     return str(key)
+
+
+async def test_what_never_ends_is_left_out_when_that_is_known(migrated_url: str) -> None:
+    [kind] = kinds("slow")
+    async with serving(migrated_url, modules=modules(kind), server={"timeout_seconds": 1}) as client:
+        await open_shop(client)
+        await sell(client, "ann:1", "ben:1")
+        await drain(client)
+        for query in (kind.says["Asks"], "{ ...All } fragment All on Query " + kind.says["Asks"]):
+            answer = await client.graphql(query)
+            assert [error["extensions"]["code"] for error in answer["errors"]] == ["TIMEOUT"]
+            async with asyncio.timeout(60):
+                while "data" not in answer or wrong(kind, answer):
+                    assert {error["extensions"]["code"] for error in answer["errors"]} <= {"TIMEOUT", "PLUGIN_FIELD_FAILED"}
+                    answer = await client.graphql(query)
+            assert [person["goodOrders"] for person in answer["data"]["users"]["nodes"]] == [1, 1]
 
 
 ONE = "query($id: ID!) { user(id: $id) { id overflowingNumber overflowingOther goodOrders } }"
