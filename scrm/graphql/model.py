@@ -142,9 +142,7 @@ Problem = tuple[str, str]
 """Whose fault it is, and what is wrong."""
 
 
-def build_model(
-    schema: GraphQLSchema, owners: Mapping[str, Mapping[str, str]], personal_keys: Mapping[str, frozenset[str]]
-) -> tuple[Model, list[Problem]]:
+def build_model(schema: GraphQLSchema, owners: Mapping[str, Mapping[str, str]]) -> tuple[Model, list[Problem]]:
     """Read the sources off a finished schema; `owners` says whose each type's field is. Returns what is wrong with it too."""
     builder = _Builder(schema, owners)
     for named in schema.type_map.values():
@@ -159,7 +157,6 @@ def build_model(
         builder.plugins,
         builder.type_names,
         owners,
-        dict(personal_keys),
     )
     return model, builder.problems
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import strawberry
@@ -37,7 +38,7 @@ class PluginDirective:
     name: str = strawberry.directive_field(name="name")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Part:
     """One owner's share of the schema."""
 
@@ -235,32 +236,42 @@ def freeze(parts: Sequence[Part], personal_keys: Mapping[str, frozenset[str]], *
     if composition.problems:
         raise SchemaError(composition.problems)
     try:
-        frozen, problems = _build(composition, parts, personal_keys, debug)
+        built, problems = (_built if _can_be_kept(parts) else _build)(tuple(parts), debug)
     except Exception as error:
-        raise SchemaError(_blamed(parts, personal_keys, error)) from error
+        raise SchemaError(_blamed(parts, error)) from error
     if problems:
         raise SchemaError(problems)
-    return frozen
+    return Frozen(built.schema, replace(built.model, personal_keys=dict(personal_keys)))
 
 
-def _build(
-    composition: Composition, parts: Sequence[Part], personal_keys: Mapping[str, frozenset[str]], debug: bool = False
-) -> tuple[Frozen, list[Problem]]:
+def _build(parts: Sequence[Part], debug: bool = False) -> tuple[Frozen, list[Problem]]:
+    composition = compose(parts)
     types = [type_ for part in parts for type_ in part.types]
     schema = ScrmSchema(composition, types, subscription=bool(composition.added.get(Subscription)), debug=debug)
-    owners = _owners(schema, composition, parts)
-    model, problems = build_model(schema._schema, owners, personal_keys)
+    model, problems = build_model(schema._schema, _owners(schema, composition, parts))
     return Frozen(schema, model), problems
 
 
-def _blamed(parts: Sequence[Part], personal_keys: Mapping[str, frozenset[str]], error: Exception) -> list[Problem]:
+_built = lru_cache(maxsize=8)(_build)
+"""The same parts make the same schema, and it takes long to make."""
+
+
+def _can_be_kept(parts: Sequence[Part]) -> bool:
+    try:
+        hash(tuple(parts))
+        return True
+    except Exception:  # a plugin's own class may refuse
+        return False
+
+
+def _blamed(parts: Sequence[Part], error: Exception) -> list[Problem]:
     """With whose parts no schema can be built: those that make it fail when they are added one after the other."""
     kept = [part for part in parts if part.owner == CORE]
     found: list[Problem] = []
     for part in (part for part in parts if part.owner != CORE):
         tried = [*kept, part]
         try:
-            _build(compose(tried), tried, personal_keys)
+            _build(tried)
         except Exception as each:
             found.append((part.owner, _words(each, part, tried)))
         else:

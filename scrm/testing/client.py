@@ -103,8 +103,8 @@ async def serving(
             assert not problems, problems
     app = create_app(chosen, plugins=PluginSet() if plugins is None else plugins, clock=clock, transport=transport)
     async with app.router.lifespan_context(app):
-        first = Client(app, httpx2.AsyncClient())
-        client = first.with_key(await first.key("*", name=f"test {new_id().hex}"))
+        nobody = Client(app, httpx2.AsyncClient(transport=httpx2.ASGITransport(app)))
+        client = nobody.with_key(await nobody.key("*", name=f"test {new_id().hex}"))
         yield client
 
 
