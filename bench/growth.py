@@ -24,7 +24,7 @@ def run(largest: int, seconds: float) -> None:
     """Print the figures, up to so many events."""
     events = min(SMALLEST, largest)
     while events <= largest:
-        with postgres_server() as server, server.database() as url:
+        with postgres_server(on_disk=True) as server, server.database() as url:
             key, somebody = asyncio.run(prepare(url, events // 100, events))
             with served(url) as (port, process):
                 print(f"growth: {events} events: {asyncio.run(measure(port, process, key, somebody, events // 100, seconds))}")

@@ -30,7 +30,7 @@ def run(events: int) -> None:
         with file.open("wb") as lines:
             lines.writelines(orjson.dumps(event("file", number, PEOPLE)) + b"\n" for number in range(events))
         measure("SQLite", f"sqlite:///{folder}/bench.db", file)
-        with postgres_server() as server, server.database() as url:
+        with postgres_server(on_disk=True) as server, server.database() as url:
             measure("PostgreSQL", url, file)
 
 

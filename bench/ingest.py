@@ -36,7 +36,7 @@ def run(events: int) -> None:
     """Print the figures."""
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(measure("SQLite", f"sqlite:///{folder}/bench.db", events))
-    with postgres_server() as server, server.database() as url:
+    with postgres_server(on_disk=True) as server, server.database() as url:
         asyncio.run(measure("PostgreSQL", url, events))
 
 

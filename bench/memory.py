@@ -19,7 +19,7 @@ SHAPES = 1_000
 
 def run(users: int, events: int) -> None:
     """Print the figures."""
-    with postgres_server() as server, server.database() as url:
+    with postgres_server(on_disk=True) as server, server.database() as url:
         key, _ = asyncio.run(prepare(url, users, events))
         with served(url) as (port, process):
             asyncio.run(measure(port, process, key))

@@ -33,7 +33,7 @@ CONNECTIONS = 8
 
 def run(users: int, events: int, seconds: float, rounds: int) -> None:
     """Print the figures."""
-    with postgres_server() as server, server.database() as url:
+    with postgres_server(on_disk=True) as server, server.database() as url:
         key, somebody = asyncio.run(prepare(url, users, events))
         with served(url) as (port, process):
             print(f"reads: PostgreSQL, {users} users, {events} events, {CONNECTIONS} connections, median of {rounds} rounds")

@@ -10,8 +10,14 @@ from pathlib import Path
 import pytest
 
 from scrm.db import Database
+from scrm.memory import settle
 from scrm.migrate import upgrade
 from scrm.testing import PostgresServer, postgres_server
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage as a server does: what is loaded by now lives until the end."""
+    settle()
 
 
 @pytest.fixture(scope="session")

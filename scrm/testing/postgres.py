@@ -113,15 +113,16 @@ class PostgresServer:
 
 
 @contextlib.contextmanager
-def postgres_server(*, own: bool = False) -> Iterator[PostgresServer]:
+def postgres_server(*, own: bool = False, on_disk: bool = False) -> Iterator[PostgresServer]:
     """A server for the block, stopped at its end and also when the process is killed; takes about a second to start.
 
-    With `own` it is one of our own in any case, which can be stopped and started.
+    With `own` it is one of our own in any case, which can be stopped and started. Its files lie in memory where there is room,
+    unless `on_disk`.
 
     Raises: PostgresUnavailableError.
     """
     external = None if own else os.environ.get(ENVIRONMENT)
-    with contextlib.nullcontext() if external else running_server() as ours:
+    with contextlib.nullcontext() if external else running_server(on_disk=on_disk) as ours:
         url = ours.url if ours is not None else make_url(external or "")
         try:
             server = PostgresServer(url, ours)

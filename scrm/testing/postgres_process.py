@@ -57,6 +57,11 @@ class PostgresUnavailableError(Exception):
     """No PostgreSQL could be found or started; the message says what was tried."""
 
 
+MEMORY = Path("/dev/shm")
+ROOM = 4 * 2**30
+"""Bytes."""
+
+
 @dataclass(frozen=True)
 class _Account:
     """The system account the server runs under; PostgreSQL refuses to run as root."""
@@ -121,14 +126,13 @@ class OwnServer:
 
 
 @contextlib.contextmanager
-def running_server() -> Iterator[OwnServer]:
+def running_server(*, on_disk: bool = False) -> Iterator[OwnServer]:
     """A server of our own, which is gone after the block; its user may do everything.
 
     Raises: PostgresUnavailableError.
     """
     account = _Account.choose()
-    # As root, $TMPDIR may lie where the other account cannot go; /tmp is open to all.
-    directory = Path(tempfile.mkdtemp(prefix="scrm-postgres-", dir="/tmp" if account.uid is not None else None))
+    directory = Path(tempfile.mkdtemp(prefix="scrm-postgres-", dir=_place(account, on_disk)))
     account.own(directory)
     keeper = account.popen(["/bin/sh", "-c", KEEPER, "keeper", str(directory)], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
     server = None
@@ -142,6 +146,14 @@ def running_server() -> Iterator[OwnServer]:
         if server is not None:
             server.wait()
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _place(account: _Account, on_disk: bool) -> str | None:
+    """Where its files lie: in memory where there is room for them, since making a database is copying a thousand files."""
+    if not on_disk and MEMORY.is_dir() and os.access(MEMORY, os.W_OK | os.X_OK) and shutil.disk_usage(MEMORY).free > ROOM:
+        return str(MEMORY)
+    # As root, $TMPDIR may lie where the other account cannot go; /tmp is open to all.
+    return "/tmp" if account.uid is not None else None
 
 
 def _hang_up(keeper: "subprocess.Popen[str]") -> None:
