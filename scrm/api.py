@@ -2,6 +2,7 @@
 
 from scrm.channels.graphql import Channel
 from scrm.channels.models import channels
+from scrm.conditions import Condition, PropertyFilter
 from scrm.db import Id, Instant, Json, Text, Tx, instant_text, json_rows, new_id, plugin_metadata
 from scrm.errors import ScrmError, UserError
 from scrm.events.consumers import EVERY
@@ -95,6 +96,7 @@ __all__ = [
     "BusinessRules",
     "Channel",
     "Command",
+    "Condition",
     "Connection",
     "Context",
     "Contribution",
@@ -136,6 +138,7 @@ __all__ = [
     "Node",
     "Period",
     "PluginContext",
+    "PropertyFilter",
     "Query",
     "Ratio",
     "RecordResult",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, Secret, SecretStr
 from pydantic.fields import FieldInfo
 
+from scrm.conditions import PropertyFilter
 from scrm.plugin import UNSET, BusinessRules, Contribution, Scope
 
 _WORDS: dict[type, str] = {
@@ -27,6 +28,7 @@ _WORDS: dict[type, str] = {
     datetime: "time with its zone",
     date: "date",
     SecretStr: "secret text",
+    PropertyFilter: "list of conditions",
 }
 
 
@@ -41,7 +43,8 @@ class Setting:
 
 
 def settings_of(*models: type[BaseModel], under: str = "") -> list[Setting]:
-    """Every setting of pydantic models in their order, those of the models within them as `outer.inner`."""
+    """Every setting of pydantic models in their order, those of the models within them as `outer.inner`, and those of models in a
+    list as `outer[].inner`."""
     found = []
     for model in models:
         for name, field in model.model_fields.items():
@@ -51,6 +54,8 @@ def settings_of(*models: type[BaseModel], under: str = "") -> list[Setting]:
             else:
                 takes = _takes(field.annotation, field.metadata)
                 found.append(Setting(f"{under}{name}", takes, _default(field), field.description or ""))
+                for listed in _models_listed(field.annotation):
+                    found += settings_of(listed, under=f"{under}{name}[].")
     return found
 
 
@@ -89,6 +94,13 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
+def _models_listed(annotation: Any) -> list[type[BaseModel]]:
+    """The models of what is in a list."""
+    listed = [one for choice in _choices(annotation) if get_origin(choice) in (list, tuple) for one in get_args(choice)[:1]]
+    plain = [get_args(one)[0] if get_origin(one) is Annotated else one for one in listed]
+    return [one for each in plain for one in _choices(each) if isinstance(one, type) and issubclass(one, BaseModel)]
+
+
 def _choices(annotation: Any) -> list[Any]:
     """A union's members without None; of anything else itself."""
     if get_origin(annotation) in (Union, UnionType):
@@ -109,8 +121,8 @@ def _word(annotation: Any) -> str:
     if origin is Literal:
         return _one_of(inner)
     if origin in (list, tuple, set, frozenset):
-        return f"list of {_takes(inner[0])}"
-    if origin is dict or annotation is dict:
+        return "list of tables" if _models_listed(annotation) else f"list of {_takes(inner[0])}"
+    if origin in (dict, Mapping) or annotation is dict:
         return "table"
     if isinstance(annotation, type) and issubclass(annotation, Enum):
         return _one_of([member.value for member in annotation])

@@ -9,6 +9,8 @@ from typing import Any
 
 from scrm.api import LogEvent, derive_id
 
+from .earn_rules import REFUNDED
+from .earning import earn, multiply
 from .ledger import (
     ADJUSTED,
     EXPIRED,
@@ -23,11 +25,12 @@ from .ledger import (
     Hold,
     Ledger,
     Lot,
-    pay,
     refund,
 )
 from .rules import LoyaltyRules
 
+TIER_CHANGED = "tier.changed"
+"""Says what the points of a member are multiplied by, whoever announces it."""
 OWN = ("mutation:", "job:")
 """Facts of decisions and jobs come from such sources; nobody outside can record one."""
 
@@ -40,9 +43,12 @@ def fold(ledger: Ledger, events: Sequence[LogEvent], rules: LoyaltyRules) -> Non
         if event.type in FACTS:
             if event.source.startswith(OWN):
                 FACTS[event.type](ledger, event, event.user_id)
-        elif event.amount_minor and event.currency == rules.currency:
-            move = pay if event.type == "order.paid" else refund
-            move(ledger, event, event.user_id, event.amount_minor, rules)
+            continue
+        if event.type == TIER_CHANGED:
+            multiply(ledger, event, event.user_id)
+        elif event.type == REFUNDED and event.amount_minor and event.currency == rules.currency:
+            refund(ledger, event, event.user_id, event.amount_minor, rules)
+        earn(ledger, event, event.user_id, rules)
 
 
 def redeem(ledger: Ledger, event: LogEvent, user_id: uuid.UUID) -> None:

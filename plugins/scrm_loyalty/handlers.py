@@ -10,26 +10,32 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from scrm.api import Handler, HandlerTx, Id, ListOf, LogEvent, Text, Tx, insert_rows, member, row_set, update_rows
+from scrm.api import EVERY, Handler, HandlerTx, Id, ListOf, LogEvent, Text, Tx, insert_rows, member, row_set, update_rows
 
-from .facts import FACTS, fold, received_by
+from .earn_rules import REFUNDED
+from .facts import FACTS, TIER_CHANGED, fold, received_by
 from .ledger import Account, Hold, Ledger, Lot, Order, order_id_of
-from .models import accounts, allocations, entries, held_lots, holds, lots, notes, orders
-from .rules import LoyaltyRules
+from .limits import load_limits
+from .models import accounts, allocations, entries, held_lots, holds, lots, notes, orders, uses
+from .rules import PAID, LoyaltyRules
 
-ORDERS = ("order.paid", "order.refunded")
+ORDERS = (PAID, REFUNDED)
 
 
 def follow(tx: HandlerTx, batch: Sequence[LogEvent], rules: LoyaltyRules) -> None:
-    """Earn on paid orders, take back on refunds, spend what decisions decided."""
-    loaded = load(tx, batch)
-    fold(loaded.ledger, batch, rules)
+    """Earn as the rules say, take back on refunds, spend what decisions decided."""
+    wanted = [event for event in batch if event.type in ALWAYS or event.type in rules.earning]
+    if not wanted:
+        return
+    loaded = load(tx, wanted, rules)
+    fold(loaded.ledger, wanted, rules)
     loaded.store(tx)
     for announcement in loaded.ledger.announcements:
         tx.announce(announcement)
 
 
-handler = Handler((*ORDERS, *FACTS), follow)
+ALWAYS = frozenset((*ORDERS, *FACTS, TIER_CHANGED))
+handler = Handler((*ORDERS, *FACTS, EVERY), follow, optional=(TIER_CHANGED,))
 
 
 @dataclass
@@ -46,9 +52,10 @@ class Loaded:
     def store(self, tx: Tx) -> None:
         """Write what is new and what changed."""
         ledger = self.ledger
-        self._store(tx, accounts, ledger.accounts.values(), ["debt", "frozen"])
+        self._store(tx, accounts, ledger.accounts.values(), ["debt", "frozen", "multiplier"])
         insert_rows(tx, entries, ledger.entries)
         insert_rows(tx, notes, ledger.notes)
+        insert_rows(tx, uses, ledger.uses)
         kept = ["account_id", "entry_id", "paid", "points", "refunded", "refunded_at", "reversed", "waived"]
         self._store(tx, orders, ledger.orders.values(), kept)
         self._store(tx, lots, ledger.lots.values(), ["remaining"])
@@ -90,9 +97,9 @@ def _values(row: Account | Order | Lot | Hold) -> tuple[Any, ...]:
     return values
 
 
-def load(tx: Tx, batch: Sequence[LogEvent], *, lock: bool = True) -> Loaded:
+def load(tx: Tx, batch: Sequence[LogEvent], rules: LoyaltyRules, *, lock: bool = True) -> Loaded:
     """The accounts, locked in the order of their ids unless nothing shall be stored, and the orders and lots that these events
-    touch."""
+    touch, with what limits their earning."""
     facts = [event.properties for event in batch if event.type in FACTS]
     users = {event.user_id for event in batch if event.user_id is not None}
     users.update(user for fact in facts for user in received_by(fact))
@@ -110,6 +117,8 @@ def load(tx: Tx, batch: Sequence[LogEvent], *, lock: bool = True) -> Loaded:
             ledger.add_lot(lot)
         found.keep(ledger.lots.values())
     found.keep_holds(tx, [uuid.UUID(fact["hold"]) for fact in facts if fact.get("hold")])
+    if ledger.accounts:
+        load_limits(tx, ledger, batch, rules)
     return found
 
 

@@ -18,6 +18,7 @@ from scrm.api import (
     ScrmError,
     Subscription,
     as_recorded,
+    enum,
     events,
     extend,
     follow,
@@ -61,14 +62,49 @@ class PointsMonth:
     )
 
 
+enum(
+    "Why an event would not earn more.",
+    name="PointsReasonCode",
+    RECORDED_ALREADY="It is in the log.",
+    NO_RULE="No earn rule is for its type.",
+    NO_AMOUNT="It has no amount.",
+    OTHER_CURRENCY="Its amount is in another currency.",
+    NOT_THIS_DAY="The rule does not count on its day.",
+    NOT_SUCH_EVENTS="The rule's filter does not fit.",
+    NO_POINTS="The rule comes to less than one point.",
+    NOTHING_TO_TELL_APART="The rule earns once per value of a property that it lacks.",
+    EARNED_BEFORE="The rule earns once per value of a property, and has.",
+    DAY_CAP="The rule's cap per day.",
+    PERIOD_CAP="The rule's cap per period.",
+    LIFETIME_CAP="The rule's cap per lifetime.",
+    ROUNDED_DOWN="Points are whole.",
+    PAYS_DEBT="Some pay a debt.",
+    REFUNDED_BEFORE="Some are cancelled by a refund that came before.",
+)(preview.Why)
+
+
+@strawberry.type(description="Why there are not more points.")
+class PointsReason:
+    code: preview.Why = strawberry.field(description="The kind of reason.")
+    rule: str | None = strawberry.field(description="The earn rule that it is about; null: the whole event.")
+    message: str = strawberry.field(description="The same in words.")
+
+
+@strawberry.type(description="What one earn rule would give.")
+class PointsEarning:
+    rule: str = strawberry.field(description="The rule.")
+    points: BigInt = strawberry.field(description="Points that would be credited by it.")
+    available_at: dt.datetime | None = strawberry.field(description="From when on they could be spent; null: all pay a debt.")
+    expires_at: dt.datetime | None = strawberry.field(description="From when on they could not be; null: never.")
+
+
 @strawberry.type(description="What an event would earn.")
 class PointsPreview:
     points: BigInt = strawberry.field(description="Points that would be credited.")
     debt_repaid: BigInt = strawberry.field(description="How many of them would pay a debt.")
     cancelled: BigInt = strawberry.field(description="How many would be cancelled at once, by a refund that came before.")
-    available_at: dt.datetime | None = strawberry.field(description="From when on they could be spent.")
-    expires_at: dt.datetime | None = strawberry.field(description="From when on they could not be; null: never, or no points.")
-    why: list[str] = strawberry.field(description="Why there are not more, in words.")
+    earning: list[PointsEarning] = strawberry.field(description="The same by earn rule.")
+    why: list[PointsReason] = strawberry.field(description="Why there are not more.")
 
 
 @extend(Query)
@@ -116,13 +152,21 @@ class LoyaltyQuery:
         rules = await _rules(info)
         said = await info.context.read(preview.preview, await as_recorded(info, input), rules)
         return PointsPreview(
-            points=BigInt(said.points),
+            points=BigInt(sum(each.points for each in said.earning)),
             debt_repaid=BigInt(said.debt_repaid),
             cancelled=BigInt(said.reversed),
-            available_at=dt.datetime.fromisoformat(said.available_at) if said.available_at else None,
-            expires_at=dt.datetime.fromisoformat(said.expires_at) if said.expires_at else None,
-            why=said.why,
+            earning=[_earning(each) for each in said.earning],
+            why=[PointsReason(code=each.code, rule=each.rule, message=each.message) for each in said.why],
         )
+
+
+def _earning(each: preview.Earning) -> PointsEarning:
+    return PointsEarning(
+        rule=each.rule,
+        points=BigInt(each.points),
+        available_at=dt.datetime.fromisoformat(each.available_at) if each.available_at else None,
+        expires_at=dt.datetime.fromisoformat(each.expires_at) if each.expires_at else None,
+    )
 
 
 async def _rules(info: Info) -> LoyaltyRules:

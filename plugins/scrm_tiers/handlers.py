@@ -38,7 +38,7 @@ def follow(tx: HandlerTx, batch: Sequence[LogEvent], rules: TiersRules) -> None:
     _follow_people(tx, waiting, rules)
 
 
-handler = Handler((*OWN, EVERY), follow)
+handler = Handler((*OWN, PAID, REFUNDED, CONFIGURED, EVERY), follow, optional=(EARNED,))
 
 
 def _concerns(event: LogEvent, rules: TiersRules) -> bool:

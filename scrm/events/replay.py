@@ -216,9 +216,12 @@ def _said(event: Any) -> dict[str, Any]:
 
 class _Replay:
     def __init__(self, tx: Tx, consumer: Consumer, plugin: ReadsTheLog, rules: Rules | None, at: datetime) -> None:
-        self._tx, self._consumer, self._plugin, self._rules, self._at = tx, consumer, plugin, rules, at
+        self._tx, self._consumer, self._plugin, self._at = tx, consumer, plugin, at
+        self._supposing = rules is not None
         self._announced = _Announced()
         self._timeline: Timeline = consumer.timeline(tx)
+        if rules is not None:
+            self._timeline = self._timeline.supposing(rules)
         self._events = 0
         place = tx.row(sa.select(consumers).where(consumers.c.plugin == consumer.name))
         if place is None:
@@ -251,7 +254,7 @@ class _Replay:
         in_turn = sa.select(*EVENT_COLUMNS, events.c.position.label("after"), sa.literal(0).label("n")).where(
             events.c.position >= max(low, 1),
             events.c.position <= high,
-            self._consumer.reads,
+            self._consumer.reads(self._timeline.reads),
             events.c.id.not_in(turned),
             events.c.id.not_in(parked),
         )
@@ -268,8 +271,6 @@ class _Replay:
         return event_of(row, position=0 if row.source.startswith(SOURCE) and row.n else None)
 
     def _in_force(self, row: Row[Any]) -> Rules:
-        if self._rules is not None:
-            return self._rules
         return self._timeline.latest if row.position is None else self._timeline.at(row.position)
 
     def _feed(self, applied: Sequence[tuple[int, Event, Rules, bool]]) -> None:

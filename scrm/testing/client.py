@@ -14,17 +14,19 @@ from starlette.applications import Starlette
 
 from scrm.app import create_app, fit_schema
 from scrm.auth import create_key
-from scrm.config import PluginSection, Settings
+from scrm.config import PluginSection, Settings, check_rules
 from scrm.db import new_id
 from scrm.events.consumers import consumer_of, core_consumer, enable
 from scrm.events.parked import retry_due
 from scrm.events.replay import ReplayReport, replay
+from scrm.events.rules import configure
 from scrm.events.sequencer import sequence
 from scrm.events.steps import step
 from scrm.graphql.context import Services
 from scrm.jobs import run_due_jobs
 from scrm.loader import PluginSet, load_plugins
 from scrm.outbox import deliver_due
+from scrm.plugin_set import PluginStatus
 from scrm.provision import provision, ready_plugins
 from scrm.users.handlers import core_handlers
 from scrm.worker import all_deliveries, scheduled_jobs
@@ -141,3 +143,19 @@ async def replayed(client: Client, plugin: str) -> ReplayReport:
     found = services.plugins.get(plugin)
     assert found is not None, f"{plugin} is not enabled"
     return await replay(services.db, services.settings, found)
+
+
+async def apply_rules(client: Client, plugin: str, rules: Mapping[str, Any]) -> None:
+    """Put other rules of a plugin in force, as `scrm config apply` does with what its section says."""
+    services = client.services
+    settings = services.settings
+    [found] = [one for one in services.plugins if one.name == plugin]
+    said = check_rules(plugin, found.contribution.rules, rules, settings.house)
+    await services.db.write(configure, plugin, said, at=services.db.clock(), zone=settings.zone)
+
+
+def plugin_status(name: str, module: Any, section: Mapping[str, Any]) -> PluginStatus:
+    """How a plugin comes up with these settings: its state, and every problem and warning."""
+    settings = Settings(secret_key=SecretStr("for tests only " * 4), plugins={name: PluginSection(enabled=True, **section)})
+    found = load_plugins(settings, {name: module}, on_error="skip")
+    return next(status for status in found.statuses if status.name == name)

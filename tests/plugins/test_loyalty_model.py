@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from scrm_loyalty import correcting, facts, handlers, ledger, merging, rules, spending
+from scrm_loyalty import correcting, earning, facts, handlers, ledger, merging, rules, spending
 from scrm_loyalty.models import lots
 from scrm_loyalty.service import lasts
 from tests.plugins.model import CORRECTING, KINDS, PEOPLE, RULES, Life, Step, history
@@ -92,7 +92,12 @@ def each_refund_rounded_alone(patch: pytest.MonkeyPatch) -> None:
         else:
             settle(book, event, account, order, program)
 
-    patch.setattr(ledger, "settle", alone)
+    _patch_settle(patch, alone)
+
+
+def _patch_settle(patch: pytest.MonkeyPatch, settle: Any) -> None:
+    patch.setattr(ledger, "settle", settle)
+    patch.setattr(earning, "settle", settle)
 
 
 def debt_is_forgotten(patch: pytest.MonkeyPatch) -> None:
@@ -103,18 +108,18 @@ def debt_is_forgotten(patch: pytest.MonkeyPatch) -> None:
         settle(book, event, account, *rest)
         account.debt = owed
 
-    patch.setattr(ledger, "settle", forgetful)
+    _patch_settle(patch, forgetful)
 
 
 def debt_is_never_paid(patch: pytest.MonkeyPatch) -> None:
-    credit = ledger.credit
+    credit = earning.credit
 
     def unpaid(book: Any, event: Any, account: Any, *rest: Any) -> None:
         owed, account.debt = account.debt, 0
         credit(book, event, account, *rest)
         account.debt = owed
 
-    patch.setattr(ledger, "credit", unpaid)
+    patch.setattr(earning, "credit", unpaid)
 
 
 def expired_points_are_spent(patch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,247 @@
+"""Earn rules are data: what earns, how much, on which days, and how often."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import scrm_loyalty
+from scrm.testing.client import plugin_status, replayed
+from tests.plugins import levels
+from tests.plugins.shop import Shop, opened
+
+LIKE = {"key": "like", "event": "content.liked", "fixed": 10, "once_per": "contentId", "cap_per_day": 25}
+ORDER = {"key": "order", "event": "order.paid", "per_unit": 1}
+
+
+def like(shop: Shop, user: str, content: str | None, at: str | None = None) -> Any:
+    return shop.event("content.liked", user, None, None, at, properties={"contentId": content} if content else {})
+
+
+async def codes(shop: Shop, event: Any) -> list[tuple[str, str | None]]:
+    """Why an event would not earn more."""
+    asked = "query($i: EventInput!) { previewPoints(input: $i) { points why { code rule message } } }"
+    said = (await shop.client.data(asked, i=event))["previewPoints"]
+    assert all(one["message"] for one in said["why"])
+    return [(one["code"], one["rule"]) for one in said["why"]]
+
+
+async def test_once_per_content_and_at_most_so_many_a_day(migrated_url: str) -> None:
+    async with opened(migrated_url, at="2026-03-02T12:00", earn=[LIKE]) as shop:
+        user = await shop.member()
+        await shop.send(like(shop, user, "a"), like(shop, user, "a"), like(shop, user, None))
+        assert await shop.balance(user) == 10
+        assert await codes(shop, like(shop, user, "a")) == [("EARNED_BEFORE", "like")]
+        assert await codes(shop, like(shop, user, None)) == [("NOTHING_TO_TELL_APART", "like")]
+        await shop.send(like(shop, user, "b"))
+        assert await codes(shop, like(shop, user, "c")) == [("DAY_CAP", "like")]
+        await shop.send(like(shop, user, "c"), like(shop, user, "d"))
+        assert await shop.balance(user) == 25
+        await shop.send(like(shop, user, "e", "2026-03-01T23:59"))
+        assert await shop.balance(user) == 35
+        await shop.send(like(shop, user, "c", "2026-03-01T23:59"), like(shop, user, "d", "2026-03-01T23:59"))
+        assert await shop.balance(user) == 45  # c has earned, if only 5; d came when the cap was full, and has not
+        await shop.pay(user, "o1", 10_000)
+        assert await shop.balance(user) == 45  # no rule is for orders
+        said = await shop.account(user, "entries { nodes { rule reference points } }")
+        assert {"rule": "like", "reference": "d", "points": 10} in said["entries"]["nodes"]
+        await shop.check()
+
+
+async def test_caps_of_a_period_and_for_ever(migrated_url: str) -> None:
+    rule = {"key": "visit", "event": "page.viewed", "fixed": 4, "cap_per_period": 10, "period": "week", "cap_lifetime": 14}
+    async with opened(migrated_url, earn=[rule]) as shop:
+        user = await shop.member()
+
+        async def view(at: str) -> int:
+            await shop.send(shop.event("page.viewed", user, None, None, at, properties={"page": "/"}))
+            return await shop.balance(user)
+
+        assert [await view(f"2026-02-2{day}T12:00") for day in (3, 4, 5)] == [4, 8, 10]  # Monday to Wednesday
+        assert await view("2026-02-22T23:59") == 14  # the Sunday before is another week, and it is all there ever is
+        assert await view("2026-02-28T12:00") == 14
+        event = shop.event("page.viewed", user, None, None, None, properties={"page": "/"})
+        assert await codes(shop, event) == [("LIFETIME_CAP", "visit")]
+        await shop.check()
+
+
+async def test_a_cap_counts_what_one_request_brings(migrated_url: str) -> None:
+    async with opened(migrated_url, earn=[{**LIKE, "cap_per_day": 35}]) as shop:
+        users = [await shop.member() for _ in range(2)]
+        await shop.send(*(like(shop, user, str(n)) for n in range(20) for user in users))
+        assert [await shop.balance(user) for user in users] == [35, 35]
+        await shop.check()
+
+
+async def test_days_and_dates_on_which_a_rule_counts(migrated_url: str) -> None:
+    days = {"key": "member-day", "event": "order.paid", "per_unit": 1, "days_of_month": [8], "weekdays": ["sun"]}
+    summer = {"key": "summer", "event": "order.paid", "fixed": 5, "from_date": "2026-03-02", "until_date": "2026-03-03"}
+    async with opened(migrated_url, at="2026-03-20T12:00", earn=[ORDER, days, summer]) as shop:
+        user = await shop.member()
+
+        async def pay(order: str, at: str) -> int:
+            before = await shop.balance(user)
+            await shop.pay(user, order, 10_000, at)
+            return await shop.balance(user) - before
+
+        assert await pay("o1", "2026-03-01T23:59") == 100
+        assert await pay("o2", "2026-03-02T00:00") == 105
+        assert await pay("o3", "2026-03-03T23:59") == 105
+        assert await pay("o4", "2026-03-04T00:00") == 100
+        assert await pay("o5", "2026-03-08T12:00") == 200  # a Sunday, and the 8th
+        assert await codes(shop, shop.event("order.paid", user, "o6", 10_000, "2026-02-08T12:00")) == [("NOT_THIS_DAY", "summer")]
+        assert await codes(shop, shop.event("order.paid", user, "o6", 10_000, "2026-02-09T12:00")) == [
+            ("NOT_THIS_DAY", "member-day"),
+            ("NOT_THIS_DAY", "summer"),
+        ]
+        await shop.refund(user, "o5", 5_000)
+        assert await shop.balance(user) == 510  # half of what both rules gave
+        await shop.check()
+
+
+async def test_a_filter_chooses_events(migrated_url: str) -> None:
+    rule = {"key": "shoes", "event": "order.paid", "fixed": 7, "filter": [{"key": "store", "in": ["Bund", "Jing'an"]}]}
+    async with opened(migrated_url, earn=[ORDER, rule]) as shop:
+        user = await shop.member()
+
+        def order(name: str, store: Any) -> Any:
+            return shop.event("order.paid", user, None, 150, None, properties={"orderId": name, "store": store})
+
+        await shop.send(order("o1", "Bund"), order("o2", "Pudong"))
+        assert await shop.balance(user) == 9
+        assert await codes(shop, order("o3", "Pudong")) == [("NOT_SUCH_EVENTS", "shoes"), ("ROUNDED_DOWN", None)]
+        await shop.check()
+
+
+async def test_points_that_an_event_says(migrated_url: str) -> None:
+    rule = {"key": "quiz", "event": "quiz.won", "points_property": "prize", "cap_lifetime": 50}
+    async with opened(migrated_url, earn=[rule]) as shop:
+        user = await shop.member()
+        for prize in (20, "30", True, -4, 0, 1.5, None, 2**60, 40):
+            await shop.send(shop.event("quiz.won", user, None, None, None, properties={"prize": prize}))
+        assert await shop.entries(user) == [("EARN", 30), ("EARN", 20)]
+        lacking = shop.event("quiz.won", user, None, None, None, properties={})
+        assert await codes(shop, lacking) == [("NO_POINTS", "quiz")]
+        await shop.check()
+
+
+async def test_a_changed_rule_counts_from_then_on_and_a_refund_takes_back_what_was_given(migrated_url: str) -> None:
+    async with opened(migrated_url, earn=[ORDER]) as shop:
+        user = await shop.member()
+        await shop.pay(user, "o1", 10_000)
+        rules = {"earn": [{**ORDER, "per_unit": 3}, LIKE]}
+        await shop.configure(rules)
+        await shop.pay(user, "o2", 10_000)
+        await shop.send(like(shop, user, "a"))
+        assert await shop.balance(user) == 410
+        await shop.refund(user, "o1", 5_000)
+        assert await shop.balance(user) == 360
+        await shop.configure({"earn": [{**ORDER, "per_unit": 2}]})
+        await shop.send(like(shop, user, "b"))
+        assert await shop.balance(user) == 360
+        report = await replayed(shop.client, "loyalty")
+        assert report.equal, report.differences
+
+
+async def test_what_two_profiles_earned_counts_together_once_they_are_one(migrated_url: str) -> None:
+    async with opened(migrated_url, earn=[LIKE]) as shop:
+        kept, absorbed = await shop.member(), await shop.member()
+        await shop.send(like(shop, kept, "a"), like(shop, absorbed, "b"))
+        merge = await shop.merge(kept, absorbed)
+        await shop.send(like(shop, kept, "b"), like(shop, kept, "c"))
+        assert await shop.balance(kept) == 25
+        await shop.unmerge(merge)
+        await shop.send(like(shop, absorbed, "c"))
+        assert (await shop.balance(kept), await shop.balance(absorbed)) == (15, 20)
+        await shop.check()
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ({}, "EARN_AMOUNT"),
+        ({"fixed": 1, "per_unit": 1}, "EARN_AMOUNT"),
+        ({"fixed": 0}, "greater than or equal to 1"),
+        ({"fixed": 1, "event": "order.refunded"}, "EVENT_CANNOT_EARN"),
+        ({"fixed": 1, "event": "points.earned"}, "EVENT_CANNOT_EARN"),
+        ({"fixed": 1, "weekdays": ["sunday"]}, "'sun'"),
+        ({"fixed": 1, "days_of_month": [32]}, "less than or equal to 31"),
+        ({"fixed": 1, "filter": [{"key": "a", "like": "b"}]}, "filter.0.like has no known operator"),
+        ({"fixed": 1, "capp": 3}, "capp"),
+        ({"fixed": 1, "key": "order"}, "EARN_KEY_TWICE"),
+        ({"fixed": 1, "event": "user.updated", "filter": [{"key": "phone", "exists": True}]}, ""),
+    ],
+)
+def test_rules_that_are_wrong_are_refused_at_start(rule: dict[str, Any], said: str) -> None:
+    status = loaded([ORDER, {"key": "wrong", "event": "page.viewed", **rule}])
+    if said:
+        assert said in (status.reason or ""), status
+    else:
+        assert status.reason is None
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ({"per_unit": 0}, "per_unit is 0"),
+        ({"fixed": 1, "until_date": "2020-01-01"}, "until_date 2020-01-01 is over"),
+        ({"fixed": 1, "from_date": "2099-02-01", "until_date": "2099-01-31"}, "is before from_date"),
+        ({"fixed": 1, "from_date": "2099-02-01", "until_date": "2099-02-28", "days_of_month": [29, 30, 31]}, "no day is one of"),
+        ({"fixed": 1, "from_date": "2099-02-01", "until_date": "2099-02-02", "weekdays": ["sat"]}, "no day is one of"),
+        ({"fixed": 1, "filter": [{"key": "a", "eq": 1}, {"key": "a", "eq": 2}]}, "a cannot be eq 1 and eq 2"),
+        ({"fixed": 1, "filter": [{"key": "a", "gt": 5, "lte": 5}]}, "a cannot be gt 5 and lte 5"),
+        ({"fixed": 1, "filter": [{"key": "a", "exists": False, "ne": "x"}]}, "a cannot be exists False and ne 'x'"),
+        ({"fixed": 1, "event": "page.veiwed"}, "name the event type page.veiwed, which nobody registers"),
+    ],
+)
+def test_a_rule_that_can_never_fire_is_a_warning_that_names_it(rule: dict[str, Any], said: str) -> None:
+    status = loaded([ORDER, {"key": "idle", "event": "page.viewed", **rule}])
+    assert status.reason is None
+    [warning] = status.warnings
+    assert said in warning
+    assert ("earn rule idle" in warning) == ("nobody registers" not in warning)
+
+
+def test_rules_that_can_fire_warn_of_nothing() -> None:
+    rules = [
+        {
+            "key": "leap",
+            "event": "page.viewed",
+            "fixed": 1,
+            "days_of_month": [29],
+            "weekdays": ["thu"],
+            "from_date": "2096-03-01",
+        },
+        {
+            "key": "both",
+            "event": "page.viewed",
+            "fixed": 1,
+            "filter": [{"key": "a", "gte": 5, "lte": 5}, {"key": "b", "in": [1]}],
+        },
+        {"key": "last", "event": "page.viewed", "fixed": 1, "until_date": "2999-12-31"},
+    ]
+    assert loaded(rules).warnings == ()
+
+
+def loaded(rules: list[dict[str, Any]]) -> Any:
+    """How loyalty comes up with these earn rules."""
+    return plugin_status("loyalty", scrm_loyalty, {"earn": rules})
+
+
+async def test_a_level_multiplies_points(migrated_url: str) -> None:
+    async with opened(migrated_url, beside={"levels": levels}, earn=[ORDER, {**LIKE, "tier_multiplier": False}]) as shop:
+        user = await shop.member()
+        await shop.pay(user, "o1", 10_000)
+        await shop.level(user, "1.5")
+        await shop.pay(user, "o2", 10_033)
+        await shop.send(like(shop, user, "a"))
+        assert await shop.entries(user) == [("EARN", 10), ("EARN", 150), ("EARN", 100)]
+        await shop.level(user, "junk")
+        await shop.level(user, "101")
+        await shop.pay(user, "o2", 34)
+        assert await shop.balance(user) == 261  # 1.5 × 100.67 is 151, rounded once
+        await shop.level(user, "1.000")
+        await shop.pay(user, "o3", 10_000)
+        assert await shop.balance(user) == 361
+        await shop.check()
