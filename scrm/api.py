@@ -44,6 +44,7 @@ from scrm.graphql.sources import (
     same_row,
     where,
 )
+from scrm.ledger import FoundRows, Journal, absorbed_into, append_only, as_row, exported, line_id
 from scrm.money import exponent as currency_exponent
 from scrm.plugin import (
     UNSET,
@@ -112,6 +113,7 @@ __all__ = [
     "EventInput",
     "EventType",
     "Fact",
+    "FoundRows",
     "Handler",
     "HandlerTx",
     "Health",
@@ -123,6 +125,7 @@ __all__ = [
     "Instant",
     "IntFilter",
     "Job",
+    "Journal",
     "Json",
     "ListOf",
     "LogEvent",
@@ -161,10 +164,13 @@ __all__ = [
     "UserOrder",
     "Value",
     "Wiring",
+    "absorbed_into",
+    "append_only",
     "arg",
     "as_node_id",
     "as_node_ids",
     "as_recorded",
+    "as_row",
     "batch",
     "channels",
     "column",
@@ -174,6 +180,7 @@ __all__ = [
     "enum",
     "errors_field",
     "events",
+    "exported",
     "expression",
     "extend",
     "field",
@@ -187,6 +194,7 @@ __all__ = [
     "insert_rows",
     "instant_text",
     "json_rows",
+    "line_id",
     "many",
     "member",
     "money",
