@@ -17,7 +17,7 @@ from scrm.graphql.bulk import BulkErrorPolicy, DeletePayload
 from scrm.graphql.context import ANY_KEY, Context, Info
 from scrm.graphql.enums import enum
 from scrm.graphql.ids import as_node_id, as_node_ids, global_id, node_id
-from scrm.graphql.money import Money, MoneyInput, money
+from scrm.graphql.money import Amount, Money, MoneyInput, money
 from scrm.graphql.resolvers import UserErrorType, errors_field, field, mutation, query, subscription
 from scrm.graphql.scalars import JSON, BigInt, DateFilter, DateTimeFilter, Direction, IntFilter, MatchMode, StringFilter
 from scrm.graphql.sources import (
@@ -89,6 +89,7 @@ __all__ = [
     "SELF",
     "TODAY",
     "UNSET",
+    "Amount",
     "Announcement",
     "AttributeFilter",
     "BatchInfo",

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import sqlalchemy as sa
 import strawberry
 
 from scrm.api import (
     JSON,
+    Amount,
     BigInt,
     EventInput,
     Info,
+    Money,
     Query,
     ScrmError,
     Subscription,
@@ -40,6 +42,9 @@ class PointsProgram:
     currency: str = strawberry.field(description="The currency it earns on.")
     redeem_minimum: BigInt = strawberry.field(description="The fewest points that one redemption takes.")
     redeem_step: BigInt = strawberry.field(description="Redemptions are multiples of this.")
+    unit_value: Money | None = strawberry.field(
+        description="What one point costs by the setting unit_cost; null where that is no whole number of minor units."
+    )
     rules: JSON = strawberry.field(description="All rules in force.")
 
 
@@ -47,8 +52,7 @@ class PointsProgram:
 class PointsLiability:
     as_of: dt.datetime = strawberry.field(description="The instant of these numbers.")
     points: BigInt = strawberry.field(description="Points that can be spent then or later, held ones included.")
-    amount_minor: BigInt = strawberry.field(description="What they cost by the setting unit_cost, in minor units.")
-    currency: str = strawberry.field(description="ISO 4217 code of the cost.")
+    cost: Money = strawberry.field(description="What they cost by the setting unit_cost.")
 
 
 @strawberry.type(description="What became of points in one business month.")
@@ -119,6 +123,7 @@ class LoyaltyQuery:
             currency=rules.currency,
             redeem_minimum=BigInt(rules.redeem_minimum),
             redeem_step=BigInt(rules.redeem_step),
+            unit_value=_money(reports.unit_cost(rules), rules),
             rules=JSON(rules.model_dump(mode="json")),
         )
 
@@ -130,15 +135,16 @@ class LoyaltyQuery:
     ) -> PointsLiability | None:
         rules, at = await _rules(info), as_of or info.context.now
         points = await info.context.read(reports.outstanding, at)
-        cost = BigInt(reports.cost(points, rules))
-        return PointsLiability(as_of=at, points=BigInt(points), amount_minor=cost, currency=rules.currency)
+        cost: Any = Amount(reports.cost(points, rules), rules.currency)
+        return PointsLiability(as_of=at, points=BigInt(points), cost=cost)
 
     @query("What became of points, business month by month, oldest first.", scope=READ, weight=50)
     async def points_report(
         self,
         info: Info,
-        months: Annotated[int, strawberry.argument(description="How many, the present one included; 1 to 120.")] = 12,
+        months: Annotated[int | None, strawberry.argument(description="How many, the present one included; 1 to 120.")] = 12,
     ) -> list[PointsMonth] | None:
+        months = 12 if months is None else months
         if not 1 <= months <= reports.LONGEST:
             said = f"months is {months}; a report covers 1 to {reports.LONGEST}"
             raise ScrmError("INVALID_MONTHS", said, path=("months",), params={"months": months})
@@ -167,6 +173,10 @@ def _earning(each: preview.Earning) -> PointsEarning:
         available_at=dt.datetime.fromisoformat(each.available_at) if each.available_at else None,
         expires_at=dt.datetime.fromisoformat(each.expires_at) if each.expires_at else None,
     )
+
+
+def _money(amount_minor: int | None, rules: LoyaltyRules) -> Any:
+    return None if amount_minor is None else Amount(amount_minor, rules.currency)
 
 
 async def _rules(info: Info) -> LoyaltyRules:

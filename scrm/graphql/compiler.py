@@ -60,6 +60,13 @@ class Grants:
         return scope is None or scope in self.scopes or "*" in self.scopes
 
 
+def arguments_of(selection: Selection, bound: BoundField, nodes: list[FieldDetails]) -> dict[str, Any]:
+    """A field's arguments as its source calls them; leaves are parameters, to be filled from each request."""
+    given = {_snake(name): value for name, value in selection.arguments(bound.definition, nodes[0].node).items()}
+    wanted = (*bound.source.arguments, *PAGING) if isinstance(bound.source, ManySource) else tuple(bound.source.arguments)
+    return {name: given.get(name.removesuffix("_")) for name in wanted}
+
+
 @dataclass(frozen=True, slots=True)
 class BatchCall:
     """A field to be filled in by Python: where its objects are, and how what it needs of them is read."""
@@ -211,7 +218,7 @@ class Compiler:
         self, bound: BoundField, row: AnyRow | None, nodes: list[FieldDetails], path: tuple[str, ...]
     ) -> ColumnElement[Any]:
         source = bound.source
-        arguments = self._arguments(bound, nodes)
+        arguments = arguments_of(self.selection, bound, nodes)
         if isinstance(source, ColumnSource):
             assert row is not None
             expression = self._masked(row.c[source.name or bound.python_name], bound)
@@ -257,11 +264,6 @@ class Compiler:
         self.compiled.parts[number] = replace(part, statement=parents_from(parent, value))
         return [(key, self.encoding.null()), (part.reserved, stored([row.c[name] for name in parent.used]))]
 
-    def _arguments(self, bound: BoundField, nodes: list[FieldDetails]) -> dict[str, Any]:
-        given = {_snake(name): value for name, value in self.selection.arguments(bound.definition, nodes[0].node).items()}
-        wanted = (*bound.source.arguments, *PAGING) if isinstance(bound.source, ManySource) else tuple(bound.source.arguments)
-        return {name: given.get(name.removesuffix("_")) for name in wanted}
-
     def _masked(self, expression: ColumnElement[Any], bound: BoundField) -> ColumnElement[Any]:
         if self.grants.pii:
             return expression
@@ -282,7 +284,7 @@ class Compiler:
         number = len(self.compiled.batches)
         columns = [row.c[need] for need in source.needs]
         decoders = tuple(decoder(column.type) for column in columns)
-        self.compiled.batches.append(BatchCall(path, key, decoders, bound, self._arguments(bound, nodes)))
+        self.compiled.batches.append(BatchCall(path, key, decoders, bound, arguments_of(self.selection, bound, nodes)))
         needed = [self.encoding.leaf(leaf_kind(column), column) for column in columns]
         return [(key, self.encoding.marked(sa.type_coerce(MARKED, sa.Text()).concat(raw(f"'{number}:'")), needed))]
 

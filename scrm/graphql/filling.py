@@ -85,17 +85,26 @@ async def _fill_one(
     """The field's values as JSON by what they need; None where they could not be had."""
     if not keys:
         return {}
-    arguments = {
-        name: value.slot.read(variables) if isinstance(value, Value) else value for name, value in call.arguments.items()
-    }
+    wanted = list(dict.fromkeys(keys.values()))
+    found = await fill_one(call.field, wanted, info, read_arguments(call.arguments, variables))
+    return None if found is None else {said: found[key] for said, key in keys.items()}
+
+
+def read_arguments(arguments: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
+    """A field's arguments with the values of this request."""
+    return {name: value.slot.read(variables) if isinstance(value, Value) else value for name, value in arguments.items()}
+
+
+async def fill_one(
+    field: BoundField, keys: list[Any], info: BatchInfo, arguments: Mapping[str, Any]
+) -> Mapping[Any, bytes] | None:
+    """The field's values as JSON by key; None where they could not be had."""
     try:
-        wanted = list(dict.fromkeys(keys.values()))
-        found = await loaded(call.field, wanted, info, arguments)
-        return {said: found[key] for said, key in keys.items()}
+        return await loaded(field, keys, info, arguments)
     except UnavailableError:
         raise
     except Exception:  # a plugin's own code: whatever it raised, the core's data must come out
-        log.exception("field %s.%s of plugin %s failed", call.field.parent, call.field.name, call.field.owner)
+        log.exception("field %s.%s of plugin %s failed", field.parent, field.name, field.owner)
         return None
 
 
