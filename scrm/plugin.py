@@ -113,6 +113,15 @@ class HandlerTx(Tx):
         """Put something into the outbox for the plugin's deliverer; nothing is sent for history that is being filled in."""
         raise self._refused()
 
+    def leave_out(self, event: Event, why: str) -> None:
+        """Say that a fact cannot be applied, for the plugin's tables are not as they were when it was decided. In a replay that
+        supposes other rules it is counted and left out; else it is the event's failure.
+
+        Raises:
+            ValueError: what it lacks.
+        """
+        raise ValueError(f"{event.type} cannot be applied: {why}")
+
     def history(
         self, types: Sequence[str], *, until: Event, users: Sequence[uuid.UUID] | None = None, since: datetime | None = None
     ) -> sa.Subquery:

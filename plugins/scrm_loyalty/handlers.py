@@ -13,7 +13,7 @@ from scrm.api import EVERY, FoundRows, Handler, HandlerTx, Id, ListOf, LogEvent,
 
 from .earn_rules import REFUNDED
 from .facts import FACTS, TIER_CHANGED, fold, received_by
-from .ledger import Account, Hold, Ledger, Lot, Order, order_id_of
+from .ledger import UNDONE, Account, Hold, Ledger, Lot, Order, order_id_of
 from .limits import load_limits
 from .models import accounts, allocations, entries, held_lots, holds, lots, notes, orders, uses
 from .rules import PAID, LoyaltyRules
@@ -28,6 +28,8 @@ def follow(tx: HandlerTx, batch: Sequence[LogEvent], rules: LoyaltyRules) -> Non
         return
     loaded = load(tx, wanted, rules)
     fold(loaded.ledger, wanted, rules)
+    for event, lacking in loaded.ledger.misfits:
+        tx.leave_out(event, f"the ledger has not {lacking}")
     loaded.store(tx)
     for announcement in loaded.ledger.announcements:
         tx.announce(announcement)
@@ -92,6 +94,9 @@ def load(tx: Tx, batch: Sequence[LogEvent], rules: LoyaltyRules, *, lock: bool =
             ledger.add_lot(lot)
         loaded.rows.keep(ledger.lots.values())
     loaded.keep_holds(tx, [uuid.UUID(fact["hold"]) for fact in facts if fact.get("hold")])
+    undone = [uuid.UUID(event.properties["entry"]) for event in batch if event.type == UNDONE]
+    if undone:
+        ledger.undoable = {row.id for row in tx.rows(sa.select(entries.c.id).where(_in(entries.c.id, undone)))}
     if ledger.accounts:
         load_limits(tx, ledger, batch, rules)
     return loaded

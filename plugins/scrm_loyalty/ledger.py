@@ -125,6 +125,10 @@ class Ledger:
     uses: list[dict[str, Any]] = field(default_factory=list)
     limited: list[tuple[str, str]] = field(default_factory=list)
     """Which earn rules gave less than they would have, and why."""
+    undoable: set[uuid.UUID] = field(default_factory=set)
+    """The lines that are there of those that are to be undone."""
+    misfits: list[tuple[LogEvent, str]] = field(default_factory=list)
+    """Facts that were left out, for the ledger is not as it was when they were decided, and what it lacks."""
 
     def add_lot(self, lot: Lot) -> None:
         """Know a lot, old or new."""

@@ -137,19 +137,21 @@ async def run_jobs(client: Client, at: datetime) -> int:
     return await run_due_jobs(services.db, scheduled_jobs(services.plugins, services.settings), at=at)
 
 
-async def replayed(client: Client, plugin: str) -> ReplayReport:
-    """The plugin's tables built again from the log, compared with the live ones."""
+async def replayed(client: Client, plugin: str, rules: Mapping[str, Any] | None = None) -> ReplayReport:
+    """The plugin's tables built again from the log, as if these rules had always been in force if there are any, compared with
+    the live ones."""
     services = client.services
     found = services.plugins.get(plugin)
     assert found is not None, f"{plugin} is not enabled"
-    return await replay(services.db, services.settings, found)
+    supposed = check_rules(plugin, found.contribution.rules, rules, services.settings.house) if rules is not None else None
+    return await replay(services.db, services.settings, found, rules=supposed)
 
 
 async def apply_rules(client: Client, plugin: str, rules: Mapping[str, Any]) -> None:
     """Put other rules of a plugin in force, as `scrm config apply` does with what its section says."""
     services = client.services
-    settings = services.settings
-    [found] = [one for one in services.plugins if one.name == plugin]
+    settings, found = services.settings, services.plugins.get(plugin)
+    assert found is not None, f"{plugin} is not enabled"
     said = check_rules(plugin, found.contribution.rules, rules, settings.house)
     await services.db.write(configure, plugin, said, at=services.db.clock(), zone=settings.zone)
 

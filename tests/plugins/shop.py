@@ -161,6 +161,10 @@ class Shop:
         await apply_rules(self.client, "loyalty", rules)
         await drain(self.client)
 
+    async def suppose(self, rules: dict[str, Any]) -> Any:
+        """What other rules of loyalty would have meant for all there was, as `scrm plugins replay --rules` says it."""
+        return await replayed(self.client, "loyalty", rules)
+
     async def level(self, user: str, multiplier: str) -> None:
         """Let another plugin say what the points of a member are multiplied by."""
         await self.send(self.event("level.set", user, None, None, None, properties={"multiplier": multiplier}))

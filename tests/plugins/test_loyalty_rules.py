@@ -144,6 +144,40 @@ async def test_a_changed_rule_counts_from_then_on_and_a_refund_takes_back_what_w
         assert report.equal, report.differences
 
 
+async def test_what_other_rules_would_have_meant_is_told_and_changes_nothing(migrated_url: str) -> None:
+    async with opened(migrated_url, earn=[ORDER], hold_seconds=86_400) as shop:
+        user, other = await shop.member(), await shop.member()
+        await shop.pay(user, "o1", 10_000)
+        spent = await shop.done("redeemPoints", userId=user, points=60)
+        hold, kept = await shop.hold(user, 10), await shop.hold(user, 5)
+        await shop.done("captureHold", holdId=hold, points=8)
+        await shop.done("releaseHold", holdId=kept)
+        await shop.done("transferPoints", userId=user, toUserId=other, points=20)
+        await shop.done("reversePointsEntry", entryId=spent["entry"]["id"])
+        given = await shop.done("adjustPoints", userId=user, points=4, reason="sorry")
+        await shop.done("reversePointsEntry", entryId=given["entry"]["id"])
+        await shop.done("adjustPoints", userId=user, points=-3, reason="taken")
+        await shop.refund(user, "o1", 9_900)
+        before = await shop.account(user), await shop.account(other)
+
+        async def suppose(per_unit: float, **more: Any) -> Any:
+            return await shop.suppose({"earn": [{**ORDER, "per_unit": per_unit, **more}]})
+
+        same = await suppose(1)
+        assert (same.equal, same.left_out) == (True, 0)
+        double = await suppose(2)
+        assert double.left_out == 0
+        assert double.tables["loyalty_lots"].sums["original"] == (120 + 4, 220 + 4)
+        half = await suppose(0.5)  # 50 points: the redemption of 60 is not made, and so not undone
+        assert half.left_out == 2
+        assert half.tables["loyalty_orders"].sums["points"] == (100, 50)
+        none = await suppose(1, from_date="2099-01-01")
+        assert none.left_out == 8  # all but what was given by hand, and taken back
+        assert none.tables["loyalty_entries"].replayed == 2
+        assert (await shop.account(user), await shop.account(other)) == before
+        await shop.check()
+
+
 async def test_what_two_profiles_earned_counts_together_once_they_are_one(migrated_url: str) -> None:
     async with opened(migrated_url, earn=[LIKE]) as shop:
         kept, absorbed = await shop.member(), await shop.member()
