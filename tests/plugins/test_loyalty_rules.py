@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import Any
 
 import pytest
 
 import scrm_loyalty
 from scrm.testing.client import plugin_status, replayed
+from scrm_loyalty import earn_rules, earning, facts, ledger, limits, rules
 from tests.plugins import levels
 from tests.plugins.shop import Shop, opened
 
@@ -279,3 +281,105 @@ async def test_a_level_multiplies_points(migrated_url: str) -> None:
         await shop.pay(user, "o3", 10_000)
         assert await shop.balance(user) == 361
         await shop.check()
+
+
+# ---- seeded faults
+
+
+def a_cap_counts_one_request(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(limits, "_load_earned", lambda *_: None)
+
+
+def a_cap_counts_every_member_alike(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(earning, "cap", lambda book, account, rule, day, points: capped_for_all(book, rule, day, points))
+
+
+def capped_for_all(book: Any, rule: Any, day: Any, points: int) -> int:
+    days = book.earned.setdefault((None, rule.key), {})
+    points = min(points, max((rule.cap_per_day or rule.cap_lifetime or 10**9) - days.get(day, 0), 0))
+    days[day] = days.get(day, 0) + points
+    return points
+
+
+def once_is_forgotten(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(limits, "_load_used", lambda *_: None)
+
+
+def refunds_make_new_room(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(limits, "CREDITS", ("EARN", "DEBT_REPAID", "REVERSE"))
+    patch.setattr(ledger, "settle", noted(ledger.settle))
+
+
+def noted(settle: Any) -> Any:
+    """What a refund takes back is written as if the earn rule had."""
+
+    def wrapped(book: Any, event: Any, account: Any, order: Any, program: Any) -> None:
+        before = len(book.journal.lines)
+        settle(book, event, account, order, program)
+        for line in book.journal.lines[before:]:
+            line["rule"] = "order"
+
+    return wrapped
+
+
+def levels_multiply_nothing(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(facts, "multiply", lambda *_: None)
+
+
+def levels_multiply_what_was_paid_before(patch: pytest.MonkeyPatch) -> None:
+    points = earn_rules.EarnRule.points
+
+    def forgetful(self: Any, said: Any, currency: str, multiplier: str, _before: int, amount: int) -> int:
+        return points(self, said, currency, multiplier, 0, amount)
+
+    patch.setattr(earn_rules.EarnRule, "points", forgetful)
+
+
+def days_are_those_of_the_server(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(rules.LoyaltyRules, "day_of", lambda self, at: at.astimezone(UTC).date())
+
+
+FAULTS = [
+    a_cap_counts_one_request,
+    a_cap_counts_every_member_alike,
+    once_is_forgotten,
+    refunds_make_new_room,
+    levels_multiply_nothing,
+    levels_multiply_what_was_paid_before,
+    days_are_those_of_the_server,
+]
+
+
+async def earn_a_little(shop: Shop) -> None:
+    """A short history that every fault shows in."""
+    one, other = await shop.member(), await shop.member()
+    for n in range(3):
+        await shop.send(like(shop, one, str(n), "2026-03-01T00:30"), like(shop, other, "0", "2026-03-01T00:30"))
+    await shop.send(like(shop, one, "3", "2026-02-28T23:59"))
+    assert (await shop.balance(one), await shop.balance(other)) == (35, 10)
+    await shop.pay(other, "o1", 4_000)
+    await shop.refund(other, "o1", 4_000)
+    await shop.pay(other, "o2", 4_000)
+    assert await shop.balance(other) == 20
+    await shop.level(one, "2")
+    await shop.pay(one, "o1", 133)
+    await shop.pay(one, "o1", 133)
+    assert await shop.balance(one) == 40
+
+
+EARN = [LIKE | {"tier_multiplier": False}, ORDER | {"cap_lifetime": 50}]
+
+
+async def test_a_little_is_earned(migrated_url: str) -> None:
+    async with opened(migrated_url, beside={"levels": levels}, earn=EARN) as shop:
+        await earn_a_little(shop)
+        await shop.check()
+
+
+@pytest.mark.parametrize("migrated_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+async def test_a_seeded_fault_is_noticed(migrated_url: str, fault: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    fault(monkeypatch)
+    async with opened(migrated_url, beside={"levels": levels}, earn=EARN) as shop:
+        with pytest.raises(AssertionError):
+            await earn_a_little(shop)
