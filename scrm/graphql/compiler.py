@@ -7,11 +7,12 @@ correlation. A page is a derived table of its own: what is selected is computed 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
+from graphql import GraphQLEnumType, get_named_type
 from graphql.execution.collect_fields import FieldDetails
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -58,6 +59,12 @@ class Grants:
 
     def has(self, scope: str | None) -> bool:
         return scope is None or scope in self.scopes or "*" in self.scopes
+
+
+def _values_of(bound: BoundField) -> Sequence[str]:
+    """The values of an enum."""
+    named = get_named_type(bound.definition.type)
+    return tuple(named.values) if isinstance(named, GraphQLEnumType) else ()
 
 
 def arguments_of(selection: Selection, bound: BoundField, nodes: list[FieldDetails]) -> dict[str, Any]:
@@ -230,7 +237,7 @@ class Compiler:
             shown = self._masked(expression, bound)
             if bound.owner == CORE:
                 return self.encoding.leaf(bound.kind, shown)
-            return self.encoding.checked("list" if bound.is_list else bound.kind, shown)
+            return self.encoding.checked("list" if bound.is_list else bound.kind, shown, _values_of(bound))
         if isinstance(source, NodeIdSource):
             assert row is not None
             return self.encoding.node_id(bound.parent, row.c.id)
