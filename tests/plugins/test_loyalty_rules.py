@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from datetime import UTC
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -281,6 +284,32 @@ async def test_a_level_multiplies_points(migrated_url: str) -> None:
         await shop.pay(user, "o3", 10_000)
         assert await shop.balance(user) == 361
         await shop.check()
+
+
+README = Path(scrm_loyalty.__file__).with_name("README.md").read_text(encoding="utf-8")
+
+
+async def test_the_earn_rules_of_the_readme_give_what_it_says(migrated_url: str) -> None:
+    [block] = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    section = tomllib.loads(block)["plugins"]["loyalty"]
+    rows = re.findall(r"^\| `([a-z.]+)` \| (\w+) (\w+) \| ([\d-]{10}) \| ([\d.]+) \| (.*) \|$", README, re.MULTILINE)
+    assert len(rows) == 10
+    async with opened(migrated_url, at="2026-04-02T00:00", beside={"levels": levels}, earn=section["earn"]) as shop:
+        user, level = await shop.member(), "1"
+        for number, (type_, name, value, day, multiplier, _) in enumerate(rows):
+            if multiplier != level:
+                await shop.level(user, level := multiplier)
+            money = int(value) if name == "amount" else None
+            said = {"orderId": f"o{number}"} if money else {name: int(value) if value.isdigit() else value}
+            await shop.send(shop.event(type_, user, None, money, f"{day}T12:00", properties=said))
+            found = (await shop.account(user, "entries(first: 50) { nodes { rule points } }"))["entries"]["nodes"]
+            assert sorted((node["rule"], node["points"]) for node in found) == sorted(given(rows[: number + 1]))
+        await shop.check()
+
+
+def given(rows: list[tuple[str, ...]]) -> list[tuple[str, int]]:
+    """What the rows say is earned, by rule."""
+    return [(rule, int(points)) for row in rows for rule, points in re.findall(r"`([a-z-]+)` (\d+)", row[-1])]
 
 
 # ---- seeded faults
