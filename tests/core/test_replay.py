@@ -139,7 +139,7 @@ async def test_a_changed_row_is_shown_and_mended(toy: Any) -> None:
     report = await replay(toy.db, toy.settings, toy.plugin)
     assert not report.equal
     assert report.tables == {
-        "toy_accounts": TableReport(2, 1, 2),
+        "toy_accounts": TableReport(2, 1, 2, sums={"amount": (1000, 11)}),
         "toy_entries": TableReport(2, 2, 0),
         ANNOUNCEMENTS: TableReport(2, 2, 0),
     }
