@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from scrm.db import Database, Tx, dumps, loads
+from scrm.db import MEASURED, Database, Tx, dumps, loads
 from scrm.errors import ScrmError
 from scrm.events.consumers import Consumer, ConsumerSettings, ReadsTheLog, consumer_of, pause, resume
 from scrm.events.decide import SOURCE
@@ -328,7 +328,8 @@ def _only(row: Mapping[str, Any] | None, names: Sequence[str]) -> Mapping[str, A
 
 def _read(tx: Tx, table: sa.Table, schema: str, keys: Sequence[str]) -> Iterator[dict[str, Any]]:
     source = sa.table(table.name, *(sa.column(column.name, column.type) for column in table.columns), schema=schema)
-    statement = sa.select(source).order_by(*(_sortable(tx, source.c[name]) for name in keys))
+    compared = [source.c[column.name] for column in table.columns if not MEASURED.items() <= column.info.items()]
+    statement = sa.select(*compared).order_by(*(_sortable(tx, source.c[name]) for name in keys))
     for row in tx.execute(statement):
         yield dict(row._mapping)
 
