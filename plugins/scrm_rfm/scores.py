@@ -3,8 +3,9 @@ that makes of them. Equal values share a score, and the order of the rows has no
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,6 +21,17 @@ PAID, REFUNDED = "order.paid", "order.refunded"
 INTERACTIONS = ("content.liked", "content.shared", "content.commented", "message.received", "group.spoke")
 READ = (PAID, REFUNDED, *INTERACTIONS)
 EVER = date(1, 1, 1)
+DAY_SLACK = timedelta(hours=15)
+SUMS: Mapping[str, Any] = {
+    "last": sa.Date(),
+    "frequency": sa.Integer(),
+    "monetary": sa.BigInteger(),
+    "other": sa.Integer(),
+    "interactions": sa.Integer(),
+    "spending": sa.BigInteger(),
+    "active_days": sa.Integer(),
+}
+"""What is summed of each person."""
 
 Column = sa.ColumnElement[Any]
 
@@ -44,16 +56,18 @@ class Scoring:
         """What counts for the behaviour layer and the health score comes after this day."""
         return _before(self.day, self.parameters.rules.behavior_days)
 
-    def log(self) -> sa.Subquery:
+    def log(self, *types: str) -> sa.Subquery:
         """What happened by then."""
-        return self.tx.history(READ, until=self.event)
+        return self.tx.history(types, until=self.event)
 
-    def known(self, log: sa.Subquery) -> list[Column]:
-        """What of the log belongs to it."""
-        whole = self.parameters.window_days is None
-        after = EVER if whole else min(self.window_after, self.behavior_after)
+    def known(self, log: sa.Subquery, after: date) -> list[Column]:
+        """What of the log belongs to it: what comes after a day."""
         found = [log.c.user_id.is_not(None), log.c.occurred_at <= sa.literal(self.as_of, Instant())]
-        return found if whole else [*found, log.c.business_date > _date(after)]
+        if after == EVER:
+            return found
+        # Whatever the zone, the next day begins no earlier; the log is indexed by instants.
+        opens = datetime.combine(after, time.min, UTC) + timedelta(days=1) - DAY_SLACK
+        return [*found, log.c.business_date > _date(after), log.c.occurred_at >= sa.literal(opens, Instant())]
 
 
 def scores(scoring: Scoring, run_id: Any) -> sa.Insert:
@@ -68,56 +82,52 @@ def scores(scoring: Scoring, run_id: Any) -> sa.Insert:
 
 def _sums(scoring: Scoring) -> sa.Subquery:
     """Each person's purchases, money and activity."""
-    days = _days(scoring)
-    counted, recent = days.c.day > _date(scoring.window_after), days.c.day > _date(scoring.behavior_after)
-    bought = counted & (days.c.purchases > 0)
-    sums = {
-        "last": sa.func.max(_when(bought, days.c.day), type_=sa.Date()),
-        "frequency": _sum(_when(bought, 1, 0), sa.Integer()),
-        "monetary": _sum(_when(counted, days.c.net, 0), sa.BigInteger()),
-        "other": _sum(_when(counted, days.c.other, 0), sa.Integer()),
-        "interactions": _sum(_when(recent, days.c.touches, 0), sa.Integer()),
-        "spending": _sum(_when(recent, days.c.net, 0), sa.BigInteger()),
-        "active_days": _sum(_when(recent & (days.c.touches + days.c.paid > 0), 1, 0), sa.Integer()),
-    }
-    source: sa.FromClause = days
-    if scoring.parameters.rules.frequency == "orders":
-        orders = _orders(scoring)
-        source = days.outerjoin(orders, orders.c.user_id == days.c.user_id)
-        sums["frequency"] = sa.func.coalesce(sa.func.max(orders.c.number), 0, type_=sa.Integer())
-    columns = [value.label(name) for name, value in sums.items()]
-    gone = sa.exists().where(erased.c.user_id == days.c.user_id)
-    return sa.select(days.c.user_id, *columns).select_from(source).where(~gone).group_by(days.c.user_id).subquery("sums")
+    both = sa.union_all(_bought(scoring), _lately(scoring)).subquery("both")
+    sums = [
+        _sum(both.c[name], kind).label(name) if name != "last" else sa.func.max(both.c.last, type_=kind).label(name)
+        for name, kind in SUMS.items()
+    ]
+    known = both.c.user_id.not_in(sa.select(erased.c.user_id))
+    return sa.select(both.c.user_id, *sums).where(known).group_by(both.c.user_id).subquery("sums")
 
 
-def _days(scoring: Scoring) -> sa.Subquery:
-    """What each person did on each day. Amounts in another currency are counted and enter no sum."""
-    log = scoring.log()
-    ours = _is_ours(log, scoring)
-    paid, refunded = log.c.type == PAID, log.c.type == REFUNDED
-    money = sa.or_(paid, refunded)
-    signed = sa.case((paid, log.c.amount_minor), (refunded, -log.c.amount_minor), else_=0)
-    sums = {
-        "purchases": _sum(_when(paid & ours, 1, 0), sa.Integer()),
-        "net": _sum(sa.func.coalesce(_when(ours, signed, 0), 0), sa.BigInteger()),
-        "other": _sum(_when(money & ~ours, 1, 0), sa.Integer()),
-        "paid": _sum(_when(paid, 1, 0), sa.Integer()),
-        "touches": _sum(_when(money, 0, 1), sa.Integer()),
-    }
-    columns = [value.label(name) for name, value in sums.items()]
-    day = log.c.business_date
-    made = sa.select(log.c.user_id, day.label("day"), *columns).where(*scoring.known(log)).group_by(log.c.user_id, day)
-    return made.subquery("days")
-
-
-def _orders(scoring: Scoring) -> sa.Subquery:
-    """How many orders each person paid within the window; one that was paid in parts is one."""
-    log = scoring.log()
+def _bought(scoring: Scoring) -> sa.Select[Any]:
+    """What each person bought within the window. Amounts in another currency are counted and enter no sum."""
+    log = scoring.log(PAID, REFUNDED)
+    paid, ours = log.c.type == PAID, _is_ours(log, scoring)
     order = sa.func.coalesce(json_text(log.c.properties, sa.literal("orderId")), sa.cast(log.c.id, sa.Text))
-    counted = (log.c.type == PAID, _is_ours(log, scoring), log.c.business_date > _date(scoring.window_after))
-    number = sa.func.count(sa.distinct(order)).label("number")
-    made = sa.select(log.c.user_id, number).where(*scoring.known(log), *counted).group_by(log.c.user_id)
-    return made.subquery("orders")
+    purchase = order if scoring.parameters.rules.frequency == "orders" else log.c.business_date
+    bought = sa.and_(paid, ours)
+    sums = {
+        "last": sa.func.max(_when(bought, log.c.business_date), type_=sa.Date()),
+        "frequency": sa.func.count(sa.distinct(_when(bought, purchase))),
+        "monetary": _sum(_signed(log, ours), sa.BigInteger()),
+        "other": sa.func.count(_when(~ours, 1)),
+    }
+    return _by_person(log, scoring.known(log, scoring.window_after), sums)
+
+
+def _lately(scoring: Scoring) -> sa.Select[Any]:
+    """What each person did in the days of the behaviour layer."""
+    log = scoring.log(*READ)
+    touched = log.c.type.not_in((PAID, REFUNDED))
+    sums = {
+        "interactions": sa.func.count(_when(touched, 1)),
+        "spending": _sum(_when(touched, 0, _signed(log, _is_ours(log, scoring))), sa.BigInteger()),
+        "active_days": sa.func.count(sa.distinct(_when(log.c.type != REFUNDED, log.c.business_date))),
+    }
+    return _by_person(log, scoring.known(log, scoring.behavior_after), sums)
+
+
+def _by_person(log: sa.Subquery, known: list[Column], sums: Mapping[str, Column]) -> sa.Select[Any]:
+    """One row for each person, with every one of `SUMS`."""
+    columns = [sums.get(name, sa.null() if name == "last" else sa.literal(0)).label(name) for name in SUMS]
+    return sa.select(log.c.user_id, *columns).where(*known).group_by(log.c.user_id)
+
+
+def _signed(log: sa.Subquery, ours: Column) -> Column:
+    """The amount of an order or, taken away, of a refund; of another currency none."""
+    return sa.case((~ours, 0), (log.c.type == PAID, log.c.amount_minor), else_=-log.c.amount_minor)
 
 
 def _is_ours(log: sa.Subquery, scoring: Scoring) -> Column:
@@ -266,4 +276,4 @@ def _or_one(number: Column) -> Column:
 
 
 def _sum(value: Column, type_: Any) -> Column:
-    return sa.cast(sa.func.sum(value), type_)
+    return sa.cast(sa.func.coalesce(sa.func.sum(value), 0), type_)

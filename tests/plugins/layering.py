@@ -23,19 +23,28 @@ LAYERS = "value behavior health healthFactors { key value percentile weight }"
 class Brand(Shop):
     """What customers do, and how they stand then."""
 
+    async def members(self, count: int) -> list[str]:
+        """New people's global ids."""
+        asked = " ".join(f'm{n}: createUser(input: {{displayName: "m"}}) {{ user {{ id }} }}' for n in range(count))
+        made = await self.client.data(f"mutation {{ {asked} }}")
+        return [made[f"m{n}"]["user"]["id"] for n in range(count)]
+
+    def paid(self, user: str, order: str, amount: int | None, at: str | datetime | None = None, **more: Any) -> Any:
+        """A paid order, to send with others."""
+        return self.event("order.paid", user, order, amount, at, **more)
+
     async def compute(self, as_of: str | None = None, **more: Any) -> dict[str, Any]:
         """The run as of a time of the business zone, or now, once it is made."""
         said = {"asOf": local(as_of).isoformat() if as_of else None, "waitSeconds": 0, **more}
         payload = (await self.client.data(COMPUTE, input=said))["computeRfm"]
         assert payload["errors"] == []
         await drain(self.client)
-        return await self.run(payload["run"]["id"])
-
-    async def run(self, id: str | None = None, fields: str = RUN) -> dict[str, Any]:
-        """A run, or the current one."""
-        data = await self.client.data(f"query($id: ID) {{ rfmRun(id: $id) {{ {fields} }} }}", id=id)
-        found: dict[str, Any] = data["rfmRun"]
+        found: dict[str, Any] = await self.run(payload["run"]["id"])
         return found
+
+    async def run(self, id: str | None = None, fields: str = RUN) -> Any:
+        """A run, or the current one."""
+        return (await self.client.data(f"query($id: ID) {{ rfmRun(id: $id) {{ {fields} }} }}", id=id))["rfmRun"]
 
     async def refused(self, **said: Any) -> tuple[str, list[str]]:  # type: ignore[override]
         """Why a run is refused: the code and where."""
@@ -51,18 +60,25 @@ class Brand(Shop):
         data = await self.client.data(f"query($id: ID!) {{ user(id: $id) {{ layers {{ {fields} }} }} }}", id=user)
         return data["user"]["layers"]
 
+    async def everybody(self, users: Sequence[str], fields: str) -> list[Any]:
+        """Fields of each of these."""
+        asked = f"query($ids: [ID!]) {{ users(first: 100, filter: {{ids: $ids}}) {{ nodes {{ id {fields} }} }} }}"
+        nodes = (await self.client.data(asked, ids=list(users)))["users"]["nodes"]
+        found = {node.pop("id"): node for node in nodes}
+        return [found[user] for user in users]
+
     async def scores(self, users: Sequence[str]) -> list[str | None]:
         """The three digits of each."""
-        return [(await self.rfm(user, "score"))["score"] for user in users]
+        return [node["rfm"]["score"] for node in await self.everybody(users, "rfm { score }")]
 
-    async def segment(self, user: str) -> str:
-        """The key of a person's segment."""
-        return str((await self.rfm(user, "segment { key }"))["segment"]["key"])
+    async def segments(self, users: Sequence[str]) -> list[str]:
+        """The key of each one's segment."""
+        return [node["rfm"]["segment"]["key"] for node in await self.everybody(users, "rfm { segment { key } }")]
 
-    async def act(self, user: str, at: str, type: str = "content.liked") -> None:
-        """Let somebody interact."""
+    def act(self, user: str, at: str | datetime, type: str = "content.liked") -> Any:
+        """An interaction, to send with others."""
         said = {"content": {"contentId": "c"}, "group": {"groupId": "g"}}.get(type.split(".")[0], {})
-        await self.send(self.event(type, user, None, None, at) | {"properties": said})
+        return self.event(type, user, None, None, at) | {"properties": said}
 
     async def run_jobs(self) -> None:
         """What a worker does by the clock now."""
