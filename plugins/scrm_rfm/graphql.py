@@ -16,6 +16,7 @@ from scrm.api import (
     BatchInfo,
     BigInt,
     Connection,
+    Id,
     Money,
     Node,
     Query,
@@ -109,6 +110,11 @@ class RfmSegment:
     description: str = batch("Who is in it, in the request's language.", _worded, needs=["description", "descriptions"])
 
 
+def _nobody(_row: Any) -> Any:
+    """What the house earns is shown to nobody whose token names a user."""
+    return sa.cast(sa.null(), Id)
+
+
 def _is(key: Any, segment: Any) -> Any:
     return sa.cast(segment.c.key == key, sa.Boolean())
 
@@ -195,7 +201,7 @@ class RfmCell:
     revenue: Money = money("What they spent within the window.", lambda row: row.c.revenue, lambda row: row.c.currency)
 
 
-@rows(None, public=True)
+@rows(None, scope=READ, owner=_nobody)
 class RfmTransition:
     """How many people went from one segment to another; staying is one too."""
 
@@ -209,7 +215,7 @@ CELLS = [sa.column("r", sa.SmallInteger()).desc(), sa.column("f", sa.SmallIntege
 MOST_FIRST = [sa.column("count", sa.Integer()).desc(), sa.column("segment", segments.c.key.type)]
 
 
-@rows(runs, scope=READ, public=True)
+@rows(runs, scope=READ, owner=_nobody)
 class RfmRun(Node):
     """A snapshot of everybody as of an instant."""
 

@@ -174,6 +174,9 @@ async def test_who_changes_is_announced_and_followed(migrated_url: str) -> None:
             "{ users { nodes { id rfm { score history { score } } layers { value } } } rfmRun { population } }"
         )
         assert [node["id"] for node in seen["users"]["nodes"]] == [mine]
+        assert seen["rfmRun"] is None  # what the house earns is not for its customers
+        hidden = await client.data("{ rfmRuns { totalCount } rfmTransitions { count } rfmSegments { key } }")
+        assert (hidden["rfmRuns"], hidden["rfmTransitions"], len(hidden["rfmSegments"])) == ({"totalCount": 0}, [], 17)
         assert seen["users"]["nodes"][0]["rfm"]["history"] == [{"score": "551"}, {"score": "111"}]
         refused = await client.graphql(COMPUTE, input={"waitSeconds": 0})
         assert refused["errors"][0]["extensions"]["code"] == "FORBIDDEN"
