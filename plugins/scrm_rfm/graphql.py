@@ -69,7 +69,7 @@ class RfmRunState(Enum):
 
 
 @enum(
-    "A person's worth by what was spent within the window.",
+    "A person's worth by what was spent within the window; the rules may say other shares.",
     HIGH="Fewer than 20 per cent of the buyers spent more.",
     MID="Fewer than 50 per cent of the buyers spent more.",
     LOW="Everybody else, and who has not bought.",
@@ -116,7 +116,7 @@ def _nobody(_row: Any) -> Any:
 
 
 def _is(key: Any, segment: Any) -> Any:
-    return sa.cast(segment.c.key == key, sa.Boolean())
+    return segment.c.key == key
 
 
 @rows(service.standings, scope=READ, owner=lambda standing: standing.c.user_id, loads=service.loads)

@@ -66,30 +66,29 @@ def compute(tx: HandlerTx, event: LogEvent, rules: RfmRules) -> None:
     parameters, as_of = Parameters.of(rules, said), _instant(said["asOf"])
     made = uuid.UUID(said["run"]) if said.get("run") else run_id(as_of, parameters)
     before = _note(tx, made, as_of, parameters, event.id)
-    if before is not None and before.made_by_id is not None and before.kept and not _changed(tx, event, before):
+    if before is not None and _is_as_it_would_be(tx, event, before, parameters):
         tx.execute(sa.update(runs).where(runs.c.id == made).values(made_by_id=event.id))
         return
     again = before is not None and before.made_by_id is not None
-    scratch = derive_id(event.id, "scratch") if again else made
-    tx.execute(scores(Scoring(tx, event, as_of, rules.day(as_of), parameters), scratch))
-    previous = _previous(tx, made, as_of, parameters)
-    compared = made if again else previous
-    groups = _groups(tx, scratch)
-    state = DONE if all(group.segment != INSUFFICIENT for group in groups) and _population(groups) else INSUFFICIENT
-    newest = _becomes_current(tx, made, as_of, parameters)
-    if newest and state == DONE and compared is not None and (not again or before.state == DONE):  # type: ignore[union-attr]
-        _announce(tx, event, scratch, compared, made)
+    fresh = derive_id(event.id, "fresh") if again else made
+    tx.execute(scores(Scoring(tx, event, as_of, rules.day(as_of), parameters), fresh))
+    groups = _groups(tx, fresh)
+    state = DONE if _population(groups) and all(group.segment != INSUFFICIENT for group in groups) else INSUFFICIENT
+    previous, newest = _previous(tx, made, as_of, parameters), _becomes_current(tx, made, as_of, parameters)
+    known = made if before is not None and before.state == DONE else previous
+    if newest and state == DONE and known is not None:
+        _announce(tx, event, fresh, known, made)
     if again:
-        _clear(tx, [made])
-        tx.execute(sa.update(people).where(people.c.run_id == scratch).values(run_id=made))
+        _clear(tx, made)
+        tx.execute(sa.update(people).where(people.c.run_id == fresh).values(run_id=made))
     _count(tx, made, groups)
     if previous is not None and state == DONE:
         _count_moves(tx, made, previous)
-    known = {"state": state, "made_by_id": event.id, "position": event.position, "computed_at": event.received_at}
+    told = {"state": state, "made_by_id": event.id, "position": event.position, "computed_at": event.received_at}
     counted = {"population": _population(groups), "bounds": _bounds(groups), "previous_id": previous, "kept": True}
     other = {"other_currency_events": sum(group.other for group in groups)}
     took = {"duration_ms": round((perf_counter() - started) * 1000)}
-    tx.execute(sa.update(runs).where(runs.c.id == made).values(**known, **counted, **other, **took))
+    tx.execute(sa.update(runs).where(runs.c.id == made).values(**told, **counted, **other, **took))
     if newest:
         insert = upsert(tx, current).values(one=ONE, run_id=made)
         tx.execute(insert.on_conflict_do_update(index_elements=["one"], set_={"run_id": made}))
@@ -113,20 +112,20 @@ def _note(tx: HandlerTx, asked: uuid.UUID, as_of: datetime, parameters: Paramete
         "weight_active_days": weights.active_days,
         "wanted_id": wanted,
     }
-    if before is not None:
-        tx.execute(sa.update(runs).where(runs.c.id == asked).values(given))
-        return before
     fresh = {"state": PENDING, "population": 0, "other_currency_events": 0, "bounds": {}, "kept": False}
-    tx.execute(sa.insert(runs).values(id=asked, as_of=as_of, day=rules.day(as_of), **given, **fresh))
-    return None
+    insert = upsert(tx, runs).values(id=asked, as_of=as_of, day=rules.day(as_of), **given, **fresh)
+    tx.execute(insert.on_conflict_do_update(index_elements=["id"], set_=given))
+    return before
 
 
-def _changed(tx: HandlerTx, event: LogEvent, run: Row[Any]) -> bool:
-    """Whether the log has got something since the run that may change it."""
+def _is_as_it_would_be(tx: HandlerTx, event: LogEvent, run: Row[Any], parameters: Parameters) -> bool:
+    """Whether nothing has come since the run that may change it."""
+    if run.made_by_id is None or not run.kept or run.digest != parameters.digest:
+        return False
     log = tx.history(READ, until=event)
     late = sa.select(sa.literal(1)).where(log.c.position > run.position, log.c.occurred_at <= run.as_of).limit(1)
     moved = sa.select(sa.literal(1)).where(sa.or_(merges.c.position > run.position, merges.c.undone_at > run.position)).limit(1)
-    return tx.scalar(late) is not None or tx.scalar(moved) is not None
+    return tx.scalar(late) is None and tx.scalar(moved) is None
 
 
 def _previous(tx: Tx, made: uuid.UUID, as_of: datetime, parameters: Parameters) -> uuid.UUID | None:
@@ -256,20 +255,18 @@ def _announce(tx: HandlerTx, event: LogEvent, made: uuid.UUID, before: uuid.UUID
 # ---- what is forgotten
 
 
-def _clear(tx: Tx, gone: Sequence[uuid.UUID]) -> None:
+def _clear(tx: Tx, run: uuid.UUID) -> None:
     for table in (people, run_segments, run_cells, run_moves):
-        tx.execute(sa.delete(table).where(table.c.run_id.in_(gone)))
+        tx.execute(sa.delete(table).where(table.c.run_id == run))
 
 
 def _forget(tx: Tx, keep: int) -> None:
     """Let go of the rows of people of the oldest runs, by when they were made; never of those by which everybody stands."""
-    standing = sa.select(current.c.run_id)
     kept = sa.select(runs.c.id).where(runs.c.kept).order_by(runs.c.position.desc(), runs.c.id)
-    old = [row.id for row in tx.rows(kept.offset(keep).limit(-1 if tx.dialect == "sqlite" else None))]
+    now = tx.scalar(sa.select(current.c.run_id))
+    old = [row.id for row in tx.rows(kept.offset(keep)) if row.id != now]
     if not old:
         return
-    now = tx.scalar(standing)
-    old = [each for each in old if each != now]
     tx.execute(sa.delete(people).where(people.c.run_id.in_(old)))
     tx.execute(sa.update(runs).where(runs.c.id.in_(old)).values(kept=False))
 

@@ -165,12 +165,17 @@ def _or_else(mine: sa.ColumnElement[Any], word: str) -> sa.ColumnElement[str]:
 def chosen(run: Any, id: Any, as_of: Any) -> sa.ColumnElement[bool]:
     """The run of an id; or the newest of the rules as of an instant; or the one by which everybody stands."""
     if id is not None:
-        return sa.cast(run.c.id == id, sa.Boolean())
+        return _is(run.c.id, id)
     if as_of is None:
-        return sa.cast(run.c.id == current_run(), sa.Boolean())
+        return _is(run.c.id, current_run())
     newest = sa.select(runs.c.id).where(runs.c.as_of <= as_of, runs.c.standing, runs.c.state.in_(COMPUTED))
     newest = newest.order_by(runs.c.as_of.desc(), runs.c.position.desc(), runs.c.id).limit(1)
-    return sa.cast(run.c.id == newest.correlate(None).scalar_subquery(), sa.Boolean())
+    return _is(run.c.id, newest.correlate(None).scalar_subquery())
+
+
+def _is(column: Any, value: Any) -> sa.ColumnElement[bool]:
+    same: sa.ColumnElement[bool] = column == value
+    return same
 
 
 def segments_of(run: Any) -> sa.Select[Any]:

@@ -118,6 +118,9 @@ async def test_runs_on_demand(migrated_url: str) -> None:
             await drain(brand.client)
         assert waiting.result()["computeRfm"]["run"] == {**await brand.run(), "state": "DONE"}
         brand.set_time("2026-03-10T13:00")
+        once = {"waitSeconds": 0, "asOf": local("2026-02-22T12:00").isoformat()}
+        at_once = await asyncio.gather(*(brand.client.data(COMPUTE, input=once) for _ in range(5)))
+        assert len({each["computeRfm"]["run"]["id"] for each in at_once}) == 1
         repeated = await brand.client.data(COMPUTE, input={"waitSeconds": 0, "idempotencyKey": "k"})
         assert repeated["computeRfm"]["run"]["id"] == run["id"]
         assert (await brand.run())["id"] == run["id"]
@@ -148,7 +151,7 @@ async def test_runs_on_demand(migrated_url: str) -> None:
         assert (await brand.run(fields="position"))["position"] > before["position"]
         assert await brand.segments(users[:1]) == ["CHAMPIONS"]
         assert (users[0], "LOST", "CHAMPIONS") in await brand.changes()
-        assert (await brand.client.data("{ rfmRuns { totalCount } }"))["rfmRuns"]["totalCount"] == 3
+        assert (await brand.client.data("{ rfmRuns { totalCount } }"))["rfmRuns"]["totalCount"] == 4
         await brand.check()
 
 
