@@ -3,7 +3,7 @@
 from scrm.channels.graphql import Channel
 from scrm.channels.models import channels
 from scrm.conditions import Condition, PropertyFilter
-from scrm.db import Id, Instant, Json, Text, Tx, instant_text, json_rows, new_id, plugin_metadata
+from scrm.db import MEASURED, Id, Instant, Json, Text, Tx, instant_text, json_rows, new_id, plugin_metadata
 from scrm.errors import ScrmError, UserError
 from scrm.events.consumers import EVERY
 from scrm.events.decide import Decided
@@ -75,7 +75,7 @@ from scrm.plugin import (
     hookspec,
 )
 from scrm.rowset import id_set, insert_rows, row_set, update_rows, upsert
-from scrm.sql import CURRENCY, NOW, SELF, TODAY, ListOf, Moment, Row, Value, member, of_moment
+from scrm.sql import CURRENCY, NOW, SELF, TODAY, ListOf, Moment, Row, Value, json_text, member, of_moment
 from scrm.tags.graphql import Tag, TagGroup
 from scrm.users.graphql import User, UserFilter, UserOrder
 from scrm.users.models import users
@@ -85,6 +85,7 @@ __all__ = [
     "CURRENCY",
     "EVERY",
     "JSON",
+    "MEASURED",
     "NOW",
     "SELF",
     "TODAY",
@@ -195,6 +196,7 @@ __all__ = [
     "insert_rows",
     "instant_text",
     "json_rows",
+    "json_text",
     "line_id",
     "many",
     "member",

@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from scrm.db import Database, Tx, dumps, loads
+from scrm.db import MEASURED, Database, Tx, dumps, loads
 from scrm.errors import ScrmError
 from scrm.events.consumers import Consumer, ConsumerSettings, ReadsTheLog, consumer_of, pause, resume
 from scrm.events.decide import SOURCE
@@ -346,8 +346,9 @@ class _Compared:
         self.shown: list[Difference] = []
         self._table = table
         self._counts = {"live": 0, "replayed": 0, "differing": 0}
-        self._sums = {column.name: [0, 0] for column in table.columns if isinstance(column.type, sa.Integer)}
-        words = [column.name for column in table.columns if isinstance(column.type, sa.String) and not column.primary_key]
+        compared = _compared(table)
+        self._sums = {column.name: [0, 0] for column in compared if isinstance(column.type, sa.Integer)}
+        words = [column.name for column in compared if isinstance(column.type, sa.String) and not column.primary_key]
         self._moves: dict[str, Counter[tuple[str | None, str | None]]] = {name: Counter() for name in words}
 
     def add(self, old: dict[str, Any] | None, new: dict[str, Any] | None) -> None:
@@ -383,9 +384,15 @@ def _only(row: Mapping[str, Any] | None, names: Sequence[str]) -> Mapping[str, A
     return None if row is None else {name: row[name] for name in names}
 
 
+def _compared(table: sa.Table) -> list[sa.Column[Any]]:
+    """All columns but those that say how something went."""
+    return [column for column in table.columns if not MEASURED.items() <= column.info.items()]
+
+
 def _read(tx: Tx, table: sa.Table, schema: str, keys: Sequence[str]) -> Iterator[dict[str, Any]]:
     source = sa.table(table.name, *(sa.column(column.name, column.type) for column in table.columns), schema=schema)
-    statement = sa.select(source).order_by(*(_sortable(tx, source.c[name]) for name in keys))
+    compared = [source.c[column.name] for column in _compared(table)]
+    statement = sa.select(*compared).order_by(*(_sortable(tx, source.c[name]) for name in keys))
     for row in tx.execute(statement):
         yield dict(row._mapping)
 
