@@ -44,6 +44,7 @@ from scrm.graphql.sources import (
     same_row,
     where,
 )
+from scrm.graphql.wording import worded
 from scrm.ledger import FoundRows, Journal, absorbed_into, append_only, as_row, exported, line_id
 from scrm.money import exponent as currency_exponent
 from scrm.plugin import (
@@ -219,4 +220,5 @@ __all__ = [
     "upsert",
     "users",
     "where",
+    "worded",
 ]

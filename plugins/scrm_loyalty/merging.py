@@ -13,7 +13,7 @@ from collections.abc import Collection
 
 import sqlalchemy as sa
 
-from scrm.api import HandlerTx, LogEvent, Tx, absorbed_into, derive_id, insert_rows, line_id
+from scrm.api import HandlerTx, LogEvent, Tx, absorbed_into, derive_id, hookimpl, insert_rows, line_id
 
 from .handlers import Loaded, find_accounts, load_lots
 from .ledger import Account, Ledger, Lot, moved_lot
@@ -23,6 +23,7 @@ MOVED_BY_A_MERGE = (lots, holds)
 """Tables whose rows go from account to account."""
 
 
+@hookimpl
 def merge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID) -> int:
     """Move what the absorbed person has to the survivor; returns how many lots moved."""
     found = _load(tx, [kept, absorbed])
@@ -43,6 +44,7 @@ def merge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID) 
     return len(moving)
 
 
+@hookimpl
 def unmerge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID, merge: uuid.UUID) -> int:
     """Give back what the absorbed account and those it had absorbed earned, as far as it is left; returns how many lots moved."""
     row = tx.row(sa.select(merges).where(merges.c.id == merge, merges.c.undone_by.is_(None)))
@@ -68,6 +70,7 @@ def unmerge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID
     return len(moving)
 
 
+@hookimpl
 def erase(tx: HandlerTx, event: LogEvent, user: uuid.UUID, pseudonym: uuid.UUID) -> None:
     """Point the person's accounts to the pseudonym, release what is held, forget what was written; entries stay as they are."""
     own = sa.select(entries.c.id).join(accounts, accounts.c.id == entries.c.account_id).where(accounts.c.holder_id == user)

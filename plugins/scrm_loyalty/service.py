@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from scrm.api import NOW, ScrmError, Text, Tx, Value, channels, exported
+from scrm.api import NOW, ScrmError, Text, Tx, Value, channels, exported, hookimpl
 
 from .models import accounts, allocations, entries, held_lots, holds, lots, notes, orders
 
@@ -180,6 +180,7 @@ def reason(entry: Any) -> sa.ColumnElement[str]:
     return sa.func.coalesce(written, entry.c.reason, type_=Text)
 
 
+@hookimpl
 def count(tx: Tx, user: uuid.UUID) -> int:
     """How many entries, lots, orders and holds hang on a person."""
     own = sa.select(accounts.c.id).where(accounts.c.holder_id == user)
@@ -190,6 +191,7 @@ def count(tx: Tx, user: uuid.UUID) -> int:
     return sum(tx.rows(sa.select(*parts))[0])
 
 
+@hookimpl
 def export(tx: Tx, user: uuid.UUID) -> dict[str, list[dict[str, Any]]]:
     """A person's entries, lots and holds, oldest first."""
     own = sa.select(accounts.c.id).where(accounts.c.holder_id == user)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
-from scrm.api import Contribution, HandlerTx, Job, LogEvent, Scope, Tx, hookimpl
+from scrm.api import Contribution, Job, Scope, hookimpl
 
-from . import events, graphql, handlers, merging, models, mutations, rules, runs, service, waking
+from . import events, graphql, handlers, models, mutations, rules, runs, waking
+from .merging import erase, merge, unmerge
+from .service import count, export
+
+__all__ = ["contribute", "count", "erase", "export", "merge", "unmerge"]
 
 
 @hookimpl
@@ -39,33 +40,3 @@ def contribute() -> Contribution:
             Scope("rfm:write", "Make runs."),
         ],
     )
-
-
-@hookimpl
-def merge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID) -> int:
-    """Show the survivor with what only the absorbed person has."""
-    return merging.merge(tx, event, kept, absorbed)
-
-
-@hookimpl
-def unmerge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID, merge: uuid.UUID) -> int:
-    """Give back what came from the absorbed person."""
-    return merging.unmerge(tx, event, kept, absorbed, merge)
-
-
-@hookimpl
-def count(tx: Tx, user: uuid.UUID) -> int:
-    """How many rows hang on a person."""
-    return service.count(tx, user)
-
-
-@hookimpl
-def erase(tx: HandlerTx, user: uuid.UUID) -> None:
-    """Forget the person's scores."""
-    merging.erase(tx, user)
-
-
-@hookimpl
-def export(tx: Tx, user: uuid.UUID) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-    """A person's scores and layers, run by run."""
-    return service.export(tx, user)

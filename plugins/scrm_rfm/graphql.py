@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
-from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -13,7 +11,6 @@ import strawberry
 
 from scrm.api import (
     JSON,
-    BatchInfo,
     BigInt,
     Connection,
     Id,
@@ -25,7 +22,6 @@ from scrm.api import (
     UserFilter,
     arg,
     as_node_id,
-    batch,
     column,
     enum,
     expression,
@@ -36,6 +32,7 @@ from scrm.api import (
     one,
     rows,
     where,
+    worded,
 )
 
 from . import service
@@ -92,22 +89,13 @@ class BehaviorLayer(Enum):
     SILENT = "SILENT"
 
 
-async def _worded(keys: Sequence[tuple[str, str]], info: BatchInfo) -> Mapping[Any, str]:
-    """Words in the request's language, where there are some: for `zh-CN` also those for `zh`."""
-    found = {}
-    for usual, others in keys:
-        known = json.loads(others)
-        found[usual, others] = known.get(info.language) or known.get(info.language.split("-")[0]) or usual
-    return found
-
-
 @rows(segments, scope=READ, public=True, visible=lambda segment: segment.c.place > 0)
 class RfmSegment:
     """A segment that customers are put in."""
 
     key: str = column("Stable key, UPPER_SNAKE.")
-    name: str = batch("Name, in the request's language where there is one.", _worded, needs=["name", "names"])
-    description: str = batch("Who is in it, in the request's language.", _worded, needs=["description", "descriptions"])
+    name: str = worded("Name, in the request's language where there is one.", "name", "names")
+    description: str = worded("Who is in it, in the request's language.", "description", "descriptions")
 
 
 def _nobody(_row: Any) -> Any:

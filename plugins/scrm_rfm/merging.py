@@ -12,12 +12,13 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from scrm.api import HandlerTx, LogEvent, Tx, insert_rows
+from scrm.api import HandlerTx, LogEvent, Tx, hookimpl, insert_rows
 
 from .models import merges, people
 from .runs import forget_person, rows_of
 
 
+@hookimpl
 def merge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID) -> int:
     """Show the survivor with what only the absorbed person has; returns how many rows moved."""
     own = people.alias("own")
@@ -28,6 +29,7 @@ def merge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID) 
     return int(moved)
 
 
+@hookimpl
 def unmerge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID, merge: uuid.UUID) -> int:
     """Give back what came from the absorbed person and those it had absorbed; returns how many rows went back."""
     undone = sa.update(merges).where(merges.c.id == merge, merges.c.undone_at.is_(None)).values(undone_at=event.position)
@@ -38,6 +40,7 @@ def unmerge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID
     return int(tx.execute(back).rowcount)
 
 
+@hookimpl
 def erase(tx: HandlerTx, user: uuid.UUID) -> None:
     """Forget the person's scores; what runs have counted stays, and says nobody's name."""
     forget_person(tx, absorbed_into(tx, user))

@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from scrm.api import Fact, Id, Instant, Moment, Text, Tx, UserError, instant_text, member, of_moment, users
+from scrm.api import Fact, Id, Instant, Moment, Text, Tx, UserError, hookimpl, instant_text, member, of_moment, users
 
 from .models import current, people, requests, run_cells, run_moves, run_segments, runs
 from .presets import PROSPECT
@@ -269,11 +269,13 @@ def is_made(tx: Tx, run: uuid.UUID) -> bool:
 # ---- people
 
 
+@hookimpl
 def count(tx: Tx, user: uuid.UUID) -> int:
     """In how many runs a person has a row."""
     return int(tx.scalar(sa.select(sa.func.count()).select_from(people).where(_rows_of(user))))
 
 
+@hookimpl
 def export(tx: Tx, user: uuid.UUID) -> dict[str, Sequence[Mapping[str, Any]]]:
     """A person's scores and layers, oldest run first."""
     joined = people.join(runs, runs.c.id == people.c.run_id)

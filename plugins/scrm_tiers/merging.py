@@ -12,7 +12,7 @@ from datetime import date
 
 import sqlalchemy as sa
 
-from scrm.api import HandlerTx, LogEvent, absorbed_into, derive_id, insert_rows
+from scrm.api import HandlerTx, LogEvent, absorbed_into, derive_id, hookimpl, insert_rows
 
 from .book import Account
 from .models import accounts, merges
@@ -20,6 +20,7 @@ from .rows import Loaded, load_accounts
 from .rules import TiersRules
 
 
+@hookimpl
 def merge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID, rules: TiersRules) -> int:
     """Let the survivor hold what the absorbed person held; returns how many accounts moved."""
     other = next((account for account in load_accounts(tx, [absorbed]) if account.user_id == absorbed), None)
@@ -52,6 +53,7 @@ def _is_stronger(rules: TiersRules, event: LogEvent, pinned: Account, other: Acc
     return (rules.rank(pinned.pin), pinned.pinned_until) > (rules.rank(other.pin), other.pinned_until)
 
 
+@hookimpl
 def unmerge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID, merge: uuid.UUID, rules: TiersRules) -> int:
     """Give back the account that was absorbed and those it had absorbed; returns how many went back."""
     row = tx.row(sa.select(merges).where(merges.c.id == merge, merges.c.undone_by.is_(None)))
@@ -71,6 +73,7 @@ def unmerge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID
     return len(homes)
 
 
+@hookimpl
 def erase(tx: HandlerTx, event: LogEvent, user: uuid.UUID, pseudonym: uuid.UUID) -> None:
     """Point the person's accounts to the pseudonym, never to be reviewed again; what they did is nobody's from now on."""
     over = {"pin": None, "pinned_until": None, "valid_until": None, "reviewed_on": date.max}

@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from scrm.api import NOW, TODAY, Fact, Text, Tx, UserError, exported, instant_text, of_moment, users
+from scrm.api import NOW, TODAY, Fact, Text, Tx, UserError, exported, hookimpl, instant_text, of_moment, users
 
 from .models import accounts, benefits, bounds, days, levels, orders, scheme, transition_values, transitions
 from .periods import CALENDAR, ROLLING, last_review, year_before, year_end_before
@@ -225,6 +225,7 @@ def reviewed(tx: Tx, event_id: uuid.UUID, day: date) -> tuple[int, int]:
     return int(tx.scalar(sa.select(sa.func.count()).where(transitions.c.event_id == event_id))), left(tx, day)
 
 
+@hookimpl
 def count(tx: Tx, user: uuid.UUID) -> int:
     """How many days, orders and changes of level hang on a person."""
     own = sa.select(accounts.c.id).where(accounts.c.holder_id == user)
@@ -235,6 +236,7 @@ def count(tx: Tx, user: uuid.UUID) -> int:
     return sum(tx.rows(sa.select(*parts))[0])
 
 
+@hookimpl
 def export(tx: Tx, user: uuid.UUID) -> dict[str, list[dict[str, Any]]]:
     """A person's level, its changes, and what was counted, oldest first."""
     own = sa.select(accounts.c.id).where(accounts.c.holder_id == user)
