@@ -34,7 +34,7 @@ def contribute() -> Contribution:
         handlers=[handlers.handler],
         decisions=[*mutations.DECISIONS, reconcile.FREEZE, reconcile.UNFREEZE],
         commands=[reconcile.RECONCILE],
-        jobs=[expiry.write_off],
+        jobs=[expiry.write_off, reconcile.NIGHTLY],
         scopes=[
             Scope("points:read", "See points and the ledger."),
             Scope("points:write", "Spend, hold, adjust, undo and transfer points."),
