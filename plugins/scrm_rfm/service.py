@@ -12,12 +12,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from scrm.api import Fact, Id, Instant, Moment, Text, Tx, UserError, instant_text, member, of_moment, users
+from scrm.api import Fact, Instant, Moment, Text, Tx, UserError, instant_text, member, of_moment, users
 
 from .models import current, people, requests, run_cells, run_moves, run_segments, runs
 from .presets import PROSPECT
 from .rules import LONGEST_WINDOW, RfmRules, closing
-from .runs import DONE, INSUFFICIENT, moved
+from .runs import DONE, INSUFFICIENT, moved, rows_of
 
 LATE = timedelta(hours=1)
 """How long after a period's end its run may take before what is shown is stale."""
@@ -271,19 +271,15 @@ def is_made(tx: Tx, run: uuid.UUID) -> bool:
 
 def count(tx: Tx, user: uuid.UUID) -> int:
     """In how many runs a person has a row."""
-    return int(tx.scalar(sa.select(sa.func.count()).select_from(people).where(_rows_of(user))))
+    return int(tx.scalar(sa.select(sa.func.count()).select_from(people).where(rows_of([user]))))
 
 
 def export(tx: Tx, user: uuid.UUID) -> dict[str, Sequence[Mapping[str, Any]]]:
     """A person's scores and layers, oldest run first."""
     joined = people.join(runs, runs.c.id == people.c.run_id)
-    asked = sa.select(runs.c.as_of, runs.c.mode, people).select_from(joined).where(_rows_of(user))
+    asked = sa.select(runs.c.as_of, runs.c.mode, people).select_from(joined).where(rows_of([user]))
     found = tx.rows(asked.order_by(runs.c.as_of, runs.c.id))
     return {"scores": [{str(name): _plain(value) for name, value in row._mapping.items()} for row in found]}
-
-
-def _rows_of(user: uuid.UUID) -> sa.ColumnElement[bool]:
-    return people.c.run_id.in_(sa.select(runs.c.id).where(runs.c.kept)) & (people.c.holder_id == sa.literal(user, Id))
 
 
 def _plain(value: Any) -> Any:
