@@ -26,7 +26,7 @@ COMPUTED = (DONE, INSUFFICIENT)
 
 def _closing(every: str) -> Any:
     def convert(moment: Moment) -> datetime:
-        return closing(every, moment.now - LATE, moment.zone)  # type: ignore[arg-type]
+        return closing(every, moment.now - LATE, moment.zone)
 
     return of_moment(f"rfm_closing_{every.lower()}", Instant(), convert)
 
@@ -179,7 +179,7 @@ def _is(column: Any, value: Any) -> sa.ColumnElement[bool]:
 
 
 def segments_of(run: Any) -> sa.Select[Any]:
-    """The segments of a run with people in them: `segment`, `count`, `revenue`, `currency`, `share`, `change`, `entered`,
+    """The segments of a run: `segment`, `count`, `revenue`, `currency`, `share`, `change`, `entered`,
     `went`."""
     c = run_segments.c
     before = run_segments.alias("before")

@@ -68,6 +68,7 @@ async def test_runs_by_the_clock(migrated_url: str) -> None:
         moved = {(each["from"]["key"], each["to"]["key"]): each["count"] for each in run["transitions"]}
         assert sum(moved.values()) == 5
         assert moved["LOST", "CHAMPIONS"] == 1
+        assert len(run["segments"]) == 11  # those that everybody has left too
         for each in run["segments"]:
             key = each["segment"]["key"]
             came = sum(count for (before, after), count in moved.items() if after == key != before)
