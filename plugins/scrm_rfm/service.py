@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,6 +21,7 @@ from .runs import DONE, INSUFFICIENT, moved, rows_of
 
 LATE = timedelta(hours=1)
 """How long after a period's end its run may take before what is shown is stale."""
+EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 COMPUTED = (DONE, INSUFFICIENT)
 
 
@@ -240,14 +241,14 @@ def moves_between(before: Any, after: Any) -> sa.Select[Any]:
 
 
 def ask_for_run(tx: Tx, input: Mapping[str, Any], rules: RfmRules, at: datetime) -> Fact | UserError:
-    """Ask for a run as of an instant that is over, now unless said.
+    """Ask for a run as of an instant that is over, from 1900 on; now unless said.
 
     Refuses with INVALID_AS_OF, INVALID_WINDOW.
     """
     as_of = datetime.fromisoformat(input["asOf"]) if input["asOf"] is not None else at
     window = input["windowDays"]
-    if as_of > at:
-        message = f"asOf is {instant_text(as_of)}, which is to come; ask for an instant that is over"
+    if not EARLIEST <= as_of <= at:
+        message = f"asOf is {instant_text(as_of)}; ask for an instant that is over, from 1900 on"
         return UserError("INVALID_AS_OF", message, ("asOf",), {"asOf": instant_text(as_of)})
     if window is not None and not 0 <= window <= LONGEST_WINDOW:
         message = f"windowDays is {window}; give 1 to {LONGEST_WINDOW}, or 0 for all time"
