@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 import sqlalchemy as sa
+from msgspec.structs import replace
 
 from scrm.config import PluginSection, Settings
 from scrm.db import Database, Tx
@@ -86,7 +87,7 @@ def due(tx: Tx, n: int, settings: Settings) -> None:
     """A run is due, each as of another instant."""
     as_of = (AS_OF - timedelta(microseconds=100 - n)).isoformat()
     event = core_event("rfm.run_due", None, {"asOf": as_of}, AS_OF, settings.zone)
-    append(tx, [type(event)(**{**{name: getattr(event, name) for name in event.__struct_fields__}, "source": "job:rfm"})])
+    append(tx, [replace(event, source="job:rfm")])
 
 
 def bare_query(tx: Tx, dialect: str) -> Any:

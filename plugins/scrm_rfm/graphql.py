@@ -223,7 +223,7 @@ class RfmRun(Node):
         "Who went where since the run before.", select=service.moves_of, order=MOVES, cap=ALL_MOVES
     )
     segments: list[RfmSegmentSummary] = many(
-        "The segments with people in them, the largest first.", select=service.segments_of, order=MOST_FIRST
+        "The segments, the largest first, those with nobody in them too.", select=service.segments_of, order=MOST_FIRST
     )
     grid: list[RfmCell] = many("Buyers by recency and frequency, the best first.", select=service.cells_of, order=CELLS)
 

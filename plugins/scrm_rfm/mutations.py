@@ -38,7 +38,7 @@ compute_rfm = Decision("computeRfm", REQUESTED, service.ask_for_run)
 DECISIONS = (compute_rfm,)
 
 LOOK_EVERY = 0.05
-LONGEST_WAIT = 30
+LONGEST_WAIT = 20
 
 
 @strawberry.input(description="A run to make: everybody as of an instant.")
@@ -49,7 +49,7 @@ class ComputeRfmInput:
         description="How many days up to the instant count; 0: all time; as the rules say unless said.", default=None
     )
     wait_seconds: int = strawberry.field(
-        description="How long to wait for the run, 0 to 30; then it is answered as it is, pending perhaps.", default=5
+        description="How long to wait for the run, 0 to 20; then it is answered as it is, pending perhaps.", default=5
     )
     idempotency_key: str | None = strawberry.field(
         description="The same key again asks for the same run as of the same instant.", default=None

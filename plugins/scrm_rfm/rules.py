@@ -6,18 +6,17 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import cached_property
 from itertools import pairwise, product
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from scrm.api import UNSET, BusinessRules, currency_exponent
 
-from .presets import eleven, further
+from .presets import BANDS, UNCLASSIFIED, eleven, further
 
 LARGEST = 2**53 - 1
 LONGEST_WINDOW = 36_500
@@ -233,6 +232,13 @@ class Parameters:
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     @property
+    def keys(self) -> Sequence[str]:
+        """The segments that buyers may be put in."""
+        if self.mode == "quintile":
+            return [segment.key for segment in self.rules.segments]
+        return (*BANDS, UNCLASSIFIED) if self.rules.strict else BANDS
+
+    @property
     def relative(self) -> bool:
         """Whether a score compares buyers with each other, which takes some of them."""
         rules = self.rules
@@ -242,7 +248,7 @@ class Parameters:
 def check_map(segments: Sequence[Segment]) -> tuple[Segment, ...]:
     """The map, if every one of the 125 cells is in exactly one segment."""
     owners: dict[str, str] = {}
-    reserved = {one["key"] for one in further()} - {"LOST", "HIGH_VALUE", "POTENTIAL", "ACTIVE"}
+    reserved = {one["key"] for one in further()} - set(BANDS)
     for place, segment in enumerate(segments):
         if segment.key in reserved or segment.key in {one.key for one in segments[:place]}:
             why = "kept for what is no cell" if segment.key in reserved else "there twice"
@@ -271,7 +277,7 @@ def period_start(every: str, day: date) -> date:
     return day.replace(day=1) if every == "MONTH" else day
 
 
-def closing(every: str, at: datetime, zone: ZoneInfo) -> datetime:
+def closing(every: str, at: datetime, zone: tzinfo) -> datetime:
     """The last instant of the newest period that is over."""
     start = period_start(every, at.astimezone(zone).date())
     return datetime.combine(start, time.min, zone).astimezone(UTC) - timedelta(microseconds=1)

@@ -81,7 +81,7 @@ def compute(tx: HandlerTx, event: LogEvent, rules: RfmRules) -> None:
     if again:
         _clear(tx, made)
         tx.execute(sa.update(people).where(people.c.run_id == fresh).values(run_id=made))
-    _count(tx, made, groups)
+    _count(tx, made, groups, parameters.keys if state == DONE else ())
     if previous is not None and state == DONE:
         _count_moves(tx, made, previous)
     told = {"state": state, "made_by_id": event.id, "position": event.position, "computed_at": event.received_at}
@@ -187,10 +187,10 @@ def _bounds(groups: Sequence[Row[Any]]) -> dict[str, list[dict[str, int]]]:
     return {"recency": said["recency_days"], "frequency": said["frequency"], "monetary": said["monetary"]}
 
 
-def _count(tx: Tx, made: uuid.UUID, groups: Sequence[Row[Any]]) -> None:
-    """Keep how many are in each segment and cell, and what they spent."""
+def _count(tx: Tx, made: uuid.UUID, groups: Sequence[Row[Any]], keys: Sequence[str]) -> None:
+    """Keep how many are in each segment and cell, and what they spent; `keys` are segments that may be empty."""
     buyers = [group for group in groups if group.segment != PROSPECT]
-    segmented = _summed((group.segment, group) for group in buyers)
+    segmented = dict.fromkeys(keys, NOBODY) | _summed((group.segment, group) for group in buyers)
     celled = _summed(((group.r, group.f), group) for group in buyers if group.r is not None)
     insert_rows(tx, run_segments, [{"run_id": made, "segment": segment, **sums} for segment, sums in segmented.items()])
     if celled:
@@ -210,9 +210,11 @@ def _summed(keyed: Iterable[tuple[Any, Row[Any]]]) -> dict[Any, dict[str, int]]:
 # ---- who moved
 
 
-def moved(before: Any, after: Any, *more: Any) -> sa.Select[Any]:
-    """Everybody of two runs, given by what their ids are: `holder_id`, `from_segment`, `to_segment`, `score`, and `more` of the
-    second. Who is in one of them only has not bought by the other. Who was absorbed or forgotten since is left out."""
+def moved(before: Any, after: Any) -> sa.Select[Any]:
+    """Everybody of two runs, given by what their ids are: `holder_id`, `from_segment`, `to_segment`, `score` by the second.
+
+    Who is in one of them only has not bought by the other. Who was absorbed or forgotten since is left out.
+    """
     old, new = people.alias("old"), people.alias("new")
     nobody = sa.literal(PROSPECT, people.c.segment.type)
     score = sa.cast(100 * new.c.r + 10 * new.c.f + new.c.m, sa.Text).label("score")

@@ -7,26 +7,27 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
-from scrm.api import Fact, Id, Instant, Moment, Text, Tx, UserError, hookimpl, instant_text, member, of_moment, users
+from scrm.api import Fact, Instant, Moment, Text, Tx, UserError, hookimpl, instant_text, member, of_moment, users
 
 from .models import current, people, requests, run_cells, run_moves, run_segments, runs
 from .presets import PROSPECT
 from .rules import LONGEST_WINDOW, RfmRules, closing
-from .runs import DONE, INSUFFICIENT, moved
+from .runs import DONE, INSUFFICIENT, moved, rows_of
 
 LATE = timedelta(hours=1)
 """How long after a period's end its run may take before what is shown is stale."""
+EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 COMPUTED = (DONE, INSUFFICIENT)
 
 
 def _closing(every: str) -> Any:
     def convert(moment: Moment) -> datetime:
-        return closing(every, moment.now - LATE, moment.zone)  # type: ignore[arg-type]
+        return closing(every, moment.now - LATE, moment.zone)
 
     return of_moment(f"rfm_closing_{every.lower()}", Instant(), convert)
 
@@ -179,7 +180,7 @@ def _is(column: Any, value: Any) -> sa.ColumnElement[bool]:
 
 
 def segments_of(run: Any) -> sa.Select[Any]:
-    """The segments of a run with people in them: `segment`, `count`, `revenue`, `currency`, `share`, `change`, `entered`,
+    """The segments of a run: `segment`, `count`, `revenue`, `currency`, `share`, `change`, `entered`,
     `went`."""
     c = run_segments.c
     before = run_segments.alias("before")
@@ -240,14 +241,14 @@ def moves_between(before: Any, after: Any) -> sa.Select[Any]:
 
 
 def ask_for_run(tx: Tx, input: Mapping[str, Any], rules: RfmRules, at: datetime) -> Fact | UserError:
-    """Ask for a run as of an instant that is over, now unless said.
+    """Ask for a run as of an instant that is over, from 1900 on; now unless said.
 
     Refuses with INVALID_AS_OF, INVALID_WINDOW.
     """
     as_of = datetime.fromisoformat(input["asOf"]) if input["asOf"] is not None else at
     window = input["windowDays"]
-    if as_of > at:
-        message = f"asOf is {instant_text(as_of)}, which is to come; ask for an instant that is over"
+    if not EARLIEST <= as_of <= at:
+        message = f"asOf is {instant_text(as_of)}; ask for an instant that is over, from 1900 on"
         return UserError("INVALID_AS_OF", message, ("asOf",), {"asOf": instant_text(as_of)})
     if window is not None and not 0 <= window <= LONGEST_WINDOW:
         message = f"windowDays is {window}; give 1 to {LONGEST_WINDOW}, or 0 for all time"
@@ -272,20 +273,16 @@ def is_made(tx: Tx, run: uuid.UUID) -> bool:
 @hookimpl
 def count(tx: Tx, user: uuid.UUID) -> int:
     """In how many runs a person has a row."""
-    return int(tx.scalar(sa.select(sa.func.count()).select_from(people).where(_rows_of(user))))
+    return int(tx.scalar(sa.select(sa.func.count()).select_from(people).where(rows_of([user]))))
 
 
 @hookimpl
 def export(tx: Tx, user: uuid.UUID) -> dict[str, Sequence[Mapping[str, Any]]]:
     """A person's scores and layers, oldest run first."""
     joined = people.join(runs, runs.c.id == people.c.run_id)
-    asked = sa.select(runs.c.as_of, runs.c.mode, people).select_from(joined).where(_rows_of(user))
+    asked = sa.select(runs.c.as_of, runs.c.mode, people).select_from(joined).where(rows_of([user]))
     found = tx.rows(asked.order_by(runs.c.as_of, runs.c.id))
     return {"scores": [{str(name): _plain(value) for name, value in row._mapping.items()} for row in found]}
-
-
-def _rows_of(user: uuid.UUID) -> sa.ColumnElement[bool]:
-    return people.c.run_id.in_(sa.select(runs.c.id).where(runs.c.kept)) & (people.c.holder_id == sa.literal(user, Id))
 
 
 def _plain(value: Any) -> Any:

@@ -57,7 +57,9 @@ async def test_the_example_is_computed(migrated_url: str) -> None:
         assert shown == [line[3:6] for line in lines]
         bands = [line[6] for line in lines]
         run = await brand.compute(mode="THRESHOLD")
-        assert {each["segment"]["key"]: each["count"] for each in run["segments"]} == {band: bands.count(band) for band in bands}
+        assert {each["segment"]["key"]: each["count"] for each in run["segments"]} == {
+            band: bands.count(band) for band in ("HIGH_VALUE", "POTENTIAL", "ACTIVE", "LOST")
+        }
 
 
 async def import_sample(brand: Brand) -> None:
@@ -82,6 +84,7 @@ async def import_sample(brand: Brand) -> None:
     await drain(brand.client)
 
 
+@pytest.mark.parametrize("migrated_url", ["sqlite"], indirect=True)  # that both engines score alike is tried with fewer people
 async def test_the_sample_of_cdnow(migrated_url: str) -> None:
     lines = [row for row in rows(section("CDNOW")) if row[0].isupper()]
     assert len(lines) == 11

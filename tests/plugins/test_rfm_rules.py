@@ -127,8 +127,20 @@ async def test_the_silent_who_are_woken(migrated_url: str) -> None:
         assert (found["owner"], found["unit"]) == ("rfm", "RATE")
         assert [(each["numerator"], each["denominator"]) for each in found["series"]] == [(0, 1), (2, 3)]
         assert found["series"][1]["value"] == 2 / 3
+        made = """mutation { a: createChannel(input: {key: "shop", name: "s", kind: STORE}) { errors { code } }
+          b: createChannel(input: {key: "till", name: "t", kind: STORE, parent: "shop"}) { errors { code } } }"""
+        assert list((await brand.client.data(made)).values()) == [{"errors": []}] * 2
+        here = await brand.member()
+        await brand.send(
+            brand.paid(here, "o", 1, "2026-01-01T12:00", channel="till"),
+            brand.paid(here, "p", 1, "2026-03-02T12:00", channel="till"),
+        )
+        of = asked.replace("$to: Date!)", "$to: Date!, $of: String)").replace("period: MONTH", "period: MONTH, channel: $of")
+        for key, expected in (("shop", (1, 1)), ("till", (1, 1)), (None, (3, 4))):
+            [found] = (await brand.client.data(of, **{"from": "2026-03-01", "to": "2026-04-01", "of": key}))["indicators"]
+            assert [(each["numerator"], each["denominator"]) for each in found["series"]] == [expected], key
         brand.set_time("2026-03-31T10:59")
         again = (await brand.client.data(asked, **{"from": "2026-03-01", "to": "2026-04-01"}))["indicators"][0]["series"]
-        assert [(each["numerator"], each["denominator"]) for each in again] == [(1, 3)]
+        assert [(each["numerator"], each["denominator"]) for each in again] == [(2, 4)]
         await drain(brand.client)
         assert local("2026-03-31T10:59") == brand.now

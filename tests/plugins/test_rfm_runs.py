@@ -68,6 +68,7 @@ async def test_runs_by_the_clock(migrated_url: str) -> None:
         moved = {(each["from"]["key"], each["to"]["key"]): each["count"] for each in run["transitions"]}
         assert sum(moved.values()) == 5
         assert moved["LOST", "CHAMPIONS"] == 1
+        assert len(run["segments"]) == 11  # those that everybody has left too
         for each in run["segments"]:
             key = each["segment"]["key"]
             came = sum(count for (before, after), count in moved.items() if after == key != before)
@@ -112,7 +113,7 @@ async def test_runs_on_demand(migrated_url: str) -> None:
         run = asked["computeRfm"]["run"]
         assert (run["state"], run["asOf"], run["population"], run["segments"]) == ("PENDING", said("2026-03-10T12:00"), 0, [])
         assert await brand.run() is None
-        waiting = asyncio.create_task(brand.client.data(COMPUTE, input={"waitSeconds": 30, "idempotencyKey": "j"}))
+        waiting = asyncio.create_task(brand.client.data(COMPUTE, input={"waitSeconds": 20, "idempotencyKey": "j"}))
         await asyncio.sleep(0)
         while not waiting.done():
             await drain(brand.client)
@@ -134,10 +135,12 @@ async def test_runs_on_demand(migrated_url: str) -> None:
         for at, found in (("2026-03-10T11:59:59", earlier), ("2026-03-10T12:00", run), ("2026-02-01T00:00", None)):
             data = await brand.client.data(asked_at, at=local(at).isoformat())
             assert data["rfmRun"] == ({"id": found["id"]} if found else None)
-        assert await brand.refused(asOf=local("2026-03-10T13:00:01").isoformat()) == ("INVALID_AS_OF", ["asOf"])
+        for at in (local("2026-03-10T13:00:01").isoformat(), "1899-12-31T23:59:59Z"):
+            assert await brand.refused(asOf=at) == ("INVALID_AS_OF", ["asOf"])
+        assert (await brand.compute("1900-01-02T00:00"))["population"] == 0
         for window in (-1, 36_501):
             assert await brand.refused(windowDays=window) == ("INVALID_WINDOW", ["windowDays"])
-        for seconds in (-1, 31):
+        for seconds in (-1, 21):
             assert await brand.refused(waitSeconds=seconds) == ("INVALID_WAIT", ["waitSeconds"])
         # What comes late makes the same run anew, and says who is elsewhere by it.
         before = await brand.run(fields="position asOf")
@@ -151,7 +154,7 @@ async def test_runs_on_demand(migrated_url: str) -> None:
         assert (await brand.run(fields="position"))["position"] > before["position"]
         assert await brand.segments(users[:1]) == ["CHAMPIONS"]
         assert (users[0], "LOST", "CHAMPIONS") in await brand.changes()
-        assert (await brand.client.data("{ rfmRuns { totalCount } }"))["rfmRuns"]["totalCount"] == 4
+        assert (await brand.client.data("{ rfmRuns { totalCount } }"))["rfmRuns"]["totalCount"] == 5
         await brand.check()
 
 
