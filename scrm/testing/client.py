@@ -28,6 +28,7 @@ from scrm.loader import PluginSet, load_plugins
 from scrm.outbox import deliver_due
 from scrm.plugin_set import PluginStatus
 from scrm.provision import provision, ready_plugins
+from scrm.testing.rebuilding import rebuild
 from scrm.users.handlers import core_handlers
 from scrm.worker import all_deliveries, scheduled_jobs
 
@@ -142,7 +143,7 @@ async def replayed(client: Client, plugin: str) -> ReplayReport:
     services = client.services
     found = services.plugins.get(plugin)
     assert found is not None, f"{plugin} is not enabled"
-    return await replay(services.db, services.settings, found)
+    return await replay(services.db, services.settings, found, build=rebuild)
 
 
 async def apply_rules(client: Client, plugin: str, rules: Mapping[str, Any]) -> None:
