@@ -28,6 +28,7 @@ from scrm.loader import PluginSet, load_plugins
 from scrm.outbox import deliver_due
 from scrm.plugin_set import PluginStatus
 from scrm.provision import provision, ready_plugins
+from scrm.testing.rebuilding import rebuild
 from scrm.users.handlers import core_handlers
 from scrm.worker import all_deliveries, scheduled_jobs
 
@@ -144,7 +145,7 @@ async def replayed(client: Client, plugin: str, rules: Mapping[str, Any] | None 
     found = services.plugins.get(plugin)
     assert found is not None, f"{plugin} is not enabled"
     supposed = check_rules(plugin, found.contribution.rules, rules, services.settings.house) if rules is not None else None
-    return await replay(services.db, services.settings, found, rules=supposed)
+    return await replay(services.db, services.settings, found, rules=supposed, build=rebuild)
 
 
 async def apply_rules(client: Client, plugin: str, rules: Mapping[str, Any]) -> None:
