@@ -250,8 +250,7 @@ def valid_until(rules: TiersRules, main: Account) -> datetime | None:
         return None
     due = rules.review_after(main.reviewed_on)
     if main.pinned_until is not None and rules.rank(main.pin) >= held:
-        while rules.midnight(due) < main.pinned_until:
-            due = rules.review_after(due)
+        due = max(due, rules.review_from(main.pinned_until))
     left = max(rules.grace - main.failures, 0)
     return rules.midnight(rules.review_after(due, left) if left else due)
 

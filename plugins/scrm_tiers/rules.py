@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import cached_property
 from itertools import pairwise
@@ -185,6 +185,11 @@ class TiersRules(BusinessRules):
     def review_after(self, day: date, count: int = 1) -> date:
         """The `count`-th review day after a day."""
         return next_review(self.review, day, count)
+
+    def review_from(self, at: datetime) -> date:
+        """The first review day that begins at or after an instant."""
+        day = self.day(at)
+        return self.review_after(day if self.midnight(day) < at else day - timedelta(days=1))
 
 
 def _check_keys(keys: Sequence[str], what: str, code: str) -> None:

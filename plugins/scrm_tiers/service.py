@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,6 +20,8 @@ from .review import left, next_part
 from .rules import METRICS, TiersRules
 
 LARGEST_GRANT = 1_000_000_000
+LASTING = timedelta(days=36_500)
+"""How long a level given by hand may last."""
 A_YEAR_AGO = of_moment("tiers_a_year_ago", sa.Date(), lambda moment: year_before(moment.today))
 LAST_YEAR = of_moment("tiers_last_year", sa.Date(), lambda moment: year_end_before(moment.today))
 
@@ -175,8 +177,8 @@ def set_tier(tx: Tx, input: Mapping[str, Any], rules: TiersRules, at: datetime) 
         known = ", ".join(level.key for level in rules.levels)
         message = f"tier is {input['tier']!r}; the scheme has {known}"
         return UserError("UNKNOWN_TIER", message, ("tier",), {"tier": input["tier"]})
-    if until <= at:
-        message = f"until is {instant_text(until)}, which has passed; say when the level ends"
+    if not at < until <= at + LASTING:
+        message = f"until is {instant_text(until)}; a level is given until later than now, and for at most {LASTING.days} days"
         return UserError("INVALID_EXPIRY", message, ("until",), {"until": instant_text(until)})
     said = {"tier": input["tier"], "until": instant_text(until), "reason": input["reason"]}
     return Fact(uuid.UUID(input["userId"]), said)

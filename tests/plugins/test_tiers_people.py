@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from scrm.testing.client import drain, serving
+from scrm_tiers.rules import TiersRules
 from tests.plugins.club import GRANT, Club, bounds, opened
 from tests.plugins.shop import Shop, local
 
@@ -100,6 +101,8 @@ async def test_pins_that_are_refused_and_repeated(migrated_url: str) -> None:
         for tier, until, code, path in (
             ("diamond", UNTIL, "UNKNOWN_TIER", ["tier"]),
             ("gold", "2026-03-01T12:00", "INVALID_EXPIRY", ["until"]),
+            ("gold", "2126-02-05T12:00:01", "INVALID_EXPIRY", ["until"]),  # a second more than 36 500 days
+            ("gold", "9999-12-31T23:59:59", "INVALID_EXPIRY", ["until"]),
         ):
             payload = await club.set_tier(user, tier, until)
             assert [(error["code"], error["path"]) for error in payload["errors"]] == [(code, path)]
@@ -109,6 +112,29 @@ async def test_pins_that_are_refused_and_repeated(migrated_url: str) -> None:
         other = await club.set_tier(user, "silver", UNTIL, idempotencyKey="k")
         assert [error["code"] for error in other["errors"]] == ["IDEMPOTENCY_CONFLICT"]
         assert await club.history(user) == [("PIN", "bronze", "gold")]
+        await club.check()
+
+
+async def test_a_pin_that_lasts_for_long(migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened(migrated_url, grace=12) as club:
+        user, walked = await club.member(), []
+        review_after = TiersRules.review_after
+
+        def counted(self: TiersRules, *day: Any) -> Any:
+            walked.append(day)
+            return review_after(self, *day)
+
+        monkeypatch.setattr(TiersRules, "review_after", counted)
+        far = "2126-02-05T12:00"
+        payload = await club.set_tier(user, "gold", far)
+        assert payload == {"membership": {"tier": {"key": "gold"}, "pinnedUntil": "2126-02-05T04:00:00.000000Z"}, "errors": []}
+        await club.pay(user, "o1", 1)
+        assert (await club.membership(user, "validUntil"))["validUntil"] == "2127-02-28T16:00:00.000000Z"
+        assert len(walked) < 50  # an event costs the same however far the end is
+        refused = await club.set_tier(user, "gold", "9999-11-30T00:00")
+        said = "until is 9999-11-29T16:00:00.000000Z; a level is given until later than now, and for at most 36500 days"
+        assert [(error["code"], error["message"]) for error in refused["errors"]] == [("INVALID_EXPIRY", said)]
+        assert refused["errors"][0]["params"] == {"until": "9999-11-29T16:00:00.000000Z"}
         await club.check()
 
 
