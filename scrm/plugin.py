@@ -16,10 +16,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import pluggy
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from scrm.db import Tx
 from scrm.errors import UserError
 from scrm.events.records import Announcement, Event, NewEvent, RecordResult
+from scrm.money import is_code
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -78,6 +80,13 @@ class BusinessRules(Rules):
         description="The zone in which days begin.",
         json_schema_extra={UNSET: "the business zone"},
     )
+
+    @field_validator("currency")
+    @classmethod
+    def _code(cls, value: str) -> str:
+        if not is_code(value):
+            raise PydanticCustomError("INVALID_CURRENCY", "an ISO 4217 code such as CNY")
+        return value
 
     @field_validator("timezone")
     @classmethod

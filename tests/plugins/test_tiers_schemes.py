@@ -67,6 +67,7 @@ async def test_the_start_names_the_setting_the_value_and_the_way_out(tmp_path: P
     assert await start(url, levels=[level("a", spend=-1)]) == (
         "setting plugins.tiers.levels.0.bounds.spend is -1; expected greater than or equal to 0"
     )
+    assert await start(url, currency="XYZ1") == 'setting plugins.tiers.currency is "XYZ1"; expected an ISO 4217 code such as CNY'
     needs = "plugin tiers needs the event type points.earned for its rules, and no enabled plugin registers it"
     assert await start(url, preset="points") == f"{needs}; enable one that does, or change [plugins.tiers]"
 
@@ -179,6 +180,8 @@ async def test_a_simulation_of_a_wrong_scheme(migrated_url: str) -> None:
             ("gold", "INVALID_SCHEME", ["scheme"]),
             ({"window": "WEEK"}, "INVALID_SCHEME", ["scheme", "window"]),
             ({"colour": "red"}, "INVALID_SCHEME", ["scheme", "colour"]),
+            ({"currency": "XYZ1"}, "INVALID_CURRENCY", ["scheme", "currency"]),
+            ({"currency": "cny"}, "INVALID_CURRENCY", ["scheme", "currency"]),
         ]
         for said, code, path in wrong:
             answer = await club.client.graphql(SIMULATE, scheme=said)
