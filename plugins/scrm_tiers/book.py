@@ -146,32 +146,43 @@ class Book:
     # ---- which level they have
 
     def see(self, person: Person, event: LogEvent) -> None:
-        """It is the day of this event: first come the reviews that were due before it."""
-        day = self.rules.day(event.occurred_at)
-        due = self.rules.review_after(person.main.reviewed_on)
+        """It is the day of this event: first come the reviews that were due before it. Of one that says a time to come, it is
+        the day on which it came."""
+        rules, main = self.rules, person.main
+        day = rules.day(came_at(event))
+        due = rules.review_after(main.reviewed_on)
         while due <= day:
-            self.review(person, event, due, person.values(self.rules.window, _eve(due)))
-            due = self.rules.review_after(due)
-        person.main.seen_on = max(person.main.seen_on, day)
+            self.review(person, event, due, *(person.values(rules.window, as_of) for as_of in _as_of(main, _eve(due))))
+            due = rules.review_after(due)
+        main.seen_on = max(main.seen_on, rules.day(event.occurred_at))
 
     def rise(self, person: Person, event: LogEvent, cause: str = "UPGRADE", least: int = 0) -> None:
         """Give the level that the values reach by now, or `least`, if it is higher."""
         main = person.main
-        day = max(main.seen_on, _eve(main.reviewed_on))
-        values = person.values(self.rules.window, day)
-        rank = max(self.rules.reached(values), least)
+        reached, day, values = self._now(person)
+        rank = max(reached, least)
         if rank > self.rules.held(main.tier):
             at = max(event.occurred_at, main.since or event.occurred_at)
             self.move(person, event, rank, cause, at, day, values)
         self.settle(main)
 
-    def review(self, person: Person, event: LogEvent, due: date, values: Values) -> None:
-        """Review a level on its day: `values` are as of the day before."""
+    def _now(self, person: Person) -> tuple[int, date, Values]:
+        """The highest rank that is reached by now, as of which day, and the values then."""
+        main, rules = person.main, self.rules
+        over = _eve(rules.review_after(main.reviewed_on))
+        days = _as_of(main, min(max(main.seen_on, _eve(main.reviewed_on)), over))
+        found = [(rules.reached(values), day, values) for day in days for values in [person.values(rules.window, day)]]
+        return max(found, key=lambda each: each[0])
+
+    def review(self, person: Person, event: LogEvent, due: date, values: Values, ahead: Values = NOTHING) -> None:
+        """Review a level on its day: `values` are as of the day before. `ahead` are those with what is known already of a day
+        to come: a level that they reach was given, and does not fall."""
         rules, main = self.rules, person.main
         at = rules.midnight(due)
         if main.pinned_until is not None and main.pinned_until <= at:
             main.pin = main.pinned_until = None
-        held, floor, reached = rules.held(main.tier), rules.rank(main.pin), max(rules.reached(values), rules.base)
+        held, floor = rules.held(main.tier), rules.rank(main.pin)
+        reached = max(rules.reached(values), rules.reached(ahead))
         gone = main.tier is not None and not rules.rank(main.tier)
         rank = max(reached, floor)
         if rank < held and not gone:
@@ -227,15 +238,13 @@ class Book:
         main, rules = person.main, self.rules
         floor, held = rules.rank(main.pin), rules.held(main.tier)
         main.pin = main.pinned_until = None
-        day = max(main.seen_on, _eve(main.reviewed_on))
-        rank = max(rules.reached(person.values(rules.window, day)), rules.base)
+        rank = max(self._now(person)[0], rules.base)
         if rank < held <= floor:
             self._by_hand(person, event, rank, "UNPIN")
         self.settle(main)
 
     def _by_hand(self, person: Person, event: LogEvent, rank: int, cause: str) -> None:
-        day = max(person.main.seen_on, _eve(person.main.reviewed_on))
-        values = person.values(self.rules.window, day)
+        _, day, values = self._now(person)
         self.move(person, event, rank, cause, event.occurred_at, day, values)
 
     def settle(self, main: Account) -> None:
@@ -271,6 +280,16 @@ def _said(
         "multiplier": str(level.multiplier) if level else "1",
         "benefits": [benefit.model_dump(mode="json") for benefit in level.benefits] if level else [],
     }
+
+
+def came_at(event: LogEvent) -> datetime:
+    """When it happened, or came, if it says a time to come: events may be dated up to a day ahead."""
+    return min(event.occurred_at, event.received_at)
+
+
+def _as_of(main: Account, day: date) -> list[date]:
+    """The days as of which somebody's values are looked at: a day, and a later one of which something is known already."""
+    return [day, main.seen_on] if main.seen_on > day else [day]
 
 
 def _eve(day: date) -> date:

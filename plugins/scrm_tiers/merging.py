@@ -36,6 +36,7 @@ def merge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID, 
     if took_pin:
         survivor.main.pin, survivor.main.pinned_until = other_person.main.pin, other_person.main.pinned_until
     survivor.days |= other_person.days
+    survivor.main.seen_on = max(survivor.main.seen_on, other_person.main.seen_on)
     book.rise(survivor, event, "MERGE", higher)
     loaded.store(tx)
     moved = tx.execute(sa.update(accounts).where(accounts.c.holder_id == absorbed).values(holder_id=kept)).rowcount

@@ -11,12 +11,12 @@ import sqlalchemy as sa
 
 from scrm.api import HandlerTx, Instant, LogEvent, NewFact, Tx, as_row, update_rows
 
-from .book import Account, Book, Person
+from .book import NOTHING, Account, Book, Person
 from .events import DUE
 from .models import accounts, days
 from .periods import last_review, opens_after
 from .rows import CHANGING, store_moves
-from .rules import METRICS, TiersRules
+from .rules import METRICS, TiersRules, Values
 
 PART = 5_000
 """How many people one event reviews; the others are reviewed with the next."""
@@ -63,14 +63,25 @@ def review_part(tx: HandlerTx, event: LogEvent, rules: TiersRules) -> None:
 def _review(tx: HandlerTx, event: LogEvent, due: date, last: uuid.UUID, rules: TiersRules) -> None:
     book = Book(rules)
     touched = []
-    for row in tx.rows(candidates(rules, due, last)):
-        spend, orders, points, growth = (row._mapping[metric] for metric in METRICS)
+    found = tx.rows(candidates(rules, due, last))
+    ahead = _ahead(tx, rules, due, last) if any(row.seen_on >= due for row in found) else {}
+    for row in found:
         main = Account(**{name: value for name, value in row._mapping.items() if name not in METRICS})
-        book.review(Person(main), event, due, (spend, orders, points, growth))
+        book.review(Person(main), event, due, _values(row), ahead.get(main.holder_id, NOTHING))
         touched.append(as_row(main))
     update_rows(tx, accounts, CHANGING, touched)
     _pass_the_others(tx, due, last, rules)
     store_moves(tx, book)
+
+
+def _ahead(tx: Tx, rules: TiersRules, due: date, last: uuid.UUID) -> dict[uuid.UUID, Values]:
+    """The values as of the day of the review, by `holder_id`, of those of whom something that is dated then is known already."""
+    among = sa.select(accounts.c.holder_id).where(*_waiting(due, last), accounts.c.seen_on >= due)
+    return {row.holder_id: _values(row) for row in tx.rows(summed(rules, due, among))}
+
+
+def _values(row: Any) -> Values:
+    return row.spend, row.orders, row.points_earned, row.growth
 
 
 def candidates(rules: TiersRules, due: date, last: uuid.UUID) -> sa.Select[Any]:

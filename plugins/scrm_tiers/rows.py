@@ -26,7 +26,7 @@ from scrm.api import (
     upsert,
 )
 
-from .book import PAID, REFUNDED, Account, Book, Order, Person
+from .book import PAID, REFUNDED, Account, Book, Order, Person, came_at
 from .models import accounts, days, orders, tasks, transition_values, transitions
 from .periods import last_review, opens_after
 from .rules import EARNED, METRICS, TiersRules
@@ -123,8 +123,8 @@ def load_people(tx: Tx, first: Mapping[uuid.UUID, LogEvent], rules: TiersRules) 
 
 
 def _opened(user: uuid.UUID, event: LogEvent, rules: TiersRules) -> Account:
-    day = rules.day(event.occurred_at)
-    return Account(derive_id(event.id, "account", user.hex), user, user, day, last_review(rules.review, day))
+    seen_on, reviewed_on = rules.day(event.occurred_at), last_review(rules.review, rules.day(came_at(event)))
+    return Account(derive_id(event.id, "account", user.hex), user, user, seen_on, reviewed_on)
 
 
 def load_accounts(tx: Tx, users: Iterable[uuid.UUID]) -> list[Account]:

@@ -317,6 +317,53 @@ async def test_a_review_and_an_event_of_its_very_instant(migrated_url: str) -> N
         await club.check()
 
 
+@pytest.mark.parametrize("how", ["by the job", "by the next event"])
+@pytest.mark.parametrize(
+    ("amount", "after", "history"),
+    [
+        (1_000, "silver", [("UPGRADE", "bronze", "silver")]),
+        (999, "bronze", [("UPGRADE", "bronze", "silver"), ("REVIEW", "silver", "bronze")]),
+        (3_000, "gold", [("UPGRADE", "bronze", "silver"), ("UPGRADE", "silver", "gold")]),
+    ],
+)
+async def test_an_event_of_tomorrow_makes_no_review_early(
+    migrated_url: str, how: str, amount: int, after: str, history: list[Any]
+) -> None:
+    async with opened(migrated_url, "2025-03-15T12:00") as club:
+        user = await club.member()
+        await club.pay(user, "o1", 1_000)
+        await club.pass_to("2026-03-31T12:00")
+        await club.pay(user, "o2", amount, "2026-04-01T10:00")
+        assert await club.tier(user) == ("gold" if amount == 3_000 else "silver")
+        assert await club.history(user) == history[: 1 + (amount == 3_000)]
+        assert (await club.membership(user, "validUntil"))["validUntil"] == "2026-03-31T16:00:00.000000Z"
+        if how == "by the job":
+            await club.pass_to("2026-04-01T12:00")
+        else:
+            club.set_time("2026-04-01T12:00")
+            await club.refund(user, "unheard of", 1)
+        assert (await club.tier(user), await club.history(user)) == (after, history)
+        await club.check()
+
+
+async def test_what_comes_after_an_event_of_tomorrow_counts_for_the_old_period(migrated_url: str) -> None:
+    async with opened(migrated_url, "2026-12-31T12:00", window="CALENDAR_YEAR") as club:
+        user, new = await club.member(), await club.member()
+        await club.pay(user, "o0", 1)
+        for each in (user, new):
+            await club.pay(each, "o1", 10, "2027-01-01T10:00")
+            await club.pay(each, "o2", 1_000)
+            assert await club.tier(each) == "silver"
+        await club.set_tier(user, "gold", "2027-06-01T00:00")
+        await club.clear_tier(user)
+        assert await club.tier(user) == "silver"
+        await club.pass_to("2027-01-01T12:00")
+        assert [await club.tier(each) for each in (user, new)] == ["silver", "silver"]
+        await club.pass_to("2028-01-01T12:00")
+        assert [await club.tier(each) for each in (user, new)] == ["bronze", "bronze"]
+        await club.check()
+
+
 DUE = '{ events(filter: {type: ["tier.review_due"]}) { totalCount } }'
 
 
