@@ -157,11 +157,12 @@ class Book:
         main.seen_on = max(main.seen_on, rules.day(event.occurred_at))
 
     def rise(self, person: Person, event: LogEvent, cause: str = "UPGRADE", least: int = 0) -> None:
-        """Give the level that the values reach by now, or `least`, if it is higher."""
+        """Give the level that the values reach by now, or `least`, if it is higher. One that the scheme does not have any more is
+        neither: it waits for the review."""
         main = person.main
         reached, day, values = self._now(person)
         rank = max(reached, least)
-        if rank > self.rules.held(main.tier):
+        if not self.rules.lacks(main.tier) and rank > self.rules.held(main.tier):
             at = max(event.occurred_at, main.since or event.occurred_at)
             self.move(person, event, rank, cause, at, day, values)
         self.settle(main)
@@ -183,7 +184,7 @@ class Book:
             main.pin = main.pinned_until = None
         held, floor = rules.held(main.tier), rules.rank(main.pin)
         reached = max(rules.reached(values), rules.reached(ahead))
-        gone = main.tier is not None and not rules.rank(main.tier)
+        gone = rules.lacks(main.tier)
         rank = max(reached, floor)
         if rank < held and not gone:
             rank = self._fall(main, held, rank)
@@ -208,7 +209,7 @@ class Book:
         """Give another level, write it down and announce it."""
         rules, main = self.rules, person.main
         before = rules.held(main.tier)
-        left = main.tier if main.tier is not None and not rules.rank(main.tier) else rules.key(before)
+        left = main.tier if rules.lacks(main.tier) else rules.key(before)
         key = rules.key(rank)
         said = f"{main.id.hex}.{cause}.{day.isoformat()}"
         made = derive_id(event.id, "transition", said)
@@ -229,7 +230,7 @@ class Book:
         """Give a level below which nothing lowers before the end."""
         main, rank = person.main, self.rules.rank(key)
         main.pin, main.pinned_until = key, until
-        if rank and rank != self.rules.held(main.tier):
+        if rank and (rank != self.rules.held(main.tier) or self.rules.lacks(main.tier)):
             self._by_hand(person, event, rank, "PIN")
         self.settle(main)
 
@@ -255,6 +256,8 @@ class Book:
 def valid_until(rules: TiersRules, main: Account) -> datetime | None:
     """The first review at which the level may fall, if nothing is done for it; null where it cannot."""
     held = rules.held(main.tier)
+    if rules.lacks(main.tier):
+        return rules.midnight(rules.review_after(main.reviewed_on))
     if rules.downgrade == "NEVER" or held <= rules.base:
         return None
     due = rules.review_after(main.reviewed_on)

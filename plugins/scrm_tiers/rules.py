@@ -157,6 +157,10 @@ class TiersRules(BusinessRules):
     def _ranks(self) -> Mapping[str | None, int]:
         return {level.key: rank for rank, level in enumerate(self.levels, 1)}
 
+    def lacks(self, key: str | None) -> bool:
+        """Whether it is a level that the scheme does not have any more."""
+        return key is not None and not self.rank(key)
+
     def held(self, key: str | None) -> int:
         """The rank of somebody who was given this level."""
         return max(self.rank(key), self.base)

@@ -316,3 +316,28 @@ async def test_a_changed_scheme_moves_nobody_at_once(migrated_url: str) -> None:
         assert [await club.tier(user) for user in users] == ["diamond", "silver", "silver"]
         assert await club.history(users[0]) == [("UPGRADE", "bronze", "gold"), ("REVIEW", "gold", "diamond")]
         await club.check()
+
+
+async def test_a_level_that_the_scheme_does_not_have_any_more_waits_for_the_review(migrated_url: str) -> None:
+    async with opened(migrated_url) as club:
+        users = [await club.member() for _ in range(3)]
+        for user in users:
+            await club.pay(user, "o", 3_000)
+    async with opened(migrated_url, levels=bounds("spend", 0, 1_000)) as club:
+        merged = await club.member()
+        await club.pay(merged, "o", 500)
+        await club.merge(users[1], merged)
+        for user in users:
+            await club.pay(user, "o2", 1)
+            assert await club.tier(user) == "gold"
+            assert (await club.membership(user, "validUntil"))["validUntil"] == "2026-03-31T16:00:00.000000Z"
+        await club.set_tier(users[2], "bronze", "2026-06-01T00:00")  # what is said by hand counts at once
+        assert [await club.tier(user) for user in users] == ["gold", "gold", "bronze"]
+        await club.pass_to("2026-04-01T00:15")
+        assert await club.history(users[0]) == [("UPGRADE", "bronze", "gold"), ("REVIEW", "gold", "silver")]
+        assert await club.history(users[2]) == [
+            ("UPGRADE", "bronze", "gold"),
+            ("PIN", "gold", "bronze"),
+            ("REVIEW", "bronze", "silver"),
+        ]
+        await club.check()
