@@ -20,6 +20,8 @@ from .rules import METRICS, TiersRules, Values
 
 PAID, REFUNDED = "order.paid", "order.refunded"
 CHANGED = "tier.changed"
+SCHEME = "SCHEME"
+"""Why `tier.changed` says what a level gives, where the level is the same."""
 NOTHING: Values = (0, 0, 0, 0)
 DayKey = tuple[uuid.UUID, date, date]
 """Account, the day it counts on, the day it was known."""
@@ -41,6 +43,7 @@ class Account:
     pinned_until: datetime | None = None
     failures: int = 0
     changes: int = 0
+    announced: str | None = None
 
 
 @dataclass(slots=True)
@@ -194,6 +197,7 @@ class Book:
         if rank != held or gone:
             self.move(person, event, rank, "REVIEW", at, _eve(due), values)
         self.settle(main)
+        self.tell(main, event, at)
 
     def _fall(self, main: Account, held: int, rank: int) -> int:
         """Where a failed review leaves somebody who has `held` and would be let fall to `rank`."""
@@ -223,8 +227,30 @@ class Book:
                 self.values.append({"transition_id": made, **asked, "currency": rules.currency})
         main.tier, main.since, main.failures, main.changes = key, at, 0, main.changes + 1
         self.settle(main)
-        said_of = _said(rules, made, left, before, rank, cause, at, main.valid_until)
-        self.announcements.append(Announcement(CHANGED, event, main.user_id, said_of, key=said))
+        self._announce(main, event, said, {"transition": made.hex, "from": left, "fromLevel": before, "cause": cause}, at)
+
+    def tell(self, main: Account, event: LogEvent, at: datetime) -> None:
+        """Announce what the level gives, if that is not what was announced last: the scheme changed, or everybody has it."""
+        rules = self.rules
+        rank = rules.held(main.tier)
+        if not rules.lacks(main.tier) and rules.gives(rank) != main.announced:
+            said = {"from": rules.key(rank), "fromLevel": rank, "cause": SCHEME}
+            self._announce(main, event, f"{main.id.hex}.{SCHEME}", said, at)
+
+    def _announce(self, main: Account, event: LogEvent, key: str, said: Mapping[str, Any], at: datetime) -> None:
+        rules, rank = self.rules, self.rules.held(main.tier)
+        level = rules.levels[rank - 1] if rank else None
+        main.announced = rules.gives(rank)
+        whole = {
+            **said,
+            "to": rules.key(rank),
+            "toLevel": rank,
+            "at": instant_text(at),
+            "validUntil": instant_text(main.valid_until) if main.valid_until is not None else None,
+            "multiplier": str(level.multiplier) if level else "1",
+            "benefits": [benefit.model_dump(mode="json") for benefit in level.benefits] if level else [],
+        }
+        self.announcements.append(Announcement(CHANGED, event, main.user_id, whole, key=key))
 
     def pin(self, person: Person, event: LogEvent, key: str, until: datetime) -> None:
         """Give a level below which nothing lowers before the end."""
@@ -265,24 +291,6 @@ def valid_until(rules: TiersRules, main: Account) -> datetime | None:
         due = max(due, rules.review_from(main.pinned_until))
     left = max(rules.grace - main.failures, 0)
     return rules.midnight(rules.review_after(due, left) if left else due)
-
-
-def _said(
-    rules: TiersRules, id: uuid.UUID, left: str | None, before: int, rank: int, cause: str, at: datetime, until: datetime | None
-) -> Mapping[str, Any]:
-    level = rules.levels[rank - 1] if rank else None
-    return {
-        "transition": id.hex,
-        "from": left,
-        "fromLevel": before,
-        "to": level.key if level else None,
-        "toLevel": rank,
-        "cause": cause,
-        "at": instant_text(at),
-        "validUntil": instant_text(until) if until is not None else None,
-        "multiplier": str(level.multiplier) if level else "1",
-        "benefits": [benefit.model_dump(mode="json") for benefit in level.benefits] if level else [],
-    }
 
 
 def came_at(event: LogEvent) -> datetime:

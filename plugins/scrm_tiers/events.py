@@ -21,8 +21,8 @@ def _payload(*required: str, **properties: dict[str, Any]) -> dict[str, Any]:
 TYPES = (
     EventType(
         CHANGED,
-        "A person has another level, with what it gives: `multiplier` is a decimal number as text. `at` is when; a review that "
-        "comes late says the day it was due.",
+        "A person has another level, or with the cause SCHEME one that gives something else than was announced last, with what "
+        "it gives: `multiplier` is a decimal number as text. `at` is when; a review that comes late says the day it was due.",
         _payload(
             "to",
             "cause",

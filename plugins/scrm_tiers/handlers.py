@@ -80,6 +80,7 @@ def apply(book: Book, event: LogEvent) -> None:
             book.task(person, task.key, day, task.growth, task.per_day, task.lifetime)
     if event.type not in (SET, CLEARED):
         book.rise(person, event)
+    book.tell(person.main, event, event.occurred_at)
 
 
 def _apply_order(book: Book, person: Person, event: LogEvent, day: date) -> None:

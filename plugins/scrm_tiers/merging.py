@@ -38,6 +38,7 @@ def merge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID, 
     survivor.days |= other_person.days
     survivor.main.seen_on = max(survivor.main.seen_on, other_person.main.seen_on)
     book.rise(survivor, event, "MERGE", higher)
+    book.tell(survivor.main, event, event.occurred_at)
     loaded.store(tx)
     moved = tx.execute(sa.update(accounts).where(accounts.c.holder_id == absorbed).values(holder_id=kept)).rowcount
     row = {"kept_id": survivor.main.id, "absorbed_id": other.id, "took_pin": took_pin, "undone_by": None}
@@ -68,6 +69,7 @@ def unmerge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID
     if row.took_pin and (survivor.main.pin, survivor.main.pinned_until) == (other.pin, other.pinned_until):
         survivor.main.pin = survivor.main.pinned_until = None
     loaded.book.settle(survivor.main)
+    loaded.book.tell(survivor.main, event, event.occurred_at)
     loaded.store(tx)
     tx.execute(sa.update(merges).where(merges.c.id == merge).values(undone_by=event.id))
     tx.execute(sa.update(accounts).where(accounts.c.id.in_(homes)).values(holder_id=absorbed))

@@ -30,6 +30,7 @@ accounts = Table(
     Column("changes", Integer, nullable=False, comment="how often the level has changed"),
     Column("seen_on", Date, nullable=False, comment="the newest day of which something is known"),
     Column("reviewed_on", Date, nullable=False, comment="the newest review that was done"),
+    Column("announced", Text, comment="a digest of what the level was last announced to give; null: nothing"),
     Unique("user_id"),
     CheckConstraint("failures >= 0", name="failures"),
     CheckConstraint("(pin is null) = (pinned_until is null)", name="pin"),

@@ -29,6 +29,7 @@ from scrm.api import (
     follow,
     global_id,
     instant_text,
+    json_text,
     mutation,
     node_id,
     query,
@@ -142,7 +143,7 @@ class TiersSubscription:
         info: Info,
         user_id: Annotated[strawberry.ID | None, strawberry.argument(description="Only this person's.")] = None,
     ) -> AsyncIterator[TierTransition]:
-        wanted = events.c.type == CHANGED
+        wanted = (events.c.type == CHANGED) & json_text(events.c.properties, "transition").is_not(None)
         if user_id is not None:
             wanted &= events.c.user_id == await info.context.user(user_id)
         async for event_id in follow(info.context, wanted, plugin="tiers"):

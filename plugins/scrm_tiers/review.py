@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from scrm.api import HandlerTx, Instant, LogEvent, NewFact, Tx, as_row, update_rows
+from scrm.api import HandlerTx, Instant, LogEvent, NewFact, Text, Tx, as_row, update_rows
 
 from .book import NOTHING, Account, Book, Person
 from .events import DUE
@@ -91,7 +91,8 @@ def candidates(rules: TiersRules, due: date, last: uuid.UUID) -> sa.Select[Any]:
     values = [sa.func.coalesce(sums.c[metric], 0).label(metric) for metric in METRICS]
     other = reached(rules, values) != held(rules)
     gone = accounts.c.tier.is_not(None) & accounts.c.tier.not_in([level.key for level in rules.levels])
-    changes = sa.or_(other, gone, accounts.c.failures > 0, accounts.c.pin.is_not(None))
+    unsaid = accounts.c.announced.is_distinct_from(given(rules))
+    changes = sa.or_(other, gone, unsaid, accounts.c.failures > 0, accounts.c.pin.is_not(None))
     return (
         sa.select(accounts, *values)
         .select_from(accounts.outerjoin(sums, sums.c.holder_id == accounts.c.holder_id))
@@ -126,6 +127,12 @@ def held(rules: TiersRules) -> sa.ColumnElement[int]:
     """The rank of the level that an account was given, as `TiersRules.held` says it."""
     given = [(accounts.c.tier == level.key, rank) for rank, level in enumerate(rules.levels, 1)]
     return sa.case(*given, else_=rules.base)
+
+
+def given(rules: TiersRules) -> sa.ColumnElement[str]:
+    """What the level of an account gives, as `TiersRules.gives` says it."""
+    given = [(accounts.c.tier == level.key, sa.literal(rules.gives(rank), Text)) for rank, level in enumerate(rules.levels, 1)]
+    return sa.case(*given, else_=sa.literal(rules.gives(rules.base), Text))
 
 
 def _pass_the_others(tx: Tx, due: date, last: uuid.UUID, rules: TiersRules) -> None:

@@ -31,7 +31,7 @@ from .models import accounts, days, orders, tasks, transition_values, transition
 from .periods import last_review, opens_after
 from .rules import EARNED, METRICS, TiersRules
 
-CHANGING = ("tier", "since", "valid_until", "pin", "pinned_until", "failures", "changes", "seen_on", "reviewed_on")
+CHANGING = ("tier", "since", "valid_until", "pin", "pinned_until", "failures", "changes", "announced", "seen_on", "reviewed_on")
 
 
 def order_id_of(event: LogEvent) -> str:

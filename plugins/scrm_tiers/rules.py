@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -169,6 +171,14 @@ class TiersRules(BusinessRules):
         """The level of a rank; None for 0."""
         return self.levels[rank - 1].key if rank else None
 
+    def gives(self, rank: int) -> str | None:
+        """What the level of a rank gives, as a short text that tells whether two give the same; None where it is nothing."""
+        return self._gives[rank]
+
+    @cached_property
+    def _gives(self) -> Sequence[str | None]:
+        return [None, *(_digest(level) for level in self.levels)]
+
     def reached(self, values: Values) -> int:
         """The highest rank whose bounds these values reach; a bound that is equalled is reached."""
         enough = all if self.match == "ALL" else any
@@ -194,6 +204,14 @@ class TiersRules(BusinessRules):
         """The first review day that begins at or after an instant."""
         day = self.day(at)
         return self.review_after(day if self.midnight(day) < at else day - timedelta(days=1))
+
+
+def _digest(level: Level) -> str | None:
+    if level.multiplier == 1 and not level.benefits:
+        return None
+    benefits = [benefit.model_dump(mode="json") for benefit in level.benefits]
+    said = json.dumps([f"{level.multiplier.normalize():f}", benefits], sort_keys=True)
+    return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
 
 
 def _check_keys(keys: Sequence[str], what: str, code: str) -> None:
