@@ -2,7 +2,8 @@
 
 What people did stays on the account that it was recorded for; a merge changes who holds the account. The survivor has the
 higher of the two levels, and the one that both together reach if that is higher still. The absorbed account keeps the level it
-had, which is what its person has again after an unmerge; the survivor's waits for the review.
+had, which is what its person has again after an unmerge, as far as the reviews since leave it; the survivor's waits for the
+review.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ def _is_stronger(rules: TiersRules, event: LogEvent, pinned: Account, other: Acc
 
 @hookimpl
 def unmerge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID, merge: uuid.UUID, rules: TiersRules) -> int:
-    """Give back the account that was absorbed and those it had absorbed; returns how many went back."""
+    """Give back the account that was absorbed and those it had absorbed, and do the reviews that it has missed; returns how many
+    went back."""
     row = tx.row(sa.select(merges).where(merges.c.id == merge, merges.c.undone_by.is_(None)))
     if row is None:
         return 0
@@ -73,6 +75,11 @@ def unmerge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID
     loaded.store(tx)
     tx.execute(sa.update(merges).where(merges.c.id == merge).values(undone_by=event.id))
     tx.execute(sa.update(accounts).where(accounts.c.id.in_(homes)).values(holder_id=absorbed))
+    parted = Loaded.of(tx, rules, {absorbed: event})
+    person = parted.book.people[absorbed]
+    parted.book.see(person, event)
+    parted.book.tell(person.main, event, event.occurred_at)
+    parted.store(tx)
     return len(homes)
 
 

@@ -225,6 +225,7 @@ class Model:
             while month <= self.now.date():
                 self.review(other.number, month)
                 month = (month + timedelta(days=32)).replace(day=1)
+            self.meet(other.number, self.now.date())
 
     # ---- what is shown
 

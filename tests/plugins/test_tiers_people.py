@@ -177,6 +177,33 @@ async def test_the_higher_level_and_its_pin_come_along_and_go_back(migrated_url:
         await club.check()
 
 
+async def test_who_is_parted_again_has_been_reviewed(migrated_url: str) -> None:
+    async with opened(migrated_url, "2025-01-10T12:00", downgrade="ONE_DOWN") as club:
+        kept, absorbed, inner = [await club.member() for _ in range(3)]
+        await club.pay(absorbed, "o1", 3_000)
+        await club.pay(inner, "o2", 1_000, "2025-01-10T12:00")
+        await club.pay(kept, "o3", 1)
+        await club.merge(absorbed, inner)
+        merge = await club.merge(kept, absorbed)
+        club.set_time("2025-05-10T12:00")
+        await club.pay(kept, "o4", 1_000)
+        await club.pass_to("2026-04-10T12:00")
+        assert await club.tier(kept) == "silver"
+        await club.unmerge(merge)
+        asked = "tier { key } validUntil history { nodes { cause at to { key } } }"
+        found = await club.membership(absorbed, asked)
+        assert (found["tier"], found["validUntil"]) == ({"key": "bronze"}, None)
+        lines = [(line["cause"], line["at"], line["to"]["key"]) for line in found["history"]["nodes"]]
+        assert lines[:2] == [
+            ("REVIEW", "2026-02-28T16:00:00.000000Z", "bronze"),
+            ("REVIEW", "2026-01-31T16:00:00.000000Z", "silver"),
+        ]
+        await club.pass_to("2026-04-11T12:00")
+        assert await club.membership(absorbed, asked) == found
+        assert await club.tier(kept) == "silver"
+        await club.check()
+
+
 async def test_somebody_without_anything_is_merged(migrated_url: str) -> None:
     async with opened(migrated_url) as club:
         one, other, third = [await club.member() for _ in range(3)]
