@@ -43,6 +43,7 @@ from scrm.graphql.sources import (
     same_row,
     where,
 )
+from scrm.ledger import FoundRows, Journal, absorbed_into, append_only, as_row, exported, line_id
 from scrm.money import exponent as currency_exponent
 from scrm.plugin import (
     UNSET,
@@ -110,6 +111,7 @@ __all__ = [
     "EventInput",
     "EventType",
     "Fact",
+    "FoundRows",
     "Handler",
     "HandlerTx",
     "Health",
@@ -121,6 +123,7 @@ __all__ = [
     "Instant",
     "IntFilter",
     "Job",
+    "Journal",
     "Json",
     "ListOf",
     "LogEvent",
@@ -158,10 +161,13 @@ __all__ = [
     "UserOrder",
     "Value",
     "Wiring",
+    "absorbed_into",
+    "append_only",
     "arg",
     "as_node_id",
     "as_node_ids",
     "as_recorded",
+    "as_row",
     "batch",
     "channels",
     "column",
@@ -171,6 +177,7 @@ __all__ = [
     "enum",
     "errors_field",
     "events",
+    "exported",
     "expression",
     "extend",
     "field",
@@ -184,6 +191,7 @@ __all__ = [
     "insert_rows",
     "instant_text",
     "json_rows",
+    "line_id",
     "many",
     "member",
     "money",

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import operator
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 
-from scrm.api import Handler, HandlerTx, Id, ListOf, LogEvent, Text, Tx, insert_rows, member, row_set, update_rows
+from scrm.api import FoundRows, Handler, HandlerTx, Id, ListOf, LogEvent, Text, Tx, insert_rows, member, row_set
 
 from .facts import FACTS, fold, received_by
 from .ledger import Account, Hold, Ledger, Lot, Order, order_id_of
@@ -37,23 +36,19 @@ class Loaded:
     """A ledger with its rows as they were found."""
 
     ledger: Ledger
-    before: dict[uuid.UUID, tuple[Any, ...]] = field(default_factory=dict)
-
-    def keep(self, rows: Iterable[Any]) -> None:
-        """Remember rows as they are, to store those that change."""
-        self.before |= {row.id: _values(row) for row in rows}
+    rows: FoundRows = field(default_factory=FoundRows)
 
     def store(self, tx: Tx) -> None:
         """Write what is new and what changed."""
         ledger = self.ledger
-        self._store(tx, accounts, ledger.accounts.values(), ["debt", "frozen"])
-        insert_rows(tx, entries, ledger.entries)
+        self.rows.store(tx, accounts, ledger.accounts.values(), ["debt", "frozen"])
+        ledger.journal.store(tx)
         insert_rows(tx, notes, ledger.notes)
         kept = ["account_id", "entry_id", "paid", "points", "refunded", "refunded_at", "reversed", "waived"]
-        self._store(tx, orders, ledger.orders.values(), kept)
-        self._store(tx, lots, ledger.lots.values(), ["remaining"])
+        self.rows.store(tx, orders, ledger.orders.values(), kept)
+        self.rows.store(tx, lots, ledger.lots.values(), ["remaining"])
         insert_rows(tx, allocations, ledger.allocations)
-        self._store(tx, holds, ledger.holds.values(), ["captured", "state", "resolved_at"])
+        self.rows.store(tx, holds, ledger.holds.values(), ["captured", "state", "resolved_at"])
         insert_rows(tx, held_lots, ledger.held_lots)
 
     def keep_holds(self, tx: Tx, named: Sequence[uuid.UUID] = ()) -> None:
@@ -67,27 +62,7 @@ class Loaded:
             said = {column.name: row._mapping[column.name] for column in holds.c}
             ledger.holds.setdefault(row.id, Hold(**said))
             ledger.held.setdefault(row.lot_id, {})[row.id] = row.amount
-        self.keep(ledger.holds.values())
-
-    def _store(self, tx: Tx, table: sa.Table, rows: Iterable[Any], changing: Sequence[str]) -> None:
-        new, changed = [], []
-        for row in rows:
-            values = _values(row)
-            before = self.before.get(row.id)
-            if before is None:
-                new.append(dict(zip(row.__slots__, values, strict=True)))
-            elif values != before:
-                changed.append(dict(zip(row.__slots__, values, strict=True)))
-        insert_rows(tx, table, new)
-        update_rows(tx, table, changing, changed)
-
-
-_GETTERS = {kind: operator.attrgetter(*(each.name for each in fields(kind))) for kind in (Account, Order, Lot, Hold)}
-
-
-def _values(row: Account | Order | Lot | Hold) -> tuple[Any, ...]:
-    values: tuple[Any, ...] = _GETTERS[type(row)](row)
-    return values
+        self.rows.keep(ledger.holds.values())
 
 
 def load(tx: Tx, batch: Sequence[LogEvent], *, lock: bool = True) -> Loaded:
@@ -97,20 +72,20 @@ def load(tx: Tx, batch: Sequence[LogEvent], *, lock: bool = True) -> Loaded:
     users = {event.user_id for event in batch if event.user_id is not None}
     users.update(user for fact in facts for user in received_by(fact))
     ledger = Ledger({account.user_id: account for account in find_accounts(tx, users, lock=lock)})
-    found = Loaded(ledger)
-    found.keep(ledger.accounts.values())
+    loaded = Loaded(ledger)
+    loaded.rows.keep(ledger.accounts.values())
     keys = {(event.user_id, order_id_of(event)) for event in batch if event.type in ORDERS and event.user_id is not None}
     if keys and ledger.accounts:
         ledger.orders = load_orders(tx, sorted(keys, key=lambda key: (key[0].int, key[1])), ledger.accounts)
-        found.keep(ledger.orders.values())
+        loaded.rows.keep(ledger.orders.values())
     named = [uuid.UUID(part["lot"]) for fact in facts for name in ("lots", "renewed") for part in _parts(fact, name)]
     wanted = [order.id for order in ledger.orders.values() if order.points]
     if named or wanted:
         for lot in load_lots(tx, sa.or_(_in(lots.c.id, named), _in(lots.c.order_id, wanted))):
             ledger.add_lot(lot)
-        found.keep(ledger.lots.values())
-    found.keep_holds(tx, [uuid.UUID(fact["hold"]) for fact in facts if fact.get("hold")])
-    return found
+        loaded.rows.keep(ledger.lots.values())
+    loaded.keep_holds(tx, [uuid.UUID(fact["hold"]) for fact in facts if fact.get("hold")])
+    return loaded
 
 
 def _parts(fact: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any]]:

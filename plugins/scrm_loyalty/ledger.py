@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
-from scrm.api import Announcement, LogEvent, derive_id, instant_text
+from scrm.api import Announcement, Journal, LogEvent, derive_id, instant_text
 
+from .models import entries
 from .rules import LoyaltyRules
 
 EARNED, REDEEMED, REVERSED = "points.earned", "points.redeemed", "points.reversed"
@@ -105,7 +106,7 @@ class Ledger:
     held: dict[uuid.UUID, dict[uuid.UUID, int]] = field(default_factory=dict)
     """How much of each lot which hold keeps."""
     held_lots: list[dict[str, Any]] = field(default_factory=list)
-    entries: list[dict[str, Any]] = field(default_factory=list)
+    journal: Journal = field(default_factory=lambda: Journal(entries))
     notes: list[dict[str, Any]] = field(default_factory=list)
     allocations: list[dict[str, Any]] = field(default_factory=list)
     announcements: list[Announcement] = field(default_factory=list)
@@ -135,11 +136,7 @@ class Ledger:
 
     def entry(self, event: LogEvent, account_id: uuid.UUID, kind: str, points: int, **more: Any) -> uuid.UUID:
         """A new line of the ledger; `part` tells several of one kind and event apart."""
-        entry_id = derive_id(event.id, "entry", kind, more.pop("part", 0))
-        row = dict.fromkeys(("reason", "reference", "rule", "expires_at", "reverses", "pair_id"))
-        said = {"id": entry_id, "account_id": account_id, "kind": kind, "points": points, "event_id": event.id}
-        self.entries.append({**row, **said, "occurred_at": event.occurred_at, "recorded_at": event.received_at, **more})
-        return entry_id
+        return self.journal.line(event, kind, account_id=account_id, points=points, **more)
 
     def free(self, lot: Lot, at: datetime) -> int:
         """What is left of a lot and not held at this instant."""
@@ -160,9 +157,8 @@ class Ledger:
         self, event: LogEvent, giver: uuid.UUID, taker: uuid.UUID, points: int, part: str, **more: Any
     ) -> tuple[uuid.UUID, uuid.UUID]:
         """The linked lines of points, or debt (below 0), that go from one account to another."""
-        into = derive_id(event.id, "entry", "TRANSFER_IN", part)
-        out = self.entry(event, giver, "TRANSFER_OUT", -points, part=part, pair_id=into, **more)
-        return out, self.entry(event, taker, "TRANSFER_IN", points, part=part, pair_id=out, **more)
+        left, came = {"account_id": giver, "points": -points, **more}, {"account_id": taker, "points": points, **more}
+        return self.journal.pair(event, left, came, part=part)
 
     def move(
         self, event: LogEvent, lot: Lot, amount: int, out: uuid.UUID, into: uuid.UUID, account_id: uuid.UUID, home_id: uuid.UUID
