@@ -2,6 +2,7 @@
 
 from scrm.channels.graphql import Channel
 from scrm.channels.models import channels
+from scrm.channels.stats import channels_below
 from scrm.db import Id, Instant, Json, Text, Tx, instant_text, json_rows, new_id, plugin_metadata
 from scrm.errors import ScrmError, UserError
 from scrm.events.consumers import EVERY
@@ -43,6 +44,7 @@ from scrm.graphql.sources import (
     same_row,
     where,
 )
+from scrm.indicators.service import plus_days
 from scrm.ledger import FoundRows, Journal, absorbed_into, append_only, as_row, exported, line_id
 from scrm.money import exponent as currency_exponent
 from scrm.plugin import (
@@ -170,6 +172,7 @@ __all__ = [
     "as_row",
     "batch",
     "channels",
+    "channels_below",
     "column",
     "combine",
     "currency_exponent",
@@ -203,6 +206,7 @@ __all__ = [
     "order_input",
     "ordering",
     "plugin_metadata",
+    "plus_days",
     "query",
     "ref",
     "row_set",
