@@ -23,6 +23,7 @@ from .events import (
     UNASSIGNED,
     UPDATED,
 )
+from .rules import LARGEST
 
 LINE_CHANGES = ("policy", "cap_per_day", "cap_per_user", "expected_roi")
 
@@ -224,7 +225,7 @@ def cost_of(book: Book, event: LogEvent) -> int | None:
     if rule is None:
         return None
     said = event.amount_minor if rule.cost == "amount" else event.properties.get(rule.cost)
-    return said if isinstance(said, int) and not isinstance(said, bool) and 0 < said <= 10**14 else None
+    return said if isinstance(said, int) and not isinstance(said, bool) and 0 < said <= LARGEST else None
 
 
 def named(fact: Mapping[str, Any]) -> Iterable[uuid.UUID]:

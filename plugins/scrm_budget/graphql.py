@@ -43,11 +43,13 @@ from . import figures, returns, service
 from .models import budgets, commitments, crossings, entries, lines
 
 READ, WRITE = "budget:read", "budget:write"
-DAYS = arg(int, "Over so many days, today included, or a closed budget's last; 1 to 366.", returns.WINDOW)
+DAYS = arg(int | None, "Over so many days, today included, or a closed budget's last; 1 to 366.", returns.WINDOW)
 
 
-def _attributed(line: Any, days: Value) -> dict[str, Any]:
-    asked = days.converted("days", sa.Integer(), lambda said, _: figures.within(said))
+def _attributed(line: Any, days: Value | None) -> dict[str, Any]:
+    asked: Any = returns.WINDOW
+    if days is not None:
+        asked = days.converted("days", sa.Integer(), lambda said, _: figures.within(said))
     return {"amount_minor": returns.attributed(line, asked), "currency": service.currency(line)}
 
 
@@ -264,6 +266,9 @@ class BudgetLine(Node):
     cap_per_user: Money | None = money("At most so much for one person.", lambda line: line.c.cap_per_user, service.currency)
     channels: list[Channel] = many("Channels whose revenue is its.", service.names_channel, order=[channels.c.key])
     campaigns: list[str] = batch("Campaigns whose revenue is its.", figures.campaigns, needs=["id"])
+    previous: BudgetLine | None = one(
+        "The line of the budget before whose rest it takes over.", lambda line, other: other.c.id == line.c.previous_id
+    )
     commitments: Connection[BudgetCommitment] = many(
         "What is or was committed of it, newest first.",
         lambda line, kept: kept.c.line_id == line.c.id,

@@ -123,20 +123,22 @@ def load(tx: Tx, batch: Sequence[LogEvent], rules: BudgetRules) -> Loaded:
     book = loaded.book
     load_people(tx, book, {event.user_id: event for event in reversed(batch) if event.user_id is not None})
     load_orders(tx, book, batch)
-    named_lines = sorted({key for event in batch if event.type in FACTS for key in named(event.properties)})
-    wanted = _in(lines.c.id, named_lines)
-    whole = [_whole_budgets(batch), *_paying(batch, book)]
-    of_budgets = sa.select(budgets.c.id).where(sa.or_(*whole))
-    load_lines(tx, book, sa.or_(wanted, lines.c.budget_id.in_(of_budgets)))
-    load_commitments(tx, book, batch)
+    facts = [event for event in batch if event.type in FACTS]
+    paying = _paying(batch, book)
+    if facts or paying:
+        chosen = sorted({key for event in facts for key in named(event.properties)})
+        of_budgets = sa.select(budgets.c.id).where(sa.or_(_whole_budgets(facts), *paying))
+        alone = not paying and all(event.type in OF_ONE_LINE for event in facts)
+        load_lines(tx, book, sa.or_(_in(lines.c.id, chosen), lines.c.budget_id.in_(of_budgets)), alone=alone)
+        load_commitments(tx, book, batch)
     loaded.keep()
     return loaded
 
 
-def _whole_budgets(batch: Sequence[LogEvent]) -> sa.ColumnElement[bool]:
+def _whole_budgets(facts: Sequence[LogEvent]) -> sa.ColumnElement[bool]:
     """Budgets of which every line is needed: those whose funds or spending change, and those that others follow."""
-    facts = [event for event in batch if event.type in FACTS and event.type not in OF_ONE_LINE]
-    said = {id_of(event.properties, name) for event in facts for name in ("budget", "previous") if event.properties.get(name)}
+    changing = [event.properties for event in facts if event.type not in OF_ONE_LINE]
+    said = {id_of(fact, name) for fact in changing for name in ("budget", "previous") if fact.get(name)}
     return _in(budgets.c.id, sorted(said))
 
 
@@ -146,19 +148,13 @@ def _paying(batch: Sequence[LogEvent], book: Book) -> list[sa.ColumnElement[bool
     return [sa.and_(budgets.c.opens_on <= max(days), budgets.c.ends_on > min(days))] if days else []
 
 
-def load_lines(tx: Tx, book: Book, wanted: sa.ColumnElement[bool]) -> None:
-    """Lines with those that follow them, their budgets with those before, and what they name."""
-    known: list[uuid.UUID] = []
-    while True:
-        for row in tx.rows(sa.select(lines).where(wanted).order_by(lines.c.id).with_for_update()):
-            if row.id not in book.lines:
-                book.lines[row.id] = Line(**row._mapping)
-                known.append(row.id)
-        if not known:
-            break
-        wanted, known = _in(lines.c.previous_id, known), []
-    if not book.lines:
+def load_lines(tx: Tx, book: Book, wanted: sa.ColumnElement[bool], *, alone: bool) -> None:
+    """Lines with those that follow them, their budgets with those before, what they name and have crossed; or they `alone`."""
+    known = _lock_lines(tx, book, wanted)
+    if not known or alone:
         return
+    while known:
+        known = _lock_lines(tx, book, _in(lines.c.previous_id, known))
     own = sorted({line.budget_id for line in book.lines.values()})
     before = sa.select(budgets.c.previous_id).where(_in(budgets.c.id, own))
     for row in tx.rows(sa.select(budgets).where(sa.or_(_in(budgets.c.id, own), budgets.c.id.in_(before)))):
@@ -167,6 +163,14 @@ def load_lines(tx: Tx, book: Book, wanted: sa.ColumnElement[bool]) -> None:
         book.sources.setdefault(row.line_id, {})[row.key] = row.channel_id
     for row in tx.rows(sa.select(crossings).where(_in(crossings.c.budget_id, own))):
         book.crossed.add((row.budget_id, row.line_id, row.percent))
+
+
+def _lock_lines(tx: Tx, book: Book, wanted: sa.ColumnElement[bool]) -> list[uuid.UUID]:
+    """Lock lines, in the order of their ids; which of them are new to the book."""
+    rows = tx.rows(sa.select(lines).where(wanted).order_by(lines.c.id).with_for_update())
+    new = {row.id: Line(**row._mapping) for row in rows if row.id not in book.lines}
+    book.lines |= new
+    return list(new)
 
 
 def load_commitments(tx: Tx, book: Book, batch: Sequence[LogEvent]) -> None:

@@ -246,11 +246,12 @@ def _as_named(tx: Tx, asked: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[
     found: list[tuple[Mapping[str, Any], uuid.UUID]] = []
     for one in asked:
         line_id = uuid.UUID(one["line"])
-        said = sa.select(sources.c.key, channels.c.key.label("channel")).where(sources.c.line_id == line_id)
+        columns = (sources.c.key, sources.c.channel_id, channels.c.key.label("channel"))
+        said = sa.select(*columns).where(sources.c.line_id == line_id)
         rows = tx.rows(said.outerjoin(channels, channels.c.id == sources.c.channel_id))
         now = {
             "channels": [row.channel for row in rows if row.channel is not None],
-            "campaigns": [row.key for row in rows if row.channel is None],
+            "campaigns": [row.key for row in rows if row.channel_id is None],
         }
         found.append(({**now, **{name: one[name] for name in now if one.get(name) is not None}}, line_id))
     return found

@@ -316,15 +316,14 @@ class Life:
 
     async def compare(self, step: Step) -> None:
         """Every line has what the model says."""
-        for month in range(len(MONTHS) - 1):
-            fields = "".join(f" {name} {{ amountMinor }}" for name in ("allocated", "committed", "spent", "available", "carried"))
-            found = await self.brand.of_node("Budget", self.budgets[month], f"lines {{{fields} }} reserve {{ amountMinor }}")
-            for line in range(LINES):
-                said = tuple(
-                    int(found["lines"][line][name]["amountMinor"]) for name in ("allocated", "committed", "spent", "available")
-                )
-                assert said == self.model.figures(month, line), (step, month, line)
-                carried = int(found["lines"][line]["carried"]["amountMinor"])
+        names = ("allocated", "committed", "spent", "available", "carried")
+        amounts = "".join(f" {name} {{ amountMinor }}" for name in names)
+        fields = f"lines {{{amounts} }} reserve {{ amountMinor }}"
+        last = await self.brand.of_node("Budget", self.budgets[-1], f"{fields} history {{ {fields} }}")
+        for month, found in enumerate([*reversed(last["history"]), last]):
+            for line, said in enumerate(found["lines"]):
+                *figures, carried = (int(said[name]["amountMinor"]) for name in names)
+                assert tuple(figures) == self.model.figures(month, line), (step, month, line)
                 assert carried == self.model.carried(month, line), (step, month, line)
             assert int(found["reserve"]["amountMinor"]) == self.model.figures(month, LINES)[3], (step, month)
 

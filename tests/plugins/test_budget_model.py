@@ -61,12 +61,12 @@ SHORT: list[Step] = [
 ]
 """Thought out: what each fault needs to be seen."""
 numbers = st.integers(0, 11)
-steps = st.lists(st.tuples(st.sampled_from(KINDS), numbers, numbers, st.integers(1, 9)), min_size=5, max_size=14)
+steps = st.lists(st.tuples(st.sampled_from(KINDS), numbers, numbers, st.integers(1, 9)), min_size=5, max_size=12)
 PHASES = [Phase.explicit, Phase.generate]  # an example opens a treasury, so shrinking one would take minutes
 SUPPRESSED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
-@settings(max_examples=3, deadline=None, derandomize=True, phases=PHASES, suppress_health_check=SUPPRESSED)
+@settings(max_examples=2, deadline=None, derandomize=True, phases=PHASES, suppress_health_check=SUPPRESSED)
 @given(steps=steps)
 async def test_a_history_is_as_in_the_model(migrated_url: str, steps: list[Any]) -> None:
     async with opened(migrated_url, AT, **RULES) as brand:
@@ -75,7 +75,7 @@ async def test_a_history_is_as_in_the_model(migrated_url: str, steps: list[Any])
 
 async def test_a_long_history_is_as_in_the_model(migrated_url: str) -> None:
     async with opened(migrated_url, AT, **RULES) as brand:
-        await Life(brand).live([*SHORT, *history(1, 20)])
+        await Life(brand).live([*SHORT, *history(1, 16)])
 
 
 Patch = Callable[[pytest.MonkeyPatch], None]

@@ -166,3 +166,44 @@ async def test_the_same_key_again_changes_nothing(migrated_url: str) -> None:
         assert await brand.line(line, "spent") == 60
         assert (await brand.why("spendBudget", lineId=line, amount=money(61), key="k"))[0] == "IDEMPOTENCY_CONFLICT"
         assert await brand.line(line, "spent") == 60
+
+
+async def test_a_cause_is_asked_for_from_five_percent_on(migrated_url: str) -> None:
+    async with opened(migrated_url) as brand:
+        lines = [{"category": name, "amount": money(2_000), "policy": "ALLOW"} for name in ("a", "b", "c", "d")]
+        _, own = await brand.budget(8_000, lines)
+        for name, spent in (("a", 2_100), ("b", 2_099), ("c", 1_900), ("d", 1_901)):
+            await brand.spend(own[name], spent)
+
+        async def asked() -> list[tuple[float, bool]]:
+            found = [await brand.of_node("BudgetLine", line, "variancePct needsCause") for line in own.values()]
+            return [(one["variancePct"], one["needsCause"]) for one in found]
+
+        assert await asked() == [(5.0, True), (4.95, False), (-5.0, False), (-4.95, False)]
+        brand.set_time("2026-04-01T00:00")
+        assert await asked() == [(5.0, True), (4.95, False), (-5.0, True), (-4.95, False)]
+
+
+async def test_a_budget_that_makes_no_sense_is_refused(migrated_url: str) -> None:
+    async with opened(migrated_url) as brand:
+        basics = {"name": "b", "start": "2026-03-01", "end": "2026-04-01", "total": money(100)}
+
+        async def why(**said: object) -> object:
+            return await brand.why("createBudget", **{**basics, "lines": [{"category": "a", "share": 100}], **said})
+
+        assert await why(end="2026-03-01") == ("INVALID_PERIOD", {"start": "2026-03-01", "end": "2026-03-01"})
+        assert await why(total=money(0)) == ("INVALID_AMOUNT", {"amount": 0})
+        assert await why(total=money(10**14 + 1)) == ("INVALID_AMOUNT", {"amount": 10**14 + 1})
+        assert await why(reserve=money(101)) == ("INVALID_AMOUNT", {"amount": 101})
+        assert await why(reserve=money(1, "USD")) == ("CURRENCY_MISMATCH", {"currency": "USD", "expected": "CNY"})
+        assert await why(lines=[{"category": "a", "share": 99.5}]) == ("SHARES_NOT_WHOLE", {"sum": "99.5"})
+        assert await why(lines=[{"category": "a", "amount": money(99)}]) == ("AMOUNTS_NOT_TOTAL", {"sum": 99, "expected": 100})
+        assert await why(lines=[{"category": "reserve", "share": 100}]) == ("INVALID_LINES", {"category": "reserve"})
+        assert await why(lines=[{"category": "a", "share": 50}] * 2) == ("INVALID_LINES", {"category": "a"})
+        assert await why(preset="ACTIVITIES", lines=[{"category": "x"}]) == ("INVALID_LINES", {"category": "x"})
+        assert await why(rollover="CAPPED") == ("INVALID_ROLLOVER", None)
+        assert (await why(lines=[{"category": "a", "share": 100, "expectedRoi": -1}])) == ("INVALID_ROI", {"expectedRoi": -1.0})
+        nobody = f"Budget_{'0' * 32}"
+        assert await why(previousId=nobody) == ("BUDGET_NOT_FOUND", {"budgetId": nobody})
+        data = await brand.client.data("{ budgets { totalCount } }")
+        assert data["budgets"]["totalCount"] == 0
