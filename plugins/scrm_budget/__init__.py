@@ -9,7 +9,7 @@ from typing import Any
 
 from scrm.api import Contribution, HandlerTx, LogEvent, Scope, Tx, hookimpl
 
-from . import events, graphql, handlers, indicators, merging, models, mutations, queries, rules, service
+from . import events, graphql, handlers, indicators, merging, models, mutations, queries, reconcile, rules, service
 
 
 @hookimpl
@@ -30,6 +30,7 @@ def contribute() -> Contribution:
         handlers=[handlers.handler],
         decisions=mutations.DECISIONS,
         indicators=indicators.INDICATORS,
+        commands=[reconcile.RECONCILE],
         scopes=[
             Scope("budget:read", "See budgets, what became of them, and what a reallocation would do."),
             Scope("budget:write", "Make, change and close budgets; commit, spend, refund, transfer and reallocate their money."),

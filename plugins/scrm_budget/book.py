@@ -144,6 +144,8 @@ class Book:
     """Accounts by who holds them, the holder's own first."""
     orders: dict[tuple[uuid.UUID, str], list[Revenue]] = field(default_factory=dict)
     """What is known of an order, by holder."""
+    earned: dict[tuple[date, str, uuid.UUID | None, str | None], int] = field(default_factory=dict)
+    """What days earned more, by currency, channel and campaign."""
     sources: dict[uuid.UUID, dict[str, uuid.UUID | None]] = field(default_factory=dict)
     """Channels (by id as hex digits) and campaigns of each line."""
     crossed: set[tuple[uuid.UUID, uuid.UUID | None, int]] = field(default_factory=set)
@@ -294,9 +296,18 @@ class Book:
             made.known, made.channel_id, made.campaign = True, first.channel_id, first.campaign
         elif sign > 0:
             channel_id, campaign = self.came_through(event, user_id)
-            for one in (*known, made):
+            for one in known:
                 one.known, one.channel_id, one.campaign = True, channel_id, campaign
+                self.earn(one)
+            made.known, made.channel_id, made.campaign = True, channel_id, campaign
+        if made.known:
+            self.earn(made)
         known.append(made)
+
+    def earn(self, one: Revenue) -> None:
+        """Let a payment or a refund whose touch is known count for its day."""
+        key = one.day, one.currency, one.channel_id, one.campaign
+        self.earned[key] = self.earned.get(key, 0) + one.amount
 
     # ---- what costs something
 

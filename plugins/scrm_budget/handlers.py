@@ -30,7 +30,7 @@ from scrm.api import (
 from .book import Book, Budget, Commitment, Line, Person, Revenue
 from .events import CLOSED, COMMITTED, EXPLAINED, RELEASED
 from .facts import FACTS, cost, cost_of, id_of, named
-from .models import budgets, commitments, crossings, lines, people, revenue, sources
+from .models import budgets, commitments, crossings, earned, lines, people, revenue, sources
 from .rules import BudgetRules
 
 PAID, REFUNDED = "order.paid", "order.refunded"
@@ -106,8 +106,20 @@ class Loaded:
         insert_rows(tx, crossings, book.crossings)
         known = {one.id: one for own in book.orders.values() for one in own}
         self.rows.store(tx, revenue, known.values(), ("known", "channel_id", "campaign"))
+        self._store_earned(tx)
         for announcement in book.announcements:
             tx.announce(announcement)
+
+    def _store_earned(self, tx: Tx) -> None:
+        rows = []
+        for (day, currency, channel_id, campaign), amount in sorted(self.book.earned.items(), key=str):
+            touch = f"{channel_id.hex if channel_id is not None else ''} {campaign if campaign is not None else ''}"
+            said = {"day": day, "currency": currency, "touch": touch, "channel_id": channel_id, "campaign": campaign}
+            rows.append({**said, "amount": amount})
+        if rows:
+            insert = upsert(tx, earned)
+            more = {"amount": earned.c.amount + insert.excluded["amount"]}
+            tx.execute(insert.on_conflict_do_update(index_elements=["day", "currency", "touch"], set_=more), rows)
 
     def _store_sources(self, tx: Tx) -> None:
         changed = {key: said for key, said in self.book.sources.items() if said != self.sources.get(key, {})}

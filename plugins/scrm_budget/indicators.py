@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from scrm.api import Indicator, IndicatorUnit, Period, Ratio, Tx, channels_below, events, row_set, users
 
-from .models import budgets, entries, lines, revenue, sources
+from .models import budgets, earned, entries, lines, revenue, sources
 from .returns import names
 from .service import then, whole
 
@@ -75,18 +75,36 @@ def _day(at: datetime, timezone: str) -> date:
 
 def roi(tx: Tx, periods: Sequence[Period], channel_id: uuid.UUID | None, as_of: datetime) -> list[Ratio]:
     """Revenue attributed to lines ÷ what was spent of them, both in the period."""
+    if not periods:
+        return []
     span = _spans(tx, periods)
-    within = sa.and_(revenue.c.day >= span.c.opens, revenue.c.day < span.c.closes, revenue.c.day >= budgets.c.opens_on)
-    whose = sa.and_(within, revenue.c.day < budgets.c.ends_on, revenue.c.currency == budgets.c.currency)
-    joined = lines.join(budgets, budgets.c.id == lines.c.budget_id).join(revenue, whose)
-    mine = (revenue.c.known, revenue.c.occurred_at <= then(as_of), names(lines, revenue), *_of_channel(lines.c.id, channel_id))
-    earned = sa.select(sa.func.sum(revenue.c.amount)).select_from(joined).where(*mine).correlate(span).scalar_subquery()
+    days = _earned(min(one.start for one in periods), max(one.end for one in periods), channel_id, as_of)
+    within = (days.c.day >= span.c.opens, days.c.day < span.c.closes)
+    brought = sa.select(sa.func.sum(days.c.amount)).where(*within).correlate(span).scalar_subquery()
     rows = tx.rows(
-        sa.select(whole(earned).label("earned"), whole(_cost(span, channel_id, as_of)).label("cost"))
+        sa.select(whole(brought).label("earned"), whole(_cost(span, channel_id, as_of)).label("cost"))
         .select_from(span)
         .order_by(span.c.n)
     )
     return [Ratio(row.earned, max(row.cost, 0)) for row in rows]
+
+
+def _earned(first: date, end: date, channel_id: uuid.UUID | None, as_of: datetime) -> sa.CTE:
+    """Revenue attributed to lines by day, as known then: of the last days from each payment, of those before from their sums."""
+    recent = as_of.date() - timedelta(days=2)
+    keys = (revenue.c.day, revenue.c.channel_id, revenue.c.campaign, revenue.c.currency)
+    within = (revenue.c.day > recent, revenue.c.day >= first, revenue.c.day < end)
+    late = sa.select(*keys, sa.cast(sa.func.sum(revenue.c.amount), sa.BigInteger).label("amount"))
+    late = late.where(*within, revenue.c.known, revenue.c.occurred_at <= then(as_of)).group_by(*keys)
+    sums = sa.select(earned.c.day, earned.c.channel_id, earned.c.campaign, earned.c.currency, earned.c.amount)
+    before = sums.where(earned.c.day <= recent, earned.c.day >= first, earned.c.day < end)
+    all_days = sa.union_all(before, late).subquery("sums")
+    running = (budgets.c.opens_on <= all_days.c.day, budgets.c.ends_on > all_days.c.day)
+    same = (*running, budgets.c.currency == all_days.c.currency)
+    joined = lines.join(budgets, budgets.c.id == lines.c.budget_id).join(all_days, sa.and_(*same))
+    mine = (names(lines, all_days), *_of_channel(lines.c.id, channel_id))
+    said = sa.select(all_days.c.day, sa.func.sum(all_days.c.amount).label("amount")).select_from(joined).where(*mine)
+    return said.group_by(all_days.c.day).cte("earned_days").prefix_with("MATERIALIZED")
 
 
 def _cost(span: Any, channel_id: uuid.UUID | None, as_of: datetime) -> sa.ScalarSelect[int]:

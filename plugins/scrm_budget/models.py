@@ -171,6 +171,17 @@ revenue = Table(
     Index("ix_budget_revenue_person_id", "person_id", "order_id"),
 )
 
+earned = Table(
+    "budget_earned",
+    metadata,
+    Column("day", Date, primary_key=True),
+    Column("currency", Text, primary_key=True),
+    Column("touch", Text, primary_key=True, comment="the channel's id and the campaign, as one key"),
+    Column("channel_id", Id),
+    Column("campaign", Text),
+    Column("amount", BigInteger, nullable=False, comment="what the known rows of budget_revenue sum to"),
+)
+
 merges = Table(
     "budget_merges",
     metadata,

@@ -11,9 +11,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from scrm.api import TODAY, Id, ListOf, Tx, channels_below, member, plus_days
+from scrm.api import TODAY, Id, ListOf, Row, Tx, channels_below, member, plus_days
 
-from .models import budgets, entries, lines, revenue, sources
+from .models import budgets, earned, entries, lines, sources
 from .service import whole
 
 WINDOW = 30
@@ -63,8 +63,9 @@ def names(line: Any, row: Any) -> sa.ColumnElement[bool]:
         )
     )
     at = sources.alias()
-    below = row.c.channel_id.in_(channels_below(at.c.channel_id))
-    by_channel = sa.exists().where(at.c.line_id == line.c.id, at.c.channel_id.is_not(None), below)
+    below = channels_below(at.c.channel_id)
+    is_below = sa.exists(below.where(below.selected_columns.id == row.c.channel_id).correlate(at, row))
+    by_channel = sa.exists().where(at.c.line_id == line.c.id, at.c.channel_id.is_not(None), is_below)
     return sa.or_(
         by_campaign.correlate_except(own),
         sa.and_(sa.not_(claimed.correlate_except(other, owner, theirs)), by_channel.correlate_except(at)),
@@ -77,43 +78,45 @@ def _last(budget: Any) -> sa.ColumnElement[date]:
     return sa.case((early, budget.c.closed_on), else_=budget.c.ends_on)
 
 
-def _end(budget: Any, today: Any) -> sa.ColumnElement[date]:
-    """The day after the last one that counts: tomorrow, or the end of a budget that is over."""
-    return sa.case((_last(budget) <= today, _last(budget)), else_=plus_days(today, 1))
+def _end(line: Any, today: Any) -> sa.ColumnElement[date]:
+    """The day after the last one that counts for a line: tomorrow, or the end of its budget that is over."""
+    mine = budgets.alias()
+    end = sa.case((_last(mine) <= today, _last(mine)), else_=plus_days(today, 1))
+    return sa.select(end).where(mine.c.id == line.c.budget_id).correlate_except(mine).scalar_subquery()
+
+
+def _of_budget(line: Any, column: sa.Column[Any]) -> sa.ColumnElement[Any]:
+    mine = budgets.alias()
+    return sa.select(mine.c[column.name]).where(mine.c.id == line.c.budget_id).correlate_except(mine).scalar_subquery()
 
 
 def attributed(line: Any, days: Any, today: Any = TODAY) -> sa.ColumnElement[int]:
     """Revenue of a line over its budget's last so many days, today included, in its currency."""
-    row, budget = revenue.alias(), budgets.alias()
-    end = _end(budget, today)
-    within = sa.and_(row.c.day >= plus_days(end, -days), row.c.day < end, row.c.day >= budget.c.opens_on)
-    found = (
-        sa.select(sa.func.sum(row.c.amount))
-        .select_from(budget.join(row, row.c.currency == budget.c.currency))
-        .where(budget.c.id == line.c.budget_id, within, row.c.known, names(line, row))
+    row, end = earned.alias(), _end(line, today)
+    within = (row.c.day >= plus_days(end, -days), row.c.day < end, row.c.day >= _of_budget(line, budgets.c.opens_on))
+    found = sa.select(sa.func.sum(row.c.amount)).where(
+        *within, row.c.currency == _of_budget(line, budgets.c.currency), names(line, row)
     )
-    return whole(found.correlate_except(row, budget).scalar_subquery())
+    return whole(found.correlate_except(row).scalar_subquery())
 
 
 def cost(line: Any, days: Any, today: Any = TODAY) -> sa.ColumnElement[int]:
     """What was spent of a line over the same days, less what came back."""
-    entry, budget = entries.alias(), budgets.alias()
-    end = _end(budget, today)
+    entry, end = entries.alias(), _end(line, today)
     signed = sa.case((entry.c.kind == "SPEND", entry.c.amount), else_=-entry.c.amount)
-    found = (
-        sa.select(sa.func.sum(signed))
-        .select_from(budget.join(entry, entry.c.budget_id == budget.c.id))
-        .where(budget.c.id == line.c.budget_id, entry.c.line_id == line.c.id, entry.c.kind.in_(("SPEND", "REFUND")))
-        .where(entry.c.counts_on >= plus_days(end, -days), entry.c.counts_on < end)
+    found = sa.select(sa.func.sum(signed)).where(
+        entry.c.line_id == line.c.id,
+        entry.c.kind.in_(("SPEND", "REFUND")),
+        entry.c.counts_on >= plus_days(end, -days),
+        entry.c.counts_on < end,
     )
-    return whole(found.correlate_except(entry, budget).scalar_subquery())
+    return whole(found.correlate_except(entry).scalar_subquery())
 
 
 def returns(tx: Tx, line_ids: Sequence[uuid.UUID], today: date, days: int = WINDOW) -> Mapping[uuid.UUID, Return]:
     """What these lines brought in and cost over so many days: one statement."""
-    day, count = sa.literal(today, sa.Date()), sa.literal(days, sa.Integer())
-    said = sa.select(
-        lines.c.id, lines.c.expected_roi, attributed(lines, count, day).label("revenue"), cost(lines, count, day).label("cost")
-    )
+    row, day, count = Row(dict(lines.c.items()), lines.name), sa.literal(today, sa.Date()), sa.literal(days, sa.Integer())
+    sums = attributed(row, count, day).label("revenue"), cost(row, count, day).label("cost")
     wanted = member(lines.c.id, sa.bindparam(None, list(line_ids), ListOf(Id)))
-    return {row.id: Return(row.id, row.revenue, row.cost, row.expected_roi) for row in tx.rows(said.where(wanted))}
+    found = tx.rows(sa.select(lines.c.id, lines.c.expected_roi, *sums).where(wanted))
+    return {one.id: Return(one.id, int(one.revenue), int(one.cost), one.expected_roi) for one in found}

@@ -5,6 +5,9 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from scrm_budget.splits import PRESETS, Share, reallocate, split
 from tests.plugins.treasury import Treasury, money, opened
 
@@ -195,3 +198,27 @@ def test_splits_sum_to_the_whole() -> None:
             parts = split(total, shares)
             assert sum(parts) == total
             assert all(abs(part - share * total / sum(shares)) < 1 for part, share in zip(parts, shares, strict=True))
+
+
+amounts = st.integers(0, 10**12)
+shares = st.lists(st.builds(Share, amounts, st.fractions(0, 10), amounts), min_size=1, max_size=8)
+
+
+@given(shares=shares, percent=st.integers(1, 100))
+def test_a_reallocation_keeps_the_total_and_its_bounds(shares: list[Share], percent: int) -> None:
+    targets = reallocate(shares, percent)
+    assert sum(targets) == sum(one.amount for one in shares)
+    for one, target in zip(shares, targets, strict=True):
+        assert 100 * abs(target - one.amount) <= percent * one.amount
+        assert target >= min(one.amount, one.used)
+        for other, less in zip(shares, targets, strict=True):
+            if (one.amount, one.used) == (other.amount, other.used) and one.roi > other.roi:
+                assert target >= less
+
+
+@given(total=st.integers(0, 10**14), parts=st.lists(st.fractions(0, 100), min_size=1, max_size=9))
+def test_a_split_is_exact_and_fair(total: int, parts: list[Fraction]) -> None:
+    found = split(total, parts)
+    whole = sum(parts)
+    assert sum(found) == (total if whole else 0)
+    assert all(abs(got * whole - part * total) < whole for got, part in zip(found, parts, strict=True) if whole)

@@ -10,6 +10,7 @@ from typing import Any
 
 import scrm_budget
 from scrm.testing.client import drain, replayed, serving
+from scrm_budget.reconcile import drifts
 from tests.plugins.shop import Shop, local
 
 ERRORS = "errors { code message path params }"
@@ -92,9 +93,10 @@ class Treasury(Shop):
         return [(node["kind"], int(node["amount"]["amountMinor"])) for node in reversed(found["entries"]["nodes"])]
 
     async def check(self) -> None:
-        """Nothing failed, and the log gives the same rows again."""
+        """Nothing failed, budgets agree with their entries, and the log gives the same rows again."""
         await drain(self.client)
         await self.check_failures()
+        assert await self.client.services.db.read(drifts) == []
         report = await replayed(self.client, "budget")
         assert report.differences == []
         assert report.equal

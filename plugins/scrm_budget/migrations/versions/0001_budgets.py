@@ -91,6 +91,16 @@ def upgrade() -> None:
     op.create_index("ix_budget_lines_previous_id", "budget_lines", ["previous_id"])
 
     op.create_table(
+        "budget_earned",
+        sa.Column("day", sa.Date(), nullable=False),
+        sa.Column("currency", Text, nullable=False),
+        sa.Column("touch", Text, nullable=False, comment="the channel's id and the campaign, as one key"),
+        sa.Column("channel_id", Id),
+        sa.Column("campaign", Text),
+        sa.Column("amount", sa.BigInteger(), nullable=False, comment="what the known rows of budget_revenue sum to"),
+        sa.PrimaryKeyConstraint("day", "currency", "touch", name=op.f("pk_budget_earned")),
+    )
+    op.create_table(
         "budget_merges",
         sa.Column("id", Id, nullable=False, comment="the event of the merge"),
         sa.Column("kept_id", Id, nullable=False),
