@@ -28,15 +28,15 @@ from .rules import BudgetRules
 from .service import closed, on
 from .splits import PRESETS, Share, reallocate, split
 
-LONGEST_DAYS, MOST_LINES, MOST_NAMES = 1_100, 50, 100
+LONGEST_DAYS, LONGEST_NAME, MOST_LINES, MOST_NAMES = 1_100, 200, 50, 100
 CATEGORY = re.compile(r"[a-z][a-z0-9_-]{0,59}")
 
 
 def create(tx: Tx, input: Mapping[str, Any], rules: BudgetRules, at: datetime) -> Fact | UserError:
     """Make a budget: the reserve off the top, the rest split among lines by share or amount, Σ exact.
 
-    Refuses with INVALID_PERIOD, INVALID_AMOUNT, CURRENCY_MISMATCH, INVALID_LINES, SHARES_NOT_WHOLE, AMOUNTS_NOT_TOTAL,
-    INVALID_ROLLOVER, BUDGET_NOT_FOUND, PREVIOUS_TAKEN, UNKNOWN_CHANNEL or SOURCE_TAKEN.
+    Refuses with INVALID_NAME, INVALID_PERIOD, INVALID_AMOUNT, CURRENCY_MISMATCH, INVALID_LINES, SHARES_NOT_WHOLE,
+    AMOUNTS_NOT_TOTAL, INVALID_ROLLOVER, BUDGET_NOT_FOUND, PREVIOUS_TAKEN, UNKNOWN_CHANNEL or SOURCE_TAKEN.
     """
     start, end = date.fromisoformat(input["start"]), date.fromisoformat(input["end"])
     refusal = _unfit(input, start, end)
@@ -69,7 +69,16 @@ def _line(one: Mapping[str, Any]) -> dict[str, Any]:
     return {"category": one["category"], "policy": one.get("policy") or "BLOCK", **{name: one.get(name) for name in names}}
 
 
+def _wrong_name(name: str) -> UserError | None:
+    if name.strip() and len(name) <= LONGEST_NAME:
+        return None
+    return UserError("INVALID_NAME", f"a budget's name has 1 to {LONGEST_NAME} characters, not blanks alone", ("name",))
+
+
 def _unfit(input: Mapping[str, Any], start: date, end: date) -> UserError | None:
+    refusal = _wrong_name(input["name"])
+    if refusal is not None:
+        return refusal
     if not start < end <= start + timedelta(days=LONGEST_DAYS):
         message = f"the budget is from {start} to {end}; its end is the day after its last one, at most {LONGEST_DAYS} days on"
         return UserError("INVALID_PERIOD", message, ("end",), {"start": start.isoformat(), "end": end.isoformat()})
@@ -206,7 +215,7 @@ def _is_above(upper: str, lower: str, parents: Mapping[uuid.UUID, uuid.UUID | No
 def update(tx: Tx, input: Mapping[str, Any], rules: BudgetRules, at: datetime) -> Fact | UserError:
     """Change a budget's name, and what its lines have and name.
 
-    Refuses with BUDGET_NOT_FOUND, BUDGET_CLOSED, LINE_NOT_FOUND, INVALID_AMOUNT, CURRENCY_MISMATCH, INSUFFICIENT_BUDGET,
+    Refuses with BUDGET_NOT_FOUND, BUDGET_CLOSED, INVALID_NAME, INVALID_AMOUNT, CURRENCY_MISMATCH, INSUFFICIENT_BUDGET,
     INVALID_LINES, UNKNOWN_CHANNEL or SOURCE_TAKEN.
     """
     tx.rows(sa.select(guard).with_for_update())
@@ -238,6 +247,9 @@ def update(tx: Tx, input: Mapping[str, Any], rules: BudgetRules, at: datetime) -
         kept = {name: one.get(name, row._mapping[name]) for name in ("policy", "cap_per_day", "cap_per_user", "expected_roi")}
         said_lines.append({"line": row.id.hex, "change": change, **kept, **names})
     name = input["name"] if input["name"] is not None else budget.name
+    refusal = _wrong_name(name)
+    if refusal is not None:
+        return refusal
     return Fact(None, {"budget": budget.id.hex, "name": name, "lines": said_lines})
 
 

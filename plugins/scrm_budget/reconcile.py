@@ -94,8 +94,9 @@ def _earned(tx: Tx) -> Iterator[str]:
     kept = sa.select(earned.c.day, earned.c.currency, earned.c.channel_id, earned.c.campaign, earned.c.amount)
     keys = (revenue.c.day, revenue.c.currency, revenue.c.channel_id, revenue.c.campaign)
     summed = sa.select(*keys, -sa.func.sum(revenue.c.amount)).where(revenue.c.known).group_by(*keys)
-    for *key, amount in (*tx.rows(kept), *tx.rows(summed)):
-        said[tuple(key)] = said.get(tuple(key), 0) + int(amount)
+    for row in (*tx.rows(kept), *tx.rows(summed)):
+        key: tuple[Any, ...] = tuple(row[:-1])
+        said[key] = said.get(key, 0) + int(row[-1])
     for (day, currency, *_), amount in said.items():
         if amount:
             yield f"revenue of {day}: {amount} minor units of {currency} more than payments sum to"

@@ -192,6 +192,7 @@ async def test_a_budget_that_makes_no_sense_is_refused(migrated_url: str) -> Non
             return await brand.why("createBudget", **{**basics, "lines": [{"category": "a", "share": 100}], **said})
 
         assert await why(end="2026-03-01") == ("INVALID_PERIOD", {"start": "2026-03-01", "end": "2026-03-01"})
+        assert await why(name=" ") == ("INVALID_NAME", None)
         assert await why(total=money(0)) == ("INVALID_AMOUNT", {"amount": 0})
         assert await why(total=money(10**14 + 1)) == ("INVALID_AMOUNT", {"amount": 10**14 + 1})
         assert await why(reserve=money(101)) == ("INVALID_AMOUNT", {"amount": 101})
