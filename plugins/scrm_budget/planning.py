@@ -24,11 +24,11 @@ from .deciding import (
 )
 from .models import budgets, guard, lines, sources
 from .returns import Return, returns
-from .rules import BudgetRules
+from .rules import LONGEST_NAME, BudgetRules
 from .service import closed, on
 from .splits import PRESETS, Share, reallocate, split
 
-LONGEST_DAYS, LONGEST_NAME, MOST_LINES, MOST_NAMES = 1_100, 200, 50, 100
+LONGEST_DAYS, MOST_LINES, MOST_NAMES = 1_100, 50, 100
 CATEGORY = re.compile(r"[a-z][a-z0-9_-]{0,59}")
 
 
@@ -172,7 +172,7 @@ def _named(
         if unknown is not None:
             return UserError("UNKNOWN_CHANNEL", f"no channel has the key {unknown!r}", ("channels",), {"channel": unknown})
         many = len(one["channels"]) + len(one["campaigns"]) > MOST_NAMES
-        if many or not all(0 < len(name) <= 200 for name in one["campaigns"]):
+        if many or not all(0 < len(name) <= LONGEST_NAME for name in one["campaigns"]):
             message = f"a line names {MOST_NAMES} channels and campaigns at most, campaigns of 1 to 200 characters"
             return UserError("INVALID_LINES", message, ("campaigns",), {"category": one.get("category")})
         own: dict[str, list[str]] = {"channels": sorted({by_key[key].hex for key in one["channels"]}), "campaigns": []}

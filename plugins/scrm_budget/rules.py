@@ -13,6 +13,9 @@ from scrm.api import UNSET, BusinessRules
 LARGEST = 10**14
 """The largest amount in minor units."""
 
+LONGEST_NAME = 200
+"""Characters of the longest name of a budget, a campaign, or an order."""
+
 Key = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,59}$")]
 Percent = Annotated[int, Field(strict=True, ge=0, le=100)]
 TOUCHES = (

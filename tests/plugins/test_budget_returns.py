@@ -95,6 +95,21 @@ async def test_revenue_is_the_last_touchs(migrated_url: str) -> None:
         await brand.check()
 
 
+async def test_what_is_said_without_measure_harms_nobody(migrated_url: str) -> None:
+    async with opened(migrated_url, "2026-03-20T12:00", costs=COST) as brand:
+        await channel(brand, "ads")
+        _, own = await brand.budget(1_000, [{"category": "campaigns", "share": 100, "channels": ["ads"]}])
+        ann = await brand.member()
+        endless = "x" * 9_000
+        await brand.send(touch(brand, ann, "2026-03-05T10:00", "ads", campaign=endless))
+        await brand.pay(ann, endless, 500, "2026-03-05T11:00", properties={"orderId": endless, "campaign": endless})
+        await brand.pay(ann, "o1", 10**15, "2026-03-05T11:00")
+        said = {"couponId": "c", "cost": 2**53 - 1, "campaign": endless}
+        await brand.send(brand.event("coupon.redeemed", ann, None, None, "2026-03-05T10:00", properties=said))
+        assert await brand.line(own["campaigns"], "attributedRevenue", "spent") == [10**15 + 500, 0]
+        await brand.check()
+
+
 async def test_a_source_is_one_lines(migrated_url: str) -> None:
     async with opened(migrated_url) as brand:
         for key, parent in (("wecom", None), ("wecom-a", "wecom")):
