@@ -144,6 +144,8 @@ class Book:
     """Accounts by who holds them, the holder's own first."""
     orders: dict[tuple[uuid.UUID, str], list[Revenue]] = field(default_factory=dict)
     """What is known of an order, by holder."""
+    begun: bool = False
+    """Whether there were budgets before."""
     earned: dict[tuple[date, str, uuid.UUID | None, str | None], int] = field(default_factory=dict)
     """What days earned more, by currency, channel and campaign."""
     sources: dict[uuid.UUID, dict[str, uuid.UUID | None]] = field(default_factory=dict)

@@ -203,12 +203,14 @@ def reallocate(book: Book, event: LogEvent) -> list[uuid.UUID]:
 
 
 def cost(book: Book, event: LogEvent) -> list[uuid.UUID]:
-    """Let what an event cost count, on the line that pays for it; announce it where none does."""
+    """Let what an event cost count, on the line that pays for it; announce it where none does, once there are budgets at all."""
     amount = cost_of(book, event)
     rule = book.rules.cost_of(event.type)
     if not amount or rule is None:
         return []
     line = book.payer(event, rule.category)
+    if line is None and not (book.begun or book.budgets):
+        return []
     if line is None:
         said = {"amount": amount, "currency": event.currency or book.rules.currency, "type": event.type}
         book.announcements.append(Announcement(UNASSIGNED, event, None, said))

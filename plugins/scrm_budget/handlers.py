@@ -137,6 +137,8 @@ def load(tx: Tx, batch: Sequence[LogEvent], rules: BudgetRules) -> Loaded:
     load_orders(tx, book, batch)
     facts = [event for event in batch if event.type in FACTS]
     paying = _paying(batch, book)
+    if paying:
+        book.begun = tx.row(sa.select(budgets.c.id).limit(1)) is not None
     if facts or paying:
         chosen = sorted({key for event in facts for key in named(event.properties)})
         of_budgets = sa.select(budgets.c.id).where(sa.or_(_whole_budgets(facts), *paying))
