@@ -2,6 +2,7 @@
 
 from scrm.channels.graphql import Channel
 from scrm.channels.models import channels
+from scrm.channels.stats import channels_below
 from scrm.conditions import Condition, PropertyFilter
 from scrm.db import MEASURED, Id, Instant, Json, Text, Tx, instant_text, json_rows, new_id, plugin_metadata
 from scrm.errors import ScrmError, UserError
@@ -45,6 +46,7 @@ from scrm.graphql.sources import (
     where,
 )
 from scrm.graphql.wording import worded
+from scrm.indicators.service import plus_days
 from scrm.ledger import FoundRows, Journal, absorbed_into, append_only, as_row, exported, line_id
 from scrm.money import exponent as currency_exponent
 from scrm.plugin import (
@@ -176,6 +178,7 @@ __all__ = [
     "as_row",
     "batch",
     "channels",
+    "channels_below",
     "column",
     "combine",
     "currency_exponent",
@@ -210,6 +213,7 @@ __all__ = [
     "order_input",
     "ordering",
     "plugin_metadata",
+    "plus_days",
     "query",
     "ref",
     "row_set",

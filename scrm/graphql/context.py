@@ -250,8 +250,8 @@ class Context:
 
     def batch_info(self) -> BatchInfo:
         """What batch functions may use."""
-        seconds = self.services.settings.server.timeout_seconds / 3
-        return BatchInfo(self.read, self.now, self.language, seconds)
+        settings = self.services.settings
+        return BatchInfo(self.read, self.now, self.language, settings.server.timeout_seconds / 3, settings.zone)
 
 
 @lru_cache(maxsize=1_000)
