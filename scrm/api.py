@@ -3,7 +3,7 @@
 from scrm.channels.graphql import Channel
 from scrm.channels.models import channels
 from scrm.db import Id, Instant, Json, Text, Tx, instant_text, json_rows, new_id, plugin_metadata
-from scrm.errors import ScrmError, UserError
+from scrm.errors import PluginFailedError, ScrmError, UserError
 from scrm.events.consumers import EVERY
 from scrm.events.decide import Decided
 from scrm.events.following import follow
@@ -11,6 +11,7 @@ from scrm.events.graphql import Event, EventFilter, EventInput, as_recorded
 from scrm.events.models import events
 from scrm.events.records import Announcement, IdentityRef, NewEvent, RecordResult, RecordStatus, derive_id
 from scrm.events.records import Event as LogEvent
+from scrm.events.view import log_of
 from scrm.graphql.attributes import AttributeFilter
 from scrm.graphql.bulk import BulkErrorPolicy, DeletePayload
 from scrm.graphql.context import ANY_KEY, Context, Info
@@ -43,6 +44,7 @@ from scrm.graphql.sources import (
     same_row,
     where,
 )
+from scrm.indicators.periods import complete_periods, known_indicators, read_indicator
 from scrm.money import exponent as currency_exponent
 from scrm.plugin import (
     UNSET,
@@ -136,6 +138,7 @@ __all__ = [
     "Node",
     "Period",
     "PluginContext",
+    "PluginFailedError",
     "Query",
     "Ratio",
     "RecordResult",
@@ -166,6 +169,7 @@ __all__ = [
     "channels",
     "column",
     "combine",
+    "complete_periods",
     "currency_exponent",
     "derive_id",
     "enum",
@@ -184,6 +188,8 @@ __all__ = [
     "insert_rows",
     "instant_text",
     "json_rows",
+    "known_indicators",
+    "log_of",
     "many",
     "member",
     "money",
@@ -196,6 +202,7 @@ __all__ = [
     "ordering",
     "plugin_metadata",
     "query",
+    "read_indicator",
     "ref",
     "row_set",
     "rows",

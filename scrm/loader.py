@@ -79,7 +79,7 @@ class _Candidate:
     module: Any = None
     contribution: Contribution | None = None
     plugin: Plugin | None = None
-    wanted: frozenset[str] = frozenset()
+    wanted: frozenset[tuple[str, str]] = frozenset()
     state: LoadState = LoadState.DISCOVERED
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -146,7 +146,7 @@ def load_plugins(
     _check_needs(found)
     _check_together(found, core or core_names())
     _check_needs(found)
-    _check_rules(found, (core or core_names()).event_types)
+    _check_rules(found, core or core_names())
     _check_needs(found)
     ordered = _order([candidate for candidate in found.values() if candidate.going])
     for candidate in ordered:
@@ -318,7 +318,9 @@ def _check_alone(candidate: _Candidate, found: Mapping[str, _Candidate], setting
     except Exception as error:
         candidate.stop(LoadState.LOAD_ERROR, f"the rules of {it.name} cannot be kept in the log as JSON: {_said(error)}")
         return
-    candidate.wanted = frozenset(map(str, rules.event_types()))
+    candidate.wanted = frozenset(
+        [*(("event type", str(name)) for name in rules.event_types()), *(("indicator", str(key)) for key in rules.indicators())]
+    )
     candidate.plugin = Plugin(candidate.name, it, rules, wiring, bind_hooks(candidate.module))
 
 
@@ -336,16 +338,23 @@ def _check_needs(found: Mapping[str, _Candidate]) -> None:
                     moved = True
 
 
-def _check_rules(found: Mapping[str, _Candidate], known_to_core: frozenset[str]) -> None:
-    """Stop plugins whose rules compute with events that nobody registers, and those whose events went with them, and so on."""
+def _check_rules(found: Mapping[str, _Candidate], core: CoreNames) -> None:
+    """Stop plugins whose rules compute with events that nobody registers, or with indicators that nobody offers, and those whose
+    events went with them, and so on."""
+    known_to_core = {("event type", name) for name in core.event_types} | {("indicator", key) for key in core.indicators}
     moved = True
     while moved:
         moved = False
         going = [candidate for candidate in found.values() if candidate.going and candidate.contribution is not None]
-        brought = [kind.name for one in going if one.contribution is not None for kind in one.contribution.event_types]
+        brought = set(known_to_core)
+        for one in going:
+            assert one.contribution is not None
+            brought |= {("event type", kind.name) for kind in one.contribution.event_types}
+            brought |= {("indicator", each.key) for each in one.contribution.indicators}
         for candidate in going:
-            for name in sorted(candidate.wanted - known_to_core - set(brought)):
-                words = f"{candidate.name} needs the event type {name} for its rules, and no enabled plugin registers it"
+            for kind, name in sorted(candidate.wanted - brought):
+                how = "registers" if kind == "event type" else "offers"
+                words = f"{candidate.name} needs the {kind} {name} for its rules, and no enabled plugin {how} it"
                 candidate.stop(LoadState.INCOMPATIBLE, f"{words}; enable one that does, or change [plugins.{candidate.name}]")
                 moved = True
 

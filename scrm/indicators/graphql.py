@@ -8,7 +8,6 @@ from typing import Annotated
 
 import strawberry
 
-from scrm.errors import ScrmError
 from scrm.graphql.context import Context, Info
 from scrm.graphql.enums import enum
 from scrm.graphql.resolvers import field, query
@@ -153,9 +152,5 @@ class IndicatorQuery:
         known = info.context.services.indicators
         missing = [key for key in keys or () if key not in known]
         if missing:
-            raise ScrmError(
-                "UNKNOWN_INDICATOR",
-                f"no indicator is called {missing[0]!r}; known are {', '.join(sorted(known))}",
-                path=("keys",),
-            )
+            raise periods.unknown_indicator(missing[0], known, "keys")
         return [_shown(*known[key]) for key in (keys if keys is not None else sorted(known))]
