@@ -17,6 +17,7 @@ from scrm.graphql.bulk import BulkErrorPolicy, DeletePayload
 from scrm.graphql.context import ANY_KEY, Context, Info
 from scrm.graphql.enums import enum
 from scrm.graphql.ids import as_node_id, as_node_ids, global_id, node_id
+from scrm.graphql.matching import condition_of
 from scrm.graphql.money import Money, MoneyInput, money
 from scrm.graphql.resolvers import UserErrorType, errors_field, field, mutation, query, subscription
 from scrm.graphql.scalars import JSON, BigInt, DateFilter, DateTimeFilter, Direction, IntFilter, MatchMode, StringFilter
@@ -75,7 +76,7 @@ from scrm.plugin import (
     hookspec,
 )
 from scrm.rowset import id_set, insert_rows, row_set, update_rows, upsert
-from scrm.sql import CURRENCY, NOW, SELF, TODAY, ListOf, Moment, Row, Value, member, of_moment
+from scrm.sql import CURRENCY, NOW, SELF, TODAY, ListOf, Moment, Row, Value, json_kind, json_text, member, of_moment
 from scrm.tags.graphql import Tag, TagGroup
 from scrm.users.graphql import User, UserFilter, UserOrder
 from scrm.users.models import users
@@ -170,6 +171,7 @@ __all__ = [
     "column",
     "combine",
     "complete_periods",
+    "condition_of",
     "currency_exponent",
     "derive_id",
     "enum",
@@ -187,7 +189,9 @@ __all__ = [
     "id_set",
     "insert_rows",
     "instant_text",
+    "json_kind",
     "json_rows",
+    "json_text",
     "known_indicators",
     "log_of",
     "many",
