@@ -302,10 +302,9 @@ class InARow(Part):
         judged = [self.condition.judge(points[: len(points) - back]) for back in range(min(self.periods, len(points)))]
         if len(judged) < self.periods:
             return MISSING
-        last = judged[0]
-        return Judged(
-            _every([each.holds for each in judged]), last.limit, tuple({**each, "row": self.periods} for each in last.said)
-        )
+        last, holds = judged[0], _every([each.holds for each in judged])
+        words = tuple({**each, "row": self.periods} for each in last.said) if holds else last.said
+        return Judged(holds, last.limit, words)
 
     @property
     def reach(self) -> int:

@@ -31,7 +31,6 @@ def merge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID, 
     theirs = [row.id for row in tx.rows(sa.select(alerts.c.id).where(alerts.c.user_id == absorbed).order_by(alerts.c.id))]
     insert_rows(tx, moves, [{"merge_id": event.id, "alert_id": alert} for alert in theirs])
     tx.execute(sa.update(alerts).where(alerts.c.user_id == absorbed).values(user_id=kept))
-    tx.execute(sa.update(people).where(people.c.holder_id == absorbed).values(holder_id=kept))
     _note(tx, absorbed, kept)
     return len(theirs)
 
@@ -78,7 +77,6 @@ def erase(tx: HandlerTx, event: LogEvent, user: uuid.UUID, pseudonym: uuid.UUID)
     tx.execute(sa.delete(scopes).where(scopes.c.user_id == user))
     key = scope_place("", pseudonym)[1]
     tx.execute(sa.update(alerts).where(alerts.c.user_id == user).values(user_id=pseudonym, scope_key=key, scope={}))
-    tx.execute(sa.update(people).where(people.c.holder_id == user).values(holder_id=pseudonym, erased=True))
     _note(tx, user, pseudonym, erased=True)
 
 

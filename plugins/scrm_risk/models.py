@@ -169,7 +169,7 @@ people = Table(
     "risk_people",
     metadata,
     Column("user_id", Id, primary_key=True),
-    Column("holder_id", Id, nullable=False, comment="who the person is by now; after a merge the survivor"),
+    Column("holder_id", Id, nullable=False, comment="who the person became: the survivor of a merge, or a pseudonym"),
     _flag("erased"),
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -63,10 +63,9 @@ def count_people(desk: Desk, rule: Rule, open_: Sequence[uuid.UUID]) -> dict[uui
         user = said if isinstance(said, uuid.UUID) else _named(said)
         if user is None:
             continue
-        row = known.get(user)
-        user = row.holder_id if row is not None else user
-        if user not in known or not known[user].erased:
-            counted[user] = value
+        holder = _holder(known, user)
+        if holder is not None:
+            counted[holder] = value
     return counted
 
 
@@ -91,6 +90,15 @@ def _least(condition: Threshold) -> int:
     """The smallest whole number that is over the limit."""
     bounds = [math.floor(condition.above) + 1] if condition.above is not None else []
     return max([*bounds, *([math.ceil(condition.at_least)] if condition.at_least is not None else [])])
+
+
+def _holder(known: Mapping[uuid.UUID, Any], user: uuid.UUID) -> uuid.UUID | None:
+    """Who somebody is by now; None for who was erased."""
+    while user in known and known[user].holder_id != user:
+        if known[user].erased:
+            return None
+        user = known[user].holder_id
+    return user
 
 
 def _named(text: str) -> uuid.UUID | None:

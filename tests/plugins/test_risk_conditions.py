@@ -13,9 +13,7 @@ from pydantic import TypeAdapter
 
 import scrm_risk
 from scrm.api import ScrmError
-from scrm.config import PluginSection, Settings
-from scrm.errors import StartupError
-from scrm.loader import load_plugins
+from scrm.testing.client import serving
 from scrm_risk import conditions
 from scrm_risk.conditions import Condition, Judged, Point
 from scrm_risk.presets import PRESETS
@@ -291,11 +289,14 @@ def test_presets_at_their_limits(key: str, values: Sequence[Value], holds: bool)
     assert (PRESET_RULES[key].condition.judge(points(*values)).holds is True) is holds
 
 
-def start(**rules: Any) -> list[str]:
+async def start(**rules: Any) -> list[str]:
     """What the start says of such settings."""
-    with pytest.raises(StartupError) as refused:
-        load_plugins(Settings(plugins={"risk": PluginSection(enabled=True, **rules)}), {"risk": scrm_risk})
-    return refused.value.problems
+    said = {"risk": {"enabled": True, **rules}}
+    with pytest.raises(Exception, match="risk") as refused:
+        async with serving("sqlite:///not-made.db", modules={"risk": scrm_risk}, sections=said):
+            pass
+    problems: list[str] = refused.value.problems
+    return problems
 
 
 RULE: dict[str, Any] = {
@@ -323,12 +324,12 @@ RULE: dict[str, Any] = {
         ({"indicator": "bells"}, "risk needs the indicator bells for its rules, and no enabled plugin offers it"),
     ],
 )  # fmt: skip
-def test_the_start_names_rule_key_and_value(rule: dict[str, Any], said: str) -> None:
-    [problem] = start(rules={"x": {**RULE, **rule}})
+async def test_the_start_names_rule_key_and_value(rule: dict[str, Any], said: str) -> None:
+    [problem] = await start(rules={"x": {**RULE, **rule}})
     assert said in problem
 
 
-def test_other_settings_that_make_no_sense() -> None:
+async def test_other_settings_that_make_no_sense() -> None:
     for settings, said in (
         ({"notify": [{"to": "ops"}, {"to": "ops"}]}, "(NOTIFY_TWICE)"),
         ({"user_points": {"WATCH": 1}}, "(POINTS_MISSING)"),
@@ -336,7 +337,7 @@ def test_other_settings_that_make_no_sense() -> None:
         ({"targets": {"bells": 1}}, "needs the indicator bells"),
         ({"ruls": {}}, "did you mean rules?"),
     ):
-        assert said in start(**settings)[0]
+        assert said in (await start(**settings))[0]
 
 
 def test_deep_conditions_are_refused() -> None:

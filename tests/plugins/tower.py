@@ -33,21 +33,32 @@ def threshold(indicator: str = "complaints", severity: str = "GENERAL", **more: 
 class Tower(Shop):
     """What happens, and what is alerted of it."""
 
-    async def do(self, name: str, key: str | None = None, **said: Any) -> dict[str, Any]:
+    async def call(self, name: str, /, **said: Any) -> dict[str, Any]:
         """The payload of a mutation of risk."""
         kind = INPUTS.get(name, f"{name[0].upper()}{name[1:]}Input")
         answer = ANSWERS.get(name, f"alert {{ {ALERT} }}")
         document = f"mutation($input: {kind}!) {{ {name}(input: $input) {{ {answer} {ERRORS} }} }}"
-        data = await self.client.data(document, input={**said, **({"idempotencyKey": key} if key else {})})
+        data = await self.client.data(document, input=said)
         await drain(self.client)
         payload: dict[str, Any] = data[name]
         return payload
+
+    async def called(self, name: str, /, **said: Any) -> dict[str, Any]:
+        """The payload of one that is not refused."""
+        payload = await self.call(name, **said)
+        assert payload["errors"] == []
+        return payload
+
+    async def denied(self, name: str, /, **said: Any) -> tuple[str, Any]:
+        """Why one is refused: the code and the values in play."""
+        [error] = (await self.call(name, **said))["errors"]
+        return error["code"], error["params"]
 
     async def evaluate(self, at: str | None = None) -> dict[str, Any]:
         """Evaluate as of a time, which it is then."""
         if at is not None:
             self.set_time(at)
-        return await self.done("evaluateRisks")
+        return await self.called("evaluateRisks")
 
     async def complain(self, day: str, times: int, user: str | None = None) -> None:
         """So many complaints on a day."""

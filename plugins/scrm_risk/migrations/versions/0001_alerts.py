@@ -37,7 +37,7 @@ def upgrade() -> None:
     op.create_table(
         "risk_people",
         sa.Column("user_id", Id, nullable=False),
-        sa.Column("holder_id", Id, nullable=False, comment="who the person is by now; after a merge the survivor"),
+        sa.Column("holder_id", Id, nullable=False, comment="who the person became: the survivor of a merge, or a pseudonym"),
         sa.Column("erased", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("user_id", name=op.f("pk_risk_people")),
     )
