@@ -45,6 +45,8 @@ from scrm.graphql.sources import (
     same_row,
     where,
 )
+from scrm.indicators.graphql import Indicator as IndicatorType
+from scrm.indicators.graphql import shown_indicators
 from scrm.indicators.periods import complete_periods, known_indicators, read_indicator
 from scrm.money import exponent as currency_exponent
 from scrm.plugin import (
@@ -119,6 +121,7 @@ __all__ = [
     "Id",
     "IdentityRef",
     "Indicator",
+    "IndicatorType",
     "IndicatorUnit",
     "Info",
     "Instant",
@@ -211,6 +214,7 @@ __all__ = [
     "row_set",
     "rows",
     "same_row",
+    "shown_indicators",
     "subscription",
     "update_rows",
     "upsert",

@@ -18,6 +18,7 @@ from scrm.api import (
     DateTimeFilter,
     Direction,
     Event,
+    IndicatorType,
     Node,
     Query,
     User,
@@ -36,6 +37,7 @@ from scrm.api import (
     ordering,
     rows,
     same_row,
+    shown_indicators,
     users,
     where,
 )
@@ -158,12 +160,18 @@ async def _explained(keys: Sequence[str], info: BatchInfo) -> Mapping[Any, str]:
     return {said: explain(json.loads(said), info.language) for said in keys}
 
 
+async def _watched(keys: Sequence[str], info: BatchInfo) -> Mapping[str, IndicatorType]:
+    found: Mapping[str, IndicatorType] = await info.read(shown_indicators, keys)
+    return found
+
+
 @rows(rules_table, scope=READ, public=True)
 class RiskRule(Node):
     """What is watched, and when it alerts."""
 
     key: str = column("Stable key.")
     name: str = batch("Name, in the request's language where there is one.", _named, needs=["name", "names"])
+    indicator: IndicatorType = batch("What it watches.", _watched, needs=["indicator"])
     condition: JSON = column("When it holds; its kinds are in the README.")
     severity: Severity = column("How much its alerts matter.")
     for_periods: int = column("For so many periods in a row its condition has to hold.")

@@ -90,7 +90,11 @@ async def _fill_one(
     }
     try:
         wanted = list(dict.fromkeys(keys.values()))
+        if call.field.target is not None and info.complete is None:
+            return None  # the short way does not answer what is selected of an object
         found = await loaded(call.field, wanted, info, arguments)
+        if call.field.target is not None and info.complete is not None:
+            found = {key: await info.complete(call, value) for key, value in found.items()}
         return {said: found[key] for said, key in keys.items()}
     except UnavailableError:
         raise
@@ -99,9 +103,9 @@ async def _fill_one(
         return None
 
 
-async def loaded(field: BoundField, keys: list[Any], info: BatchInfo, arguments: Mapping[str, Any]) -> Mapping[Any, bytes]:
-    """What a batch function maps each of its keys to, as JSON. One that does not answer in time is cancelled, and left alone if
-    it goes on.
+async def loaded(field: BoundField, keys: list[Any], info: BatchInfo, arguments: Mapping[str, Any]) -> Mapping[Any, Any]:
+    """What a batch function maps each of its keys to, as JSON, or as it is where it is an object. One that does not answer in
+    time is cancelled, and left alone if it goes on.
 
     Raises: TimeoutError, PluginFailedError with what it raised as the cause.
     """
@@ -117,7 +121,7 @@ async def loaded(field: BoundField, keys: list[Any], info: BatchInfo, arguments:
     failure, found = task.result()
     if failure is not None:
         raise PluginFailedError(field.owner, f"{field.parent}.{field.name}") from failure
-    answer: Mapping[Any, bytes] = found
+    answer: Mapping[Any, Any] = found
     return answer
 
 
@@ -127,6 +131,8 @@ async def _load(field: BoundField, keys: list[Any], info: BatchInfo, arguments: 
     try:
         found = await source.load(list(keys), info, **arguments)
         # Read here: what it answered is a plugin's too, and may do anything where it is looked at.
+        if field.target is not None:
+            return None, {key: found.get(key) for key in keys}
         return None, {key: orjson.dumps(_checked(found.get(key), field)) for key in keys}
     except BaseException as error:  # even what would end the server
         return error, None

@@ -86,6 +86,10 @@ class ManySource(Source):
     cap: int = 100
 
 
+Complete = Callable[[Any, Any], Awaitable[bytes]]
+"""From a call of a batch function and one of its values to that value's JSON."""
+
+
 @dataclass(frozen=True, slots=True)
 class BatchInfo:
     """What a batch function may use: a way to read, the request's instant and language; and how long it may take."""
@@ -94,6 +98,8 @@ class BatchInfo:
     now: datetime
     language: str
     seconds: float = 10.0
+    complete: Complete | None = None
+    """Answers what is selected of an object that Python made: the host's own."""
 
 
 BatchFunction = Callable[..., Awaitable[Mapping[Any, Any]]]
@@ -273,7 +279,7 @@ def many(
 
 def batch(description: str, load: BatchFunction, *, needs: Sequence[str], scope: str | None = None, **arguments: Argument) -> Any:
     """Computed in Python from columns of the row: `await load(keys, info, **arguments)` maps each key (a value, or a tuple) to
-    a value."""
+    a value; also to an object of a type that Python answers, of which each is asked once for what is selected of it."""
     return _field(description, BatchSource(load=load, needs=tuple(needs), scope=scope, arguments=arguments))
 
 

@@ -232,6 +232,26 @@ async def test_rules_that_are_saved(migrated_url: str) -> None:
         assert sorted(await tower.states()) == [("many", "RESOLVED"), ("other", "RESOLVED")]
         shown = (await tower.client.data("{ riskRules { key name saved condition } }"))["riskRules"]
         assert [(rule["key"], rule["name"], rule["saved"]) for rule in shown] == [("many", "Rule", False)]
+        asked = """query($to: Date!) { riskRules { id indicator { ...shown } key } 
+            riskAlerts { nodes { rule { indicator { key } } } } }
+          fragment shown on Indicator { key unit owner
+            values: series(from: "2026-03-08", to: $to) { value } wrong: series(from: $to, to: $to) { value } }"""
+        answer = await tower.client.graphql(asked, to="2026-03-10")
+        indicator = {
+            "key": "complaints",
+            "unit": "COUNT",
+            "owner": "core",
+            "values": [{"value": 1.0}, {"value": 0.0}],
+            "wrong": None,
+        }
+        assert [rule["indicator"] for rule in answer["data"]["riskRules"]] == [indicator]
+        assert [alert["rule"] for alert in answer["data"]["riskAlerts"]["nodes"]] == [{"indicator": {"key": "complaints"}}] * 2
+        [error] = answer["errors"]
+        assert (error["extensions"]["code"], error["path"]) == ("INVALID_RANGE", ["riskRules", "indicator", "wrong"])
+        reader = tower.client.with_key(await tower.client.key("risk:read", name="i"))
+        answer = await reader.graphql(asked, to="2026-03-10")
+        assert answer["errors"][0]["extensions"]["params"] == {"scope": "indicators:read"}
+        assert answer["data"]["riskRules"][0]["indicator"] == {**indicator, "values": None}
         await tower.check()
 
 
