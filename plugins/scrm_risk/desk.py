@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import date, datetime, timedelta
 from fractions import Fraction
 from typing import Any
@@ -143,22 +143,21 @@ class Desk:
         self.notices: list[Notice] = []
         self.timeline: list[dict[str, Any]] = []
         self.announced: list[Announcement] = []
-        self._known: set[tuple[str, str] | uuid.UUID] = set()
+        self._before: dict[tuple[str, str] | uuid.UUID, ScopeRow | AlertRow] = {}
 
     def load(self, *conditions: sa.ColumnElement[bool]) -> Desk:
         """Take up scopes with their open alerts, locked in the order of their keys."""
         statement = sa.select(scopes).where(*conditions).order_by(scopes.c.rule_key, scopes.c.scope_key).with_for_update()
         for row in self.tx.rows(statement):
-            self.scopes[row.rule_key, row.scope_key] = ScopeRow(**row._mapping)
-            self._known.add((row.rule_key, row.scope_key))
+            place = row.rule_key, row.scope_key
+            self.scopes[place], self._before[place] = ScopeRow(**row._mapping), ScopeRow(**row._mapping)
         self.load_alerts([scope.alert_id for scope in self.scopes.values() if scope.alert_id is not None])
         return self
 
     def load_alerts(self, ids: Sequence[uuid.UUID]) -> None:
         """Take up these alerts too."""
         for alert in read_alerts(self.tx, ids):
-            self.alerts[alert.id] = alert
-            self._known.add(alert.id)
+            self.alerts[alert.id], self._before[alert.id] = alert, replace(alert)
 
     def scope(self, key: str, scope: Mapping[str, Any], user: uuid.UUID | None = None) -> ScopeRow:
         """A rule in a scope, new unless it is there."""
@@ -327,14 +326,13 @@ class Desk:
 
     def store(self) -> None:
         """Write what is new and what changed, and announce it."""
-        new = [alert for alert in self.alerts.values() if alert.id not in self._known]
-        insert_rows(self.tx, alerts, [plain(alert) for alert in new])
-        old = [plain(alert) for alert in self.alerts.values() if alert.id in self._known]
+        before = self._before
+        insert_rows(self.tx, alerts, [plain(alert) for key, alert in self.alerts.items() if key not in before])
+        old = [plain(alert) for key, alert in self.alerts.items() if key in before and alert != before[key]]
         update_rows(self.tx, alerts, ALERT_CHANGING, old)
-        fresh = [plain(scope) for place, scope in self.scopes.items() if place not in self._known]
-        insert_rows(self.tx, scopes, fresh)
+        insert_rows(self.tx, scopes, [plain(scope) for place, scope in self.scopes.items() if place not in before])
         for place, scope in self.scopes.items():
-            if place in self._known:
+            if place in before and scope != before[place]:
                 here = sa.and_(scopes.c.rule_key == place[0], scopes.c.scope_key == place[1])
                 self.tx.execute(sa.update(scopes).where(here).values({name: getattr(scope, name) for name in SCOPE_CHANGING}))
         insert_rows(self.tx, transitions, self.timeline)

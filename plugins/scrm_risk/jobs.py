@@ -26,7 +26,7 @@ def due_evaluation(tx: Tx, due: datetime, rules: RiskRules) -> list[NewFact]:
     at = slot if newest is None or newest < slot else due if _waits(tx, newest, due) else None
     if at is None:
         return []
-    samples = samples_of(tx, read_rules(tx), at, rules)
+    samples = samples_of(tx, read_rules(tx) or rules.effective, at, rules)
     return [NewFact(DUE, instant_text(at), {"asOf": instant_text(at), "samples": samples}, at)]
 
 

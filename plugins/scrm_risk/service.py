@@ -124,8 +124,7 @@ def evaluate_risks(tx: Tx, input: Mapping[str, Any], rules: RiskRules, at: datet
     if newest is not None and as_of < newest:
         message = f"asOf is {said}, and alerts are as of {instant_text(newest)} already; a back-test shows what was before"
         return UserError("EVALUATION_OUT_OF_ORDER", message, ("asOf",), {"asOf": said, "newest": instant_text(newest)})
-    known = read_rules(tx) or dict(rules.effective)
-    return Fact(None, {"asOf": said, "samples": samples_of(tx, known, as_of, rules)})
+    return Fact(None, {"asOf": said, "samples": samples_of(tx, read_rules(tx) or rules.effective, as_of, rules)})
 
 
 def acknowledge(tx: Tx, input: Mapping[str, Any], rules: RiskRules, at: datetime) -> Fact | UserError:

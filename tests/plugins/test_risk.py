@@ -150,6 +150,12 @@ async def test_overdue_is_raised_and_due_to_the_second(migrated_url: str) -> Non
             ("many", utc("2026-03-09T16:00")),
             ("watch", None),
         ]
+        asked = "query($after: String) { riskAlerts(first: 1, after: $after) { nodes { rule { key } } pageInfo { endCursor } } }"
+        after, paged = None, []
+        while (page := (await tower.client.data(asked, after=after))["riskAlerts"])["nodes"]:
+            paged += [node["rule"]["key"] for node in page["nodes"]]
+            after = page["pageInfo"]["endCursor"]
+        assert paged == ["sleepy", "many", "watch"]
         tower.set_time("2026-03-09T10:00")
         assert dict(await tower.states())["sleepy"] == "FIRING"  # ended by itself
         for time, overdue in (("12:00", []), ("12:00:00.000001", ["sleepy"]), ("16:00:00.000001", ["sleepy", "many"])):
