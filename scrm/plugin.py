@@ -103,6 +103,8 @@ class HandlerTx(Tx):
 
     log: sa.FromClause | None = None
     """What `log_of` gives; None: the whole log."""
+    log_is_settled: bool = False
+    """Whether in it everybody's events are whose they are now."""
 
     def announce(self, announcement: Announcement) -> uuid.UUID:
         """Record an event as an effect of the one being handled; doing it again changes nothing. Returns its id."""

@@ -56,8 +56,8 @@ def evaluate(tx: HandlerTx, event: LogEvent, rules: RiskRules) -> None:
     for place, scope in desk.scopes.items():
         if place not in seen and (scope.state in OPEN or scope.snoozed_until is not None):
             desk.wake(None, scope)
-            rule = watched.get(place[0])
-            if rule is None or rule.per != "user" or scope.user_id is None:
+            still = watched.get(place[0])
+            if still is None or still.per != "user" or scope.user_id is None:
                 desk.end(scope, "not watched any more")
     desk.escalate()
     fired = sum(notice.what == "FIRING" for notice in desk.notices)

@@ -207,7 +207,9 @@ class Applying(Guarded):
         owner: sa.ColumnElement[Any] = events.c.recorded_user_id
         source: sa.FromClause = events
         moved = _owners_at(self._tx(), horizon)
-        if moved:
+        if self.settled(until):
+            owner = events.c.user_id  # the same, and it has an index
+        elif moved:
             rows = [{"said": absorbed, "owner": kept} for absorbed, kept in moved.items()]
             said = row_set(self._tx(), "moved_owners", {"said": Id, "owner": Id}, rows)
             source = events.outerjoin(said, said.c.said == events.c.recorded_user_id)
@@ -229,8 +231,27 @@ class Applying(Guarded):
     def view_until(self, until: Event) -> Tx:
         """The same to read with, where the log ends with this event."""
         view = Guarded(self._tx(), partial(_refuse_writing, self.dialect), self.indicators)
-        view.log = self.history(None, until=until)
+        view.log, view.log_is_settled = self.history(None, until=until), self.settled(until)
         return view
+
+    def settled(self, until: Event) -> bool:
+        """Whether everybody's events are whose they were at the place of this event: nobody was merged or parted since."""
+        merged, undone = events.alias("merged"), events.alias("undone")
+        later = (
+            sa.select(sa.literal(1))
+            .select_from(merges)
+            .outerjoin(merged, merged.c.id == merges.c.event_id)
+            .outerjoin(undone, undone.c.id == merges.c.undone_by)
+            .where(
+                sa.or_(
+                    *(
+                        _after(each, said, until.position or self._after)
+                        for each, said in ((merged, merges.c.event_id), (undone, merges.c.undone_by))
+                    )
+                )
+            )
+        )
+        return self._tx().scalar(later.limit(1)) is None
 
     def end_statement(self) -> None:
         """End the statement that runs now, from another thread; PostgreSQL does it by itself."""
@@ -255,6 +276,10 @@ class Applying(Guarded):
 
     def _is_history(self, cause: Event) -> bool:
         return cause.backfill or 0 < cause.position <= self._backfill_to
+
+
+def _after(event: sa.FromClause, said: sa.ColumnElement[Any], horizon: int) -> sa.ColumnElement[bool]:
+    return sa.and_(said.is_not(None), sa.or_(event.c.position.is_(None), event.c.position > horizon))
 
 
 def _own_tables(consumer: Consumer) -> str:

@@ -13,3 +13,8 @@ def log_of(tx: Tx) -> sa.FromClause:
     event with its owner as of there. Columns as of `events`."""
     seen: sa.FromClause | None = getattr(tx, "log", None)
     return events if seen is None else seen
+
+
+def is_settled(tx: Tx) -> bool:
+    """Whether in that log everybody's events are whose they are now, so that a person's are found by their index."""
+    return log_of(tx) is events or bool(getattr(tx, "log_is_settled", False))

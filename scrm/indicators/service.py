@@ -26,7 +26,7 @@ from scrm.channels.service import MAX_DEPTH
 from scrm.channels.stats import LOST_TYPES, subtree, within
 from scrm.db import Id, Tx
 from scrm.events.models import events
-from scrm.events.view import log_of
+from scrm.events.view import is_settled, log_of
 from scrm.plugin import Indicator, IndicatorUnit, Period, Ratio
 from scrm.rowset import row_set
 from scrm.sql import json_kind, json_text
@@ -67,6 +67,8 @@ class Scope:
     today: date
     channel_id: uuid.UUID | None
     log: sa.FromClause = events
+    settled: bool = True
+    """Whether everybody's events are whose they are now."""
     shared: dict[str, sa.CTE] = field(default_factory=dict)
     """What both measures of a statement are made from, by name: computed once for all periods."""
 
@@ -104,7 +106,7 @@ def series(
     """One `Ratio` per period, in order; one statement whatever their number."""
     if not periods:
         return []
-    scope = Scope(as_of, as_of.astimezone(zone).date(), channel_id, log_of(tx))
+    scope = Scope(as_of, as_of.astimezone(zone).date(), channel_id, log_of(tx), is_settled(tx))
     rows = [{"n": n, "opens": period.start, "closes": period.end} for n, period in enumerate(periods)]
     span = row_set(tx, "period", {"n": sa.Integer(), "opens": sa.Date(), "closes": sa.Date()}, rows)
     below = denominator(scope, span) if denominator is not None else sa.null()
@@ -234,13 +236,13 @@ def _count_users(table: sa.FromClause, period: sa.FromClause, *conditions: sa.Co
 
 
 def _first_days(scope: Scope) -> sa.Select[Any]:
-    """Everybody's first day: by the index on people's events, or where the log ends with an event, from that."""
-    if scope.log is events:
-        mine = sa.select(events.c.business_date).where(events.c.user_id == users.c.id, events.c.occurred_at <= scope.as_of)
-        day: sa.ColumnElement[Any] = mine.order_by(events.c.occurred_at, events.c.id).limit(1).correlate(users).scalar_subquery()
+    """Everybody's first day: by the index on people's events, or where people were merged since, from the whole log."""
+    log = scope.log.c
+    if scope.settled:
+        mine = sa.select(log.business_date).where(log.user_id == users.c.id, log.occurred_at <= scope.as_of)
+        day: sa.ColumnElement[Any] = mine.order_by(log.occurred_at, log.id).limit(1).correlate(users).scalar_subquery()
         statement = sa.select(users.c.id, day.label("day")).where(users.c.merged_into.is_(None))
     else:
-        log = scope.log.c
         day = sa.func.min(log.business_date, type_=sa.Date())
         statement = sa.select(log.user_id.label("id"), day.label("day")).select_from(
             scope.log.outerjoin(users, users.c.id == log.user_id)
