@@ -6,8 +6,10 @@ import uuid
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from scrm.testing.client import drain
+from scrm_risk.models import scopes
 from tests.plugins.tower import Tower, opened, threshold, utc
 
 RULES = {
@@ -126,6 +128,8 @@ async def test_merging_parting_erasing(migrated_url: str) -> None:
             ("ACKNOWLEDGED", "RESOLVED", "the person was erased"),
         ]
         await tower.evaluate("2026-03-10T15:00")  # who was erased is watched no more
+        left = sa.select(sa.func.count()).select_from(scopes).where(scopes.c.user_id == uuid.UUID(one[5:]))
+        assert await tower.client.services.db.read(lambda tx: tx.scalar(left)) == 0
         assert len(await tower.alerts("(filter: {open: true})")) == 2
         await tower.check()
 
