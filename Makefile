@@ -7,13 +7,16 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 WORKERS ?= auto
 PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --maxprocesses 4 --dist worksteal
 
-.PHONY: help demo venv test kills check bench audit ide clean
+# Side by side, each line of a recipe says what it has to say at its end; an old make (macOS has 3.81) mixes them.
+BESIDE := --no-print-directory -j3 $(if $(filter output-sync,$(.FEATURES)),--output-sync=line)
+
+.PHONY: help demo venv lint types test kills check bench audit ide clean
 
 help:
 	@echo "make demo   a server with data on http://127.0.0.1:8000"
 	@echo "make test   the tests, on SQLite and PostgreSQL"
 	@echo "make kills  50 times kill -9 under load on each engine, and a look at what is left; some minutes"
-	@echo "make check  ruff, mypy, the tests"
+	@echo "make check  ruff (make lint), mypy (make types) and the tests, side by side"
 	@echo "make bench  the measurements"
 	@echo "make audit  GraphQL over HTTP, checked by graphql-http (npm)"
 	@echo "make ide    local files for GraphiQL (npm)"
@@ -24,6 +27,13 @@ demo: .venv/.runs
 
 venv: .venv/.tests
 
+lint: .venv/.tests
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: .venv/.tests
+	@$(BIN)/mypy
+
 test: .venv/.tests
 	@$(PYTEST)
 
@@ -31,10 +41,7 @@ kills: .venv/.tests
 	@SCRM_KILLS=$${SCRM_KILLS:-50} $(BIN)/python -m pytest -q tests/times/test_kills.py
 
 check: .venv/.tests
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
-	@$(PYTEST)
+	@$(MAKE) $(BESIDE) lint types test
 
 bench: .venv/.tests
 	@$(BIN)/python -m bench

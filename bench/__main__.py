@@ -4,6 +4,7 @@
     python -m bench ingest    events per second, with loyalty consuming them (both engines)
     python -m bench import    events per second and memory while a file of events is imported (both engines)
     python -m bench growth    the first read and the bulk door from 100 000 events up to ten times `--events` (PostgreSQL)
+    python -m bench rfm       a run of the RFM layering against the bare window query on the same log (both engines)
     python -m bench memory    resident memory while 100 000 requests are answered
 
 Without a name all of them. `--users`, `--events`, `--seconds`, `--rounds` size a run; the figures in the documents are of
@@ -14,9 +15,9 @@ from __future__ import annotations
 
 import argparse
 
-from bench import growth, imports, ingest, memory, reads
+from bench import growth, imports, ingest, memory, reads, rfm
 
-NAMES = ["reads", "ingest", "import", "growth", "memory"]
+NAMES = ["reads", "ingest", "import", "growth", "rfm", "memory"]
 
 
 def main() -> None:
@@ -37,6 +38,8 @@ def main() -> None:
         imports.run(given.events)
     if "growth" in names:
         growth.run(10 * given.events, given.seconds)
+    if "rfm" in names:
+        rfm.run(given.users, given.events, given.rounds)
     if "memory" in names:
         memory.run(given.users, given.events)
 

@@ -2,7 +2,9 @@
 
 from scrm.channels.graphql import Channel
 from scrm.channels.models import channels
-from scrm.db import Id, Instant, Json, Text, Tx, instant_text, json_rows, new_id, plugin_metadata
+from scrm.channels.stats import channels_below
+from scrm.conditions import Condition, PropertyFilter
+from scrm.db import MEASURED, Id, Instant, Json, Text, Tx, instant_text, json_rows, new_id, plugin_metadata
 from scrm.errors import PluginFailedError, ScrmError, UserError
 from scrm.events.consumers import EVERY
 from scrm.events.decide import Decided
@@ -18,7 +20,7 @@ from scrm.graphql.context import ANY_KEY, Context, Info
 from scrm.graphql.enums import enum
 from scrm.graphql.ids import as_node_id, as_node_ids, global_id, node_id
 from scrm.graphql.matching import condition_of
-from scrm.graphql.money import Money, MoneyInput, money
+from scrm.graphql.money import Amount, Money, MoneyInput, money
 from scrm.graphql.resolvers import UserErrorType, errors_field, field, mutation, query, subscription
 from scrm.graphql.scalars import JSON, BigInt, DateFilter, DateTimeFilter, Direction, IntFilter, MatchMode, StringFilter
 from scrm.graphql.sources import (
@@ -45,9 +47,12 @@ from scrm.graphql.sources import (
     same_row,
     where,
 )
+from scrm.graphql.wording import worded
 from scrm.indicators.graphql import Indicator as IndicatorType
 from scrm.indicators.graphql import shown_indicators
 from scrm.indicators.periods import complete_periods, known_indicators, read_indicator
+from scrm.indicators.service import plus_days
+from scrm.ledger import FoundRows, Journal, absorbed_into, append_only, as_row, exported, line_id
 from scrm.money import exponent as currency_exponent
 from scrm.plugin import (
     UNSET,
@@ -88,10 +93,12 @@ __all__ = [
     "CURRENCY",
     "EVERY",
     "JSON",
+    "MEASURED",
     "NOW",
     "SELF",
     "TODAY",
     "UNSET",
+    "Amount",
     "Announcement",
     "AttributeFilter",
     "BatchInfo",
@@ -100,6 +107,7 @@ __all__ = [
     "BusinessRules",
     "Channel",
     "Command",
+    "Condition",
     "Connection",
     "Context",
     "Contribution",
@@ -115,6 +123,7 @@ __all__ = [
     "EventInput",
     "EventType",
     "Fact",
+    "FoundRows",
     "Handler",
     "HandlerTx",
     "Health",
@@ -127,6 +136,7 @@ __all__ = [
     "Instant",
     "IntFilter",
     "Job",
+    "Journal",
     "Json",
     "ListOf",
     "LogEvent",
@@ -143,6 +153,7 @@ __all__ = [
     "Period",
     "PluginContext",
     "PluginFailedError",
+    "PropertyFilter",
     "Query",
     "Ratio",
     "RecordResult",
@@ -165,12 +176,16 @@ __all__ = [
     "UserOrder",
     "Value",
     "Wiring",
+    "absorbed_into",
+    "append_only",
     "arg",
     "as_node_id",
     "as_node_ids",
     "as_recorded",
+    "as_row",
     "batch",
     "channels",
+    "channels_below",
     "column",
     "combine",
     "complete_periods",
@@ -180,6 +195,7 @@ __all__ = [
     "enum",
     "errors_field",
     "events",
+    "exported",
     "expression",
     "extend",
     "field",
@@ -196,6 +212,7 @@ __all__ = [
     "json_rows",
     "json_text",
     "known_indicators",
+    "line_id",
     "log_of",
     "many",
     "member",
@@ -208,6 +225,7 @@ __all__ = [
     "order_input",
     "ordering",
     "plugin_metadata",
+    "plus_days",
     "query",
     "read_indicator",
     "ref",
@@ -220,4 +238,5 @@ __all__ = [
     "upsert",
     "users",
     "where",
+    "worded",
 ]

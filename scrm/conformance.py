@@ -9,7 +9,7 @@ import difflib
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
@@ -48,7 +48,8 @@ class CoreNames:
     """What the core has taken: names that a plugin may not take again."""
 
     tables: frozenset[str] = frozenset()
-    event_types: frozenset[str] = frozenset()
+    event_types: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """Each with its properties about a person."""
     scopes: frozenset[str] = frozenset()
     indicators: frozenset[str] = frozenset()
     commands: frozenset[str] = frozenset()
@@ -218,7 +219,7 @@ def _check_events(report: _Report) -> None:
     for handler in it.handlers:
         if not handler.types:
             report.error(f"handler {_called(handler.handle)} of {it.name} reads no event type; name some or take it out")
-        for name in handler.types:
+        for name in (*handler.types, *handler.optional):
             if handled.setdefault(name, handler) is not handler:
                 report.error(f"event type {name} is read by two handlers of {it.name}; join them")
     for decision in it.decisions:
@@ -350,7 +351,7 @@ def _collision(plugin: str, text: str, owner: str) -> Finding:
     return Finding(plugin, "error", f"{text}; {f'rename it in {plugin}' if owner == CORE else 'disable one'}")
 
 
-def _unknown_types(contributions: Sequence[Contribution], known_to_core: frozenset[str]) -> Iterator[Finding]:
+def _unknown_types(contributions: Sequence[Contribution], known_to_core: Collection[str]) -> Iterator[Finding]:
     known: Mapping[str, object] = dict.fromkeys([*known_to_core, *(kind.name for it in contributions for kind in it.event_types)])
     for it in contributions:
         read: list[Handler | Decision] = [*it.handlers, *it.decisions]

@@ -45,6 +45,11 @@ metadata = sa.MetaData(naming_convention=NAMING)
 """The core's own tables. A plugin has a `MetaData` of its own: `plugin_metadata()`."""
 
 
+MEASURED = {"measured": True}
+"""The `info` of a column that says how something went, such as how long it took: another time it is another, so a replay does not
+compare it."""
+
+
 def plugin_metadata() -> sa.MetaData:
     """A new collection for a plugin's tables, with the house's constraint names."""
     return sa.MetaData(naming_convention=NAMING)

@@ -7,7 +7,7 @@ import heapq
 import inspect
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -60,7 +60,7 @@ def core_names(commands: Iterable[str] = ()) -> CoreNames:
     """What the core has taken."""
     return CoreNames(
         tables=frozenset(metadata.tables),
-        event_types=frozenset(kind.name for kind in core_event_types),
+        event_types={kind.name: kind.personal for kind in core_event_types},
         scopes=frozenset(scope.name for scope in CORE_SCOPES),
         indicators=frozenset(each.key for each in core_indicators("CNY", ZoneInfo("UTC"))),
         commands=frozenset(commands),
@@ -80,6 +80,7 @@ class _Candidate:
     contribution: Contribution | None = None
     plugin: Plugin | None = None
     wanted: frozenset[tuple[str, str]] = frozenset()
+    reads: Mapping[str, frozenset[str]] = field(default_factory=dict)
     state: LoadState = LoadState.DISCOVERED
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -321,6 +322,9 @@ def _check_alone(candidate: _Candidate, found: Mapping[str, _Candidate], setting
     candidate.wanted = frozenset(
         [*(("event type", str(name)) for name in rules.event_types()), *(("indicator", str(key)) for key in rules.indicators())]
     )
+    candidate.reads = {str(name): frozenset(map(str, keys)) for name, keys in (rules.reads() or {}).items()}
+    today = datetime.now(settings.zone).date()
+    candidate.warnings += [f"[plugins.{it.name}]: {said}" for said in rules.warnings(today)]
     candidate.plugin = Plugin(candidate.name, it, rules, wiring, bind_hooks(candidate.module))
 
 
@@ -340,23 +344,41 @@ def _check_needs(found: Mapping[str, _Candidate]) -> None:
 
 def _check_rules(found: Mapping[str, _Candidate], core: CoreNames) -> None:
     """Stop plugins whose rules compute with events that nobody registers, or with indicators that nobody offers, and those whose
-    events went with them, and so on."""
-    known_to_core = {("event type", name) for name in core.event_types} | {("indicator", key) for key in core.indicators}
+    events went with them, and so on, or look at what is personal; warn of event types in rules that nobody registers."""
     moved = True
     while moved:
         moved = False
-        going = [candidate for candidate in found.values() if candidate.going and candidate.contribution is not None]
-        brought = set(known_to_core)
-        for one in going:
-            assert one.contribution is not None
-            brought |= {("event type", kind.name) for kind in one.contribution.event_types}
-            brought |= {("indicator", each.key) for each in one.contribution.indicators}
-        for candidate in going:
-            for kind, name in sorted(candidate.wanted - brought):
-                how = "registers" if kind == "event type" else "offers"
-                words = f"{candidate.name} needs the {kind} {name} for its rules, and no enabled plugin {how} it"
-                candidate.stop(LoadState.INCOMPATIBLE, f"{words}; enable one that does, or change [plugins.{candidate.name}]")
+        known, offered = _registered(found, core)
+        for candidate in found.values():
+            refused = list(_refused_rules(candidate, known, offered)) if candidate.going else []
+            for state, words in refused:
+                candidate.stop(state, words)
                 moved = True
+    for candidate in found.values():
+        for name in sorted(set(candidate.reads) - set(known)) if candidate.going else ():
+            words = f"the rules in [plugins.{candidate.name}] name the event type {name}, which nobody registers"
+            candidate.warnings.append(f"{words}; is it spelt so?")
+
+
+def _refused_rules(
+    candidate: _Candidate, known: Mapping[str, Collection[str]], offered: Collection[str]
+) -> Iterator[tuple[LoadState, str]]:
+    there = {("event type", name) for name in known} | {("indicator", key) for key in offered}
+    for kind, name in sorted(candidate.wanted - there):
+        how = "registers" if kind == "event type" else "offers"
+        words = f"{candidate.name} needs the {kind} {name} for its rules, and no enabled plugin {how} it"
+        yield LoadState.INCOMPATIBLE, f"{words}; enable one that does, or change [plugins.{candidate.name}]"
+    for name, keys in sorted(candidate.reads.items()):
+        for key in sorted(keys.intersection(known.get(name, ()))):
+            words = f"the rules in [plugins.{candidate.name}] look at {key} of {name}, which is personal"
+            yield LoadState.LOAD_ERROR, f"{words}; take the condition out"
+
+
+def _registered(found: Mapping[str, _Candidate], core: CoreNames) -> tuple[dict[str, Collection[str]], set[str]]:
+    """Event types that are registered, each with its personal properties, and indicators that are offered."""
+    going = [candidate.contribution for candidate in found.values() if candidate.going and candidate.contribution is not None]
+    types = {**core.event_types, **{kind.name: kind.personal for one in going for kind in one.event_types}}
+    return types, {*core.indicators, *(each.key for one in going for each in one.indicators)}
 
 
 def _check_together(found: Mapping[str, _Candidate], core: CoreNames) -> None:

@@ -11,6 +11,7 @@ import io
 import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -300,18 +301,20 @@ async def purge(db_url: str, name: str, at: datetime) -> list[str]:
 
 def _upgrade(connection: Connection, owner: Owner) -> Upgraded:
     before = _current(connection, owner.version_table)
-    _end(_script(owner))
-    if owner.name == CORE:
-        _alembic(lambda: command.upgrade(owner.config(connection), "heads"))
-    else:
-        mine = replace(owner, others=(*owner.others, *_histories(connection) - {owner.name}))
-        with guarded(connection, owner.name, mine.owns, mine.whose):
-            _alembic(lambda: command.upgrade(owner.config(connection), "heads"))
+    if before != _end(_script(owner)) or before is None:
+        _run(connection, owner)
     if connection.dialect.name == "sqlite":
         broken = connection.exec_driver_sql("pragma foreign_key_check").fetchall()
         if broken:
             raise CommandError(f"rows of {broken[0][0]} point to rows of {broken[0][2]} that are gone")
     return Upgraded(owner.name, before, _current(connection, owner.version_table))
+
+
+def _run(connection: Connection, owner: Owner) -> None:
+    mine = replace(owner, others=(*owner.others, *_histories(connection) - {owner.name}))
+    guard = nullcontext() if owner.name == CORE else guarded(connection, owner.name, mine.owns, mine.whose)
+    with guard:
+        _alembic(lambda: command.upgrade(owner.config(connection), "heads"))
 
 
 def _status(connection: Connection, known: Sequence[Owner]) -> list[OwnerStatus]:

@@ -4,7 +4,7 @@ runs any of it."""
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -48,6 +48,15 @@ class Rules(BaseModel):
     def indicators(self) -> Sequence[str]:
         """Indicators that these rules cannot do without: where neither the core nor an enabled plugin offers one, the plugin is
         not loaded."""
+        return ()
+
+    def reads(self) -> Mapping[str, Collection[str]] | None:
+        """What a handler of `EVERY` is given under these rules: event types, each with the properties that the rules look at;
+        None for every type. A type that nobody registers is a warning; a property about a person is refused at start."""
+        return None
+
+    def warnings(self, today: date) -> Sequence[str]:
+        """What of these rules can never do anything, each in a line that names it; `today` is the business day."""
         return ()
 
 
@@ -114,6 +123,15 @@ class HandlerTx(Tx):
         """Put something into the outbox for the plugin's deliverer; nothing is sent for history that is being filled in."""
         raise self._refused()
 
+    def leave_out(self, event: Event, why: str) -> None:
+        """Say that a fact cannot be applied, for the plugin's tables are not as they were when it was decided. In a replay that
+        supposes other rules it is counted and left out; else it is the event's failure.
+
+        Raises:
+            ValueError: what it lacks.
+        """
+        raise ValueError(f"{event.type} cannot be applied: {why}")
+
     def history(
         self,
         types: Sequence[str] | None,
@@ -136,11 +154,13 @@ HandlerFunction = Callable[[HandlerTx, Sequence[Event], Any], None]
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """Reads these event types, in batches of at most 500, in the order of the log. The type `EVERY` stands for all that the
-    plugin reads with no other handler: for rules that name event types."""
+    """Reads these event types, in batches of at most 500, in the order of the log. The type `EVERY` stands for all that no other
+    handler of the plugin reads: where its rules name event types, those that they ever named (`Rules.reads`)."""
 
     types: tuple[str, ...]
     handle: HandlerFunction
+    optional: tuple[str, ...] = ()
+    """Types that it reads too where another plugin announces them; nobody need register them."""
 
 
 @dataclass(frozen=True, slots=True)

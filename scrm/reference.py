@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, Secret, SecretStr
 from pydantic.fields import FieldInfo
 
+from scrm.conditions import PropertyFilter
 from scrm.plugin import UNSET, BusinessRules, Contribution, Scope
 
 _WORDS: dict[type, str] = {
@@ -27,6 +28,7 @@ _WORDS: dict[type, str] = {
     datetime: "time with its zone",
     date: "date",
     SecretStr: "secret text",
+    PropertyFilter: "list of conditions",
 }
 
 
@@ -40,17 +42,19 @@ class Setting:
     meaning: str
 
 
-def settings_of(*models: type[BaseModel], under: str = "") -> list[Setting]:
-    """Every setting of pydantic models in their order, those of the models within them as `outer.inner`."""
+def settings_of(*models: type[BaseModel], under: str = "", above: frozenset[type[BaseModel]] = frozenset()) -> list[Setting]:
+    """Every setting of pydantic models in their order. Those of a model within them are `outer.inner`, of models in a list
+    `outer[].inner`, and where it may be one of several, `outer(tag).inner`; a model within itself is not gone into again."""
     found = []
     for model in models:
         for name, field in model.model_fields.items():
-            inner = _model_in(field.annotation)
-            if inner is not None:
-                found += settings_of(inner, under=f"{under}{name}.")
-            else:
+            inner = _within(field.annotation)
+            if [place for place, _ in inner] != [""]:
                 takes = _takes(field.annotation, field.metadata)
                 found.append(Setting(f"{under}{name}", takes, _default(field), field.description or ""))
+            for place, one in inner:
+                if one not in above and one is not model:
+                    found += settings_of(one, under=f"{under}{name}{place}.", above=above | {model})
     return found
 
 
@@ -81,18 +85,34 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(' '.join(cell.split()).replace('|', chr(92) + '|') for cell in cells)} |"
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The model of settings that lie one level below."""
-    for one in _choices(annotation):
-        if isinstance(one, type) and issubclass(one, BaseModel):
-            return one
-    return None
+def _within(annotation: Any) -> list[tuple[str, type[BaseModel]]]:
+    """The models of settings one level below, each with its place: empty for one alone, `[]` in a list, a tag among several."""
+    found = []
+    for choice in _choices(annotation):
+        listed = get_origin(choice) in (list, tuple)
+        models = filter(_is_model, _choices(get_args(choice)[0]) if listed else [choice])
+        found += [("[]" if listed else "", one) for one in models]
+    if len(found) == 1:
+        return found
+    return [(f"{place}({_tag(one)})", one) for place, one in found]
+
+
+def _is_model(one: Any) -> bool:
+    return isinstance(one, type) and issubclass(one, BaseModel)
+
+
+def _tag(model: type[BaseModel]) -> str:
+    """What tells a model from others that may stand in its place: the value of the field that has but one."""
+    tags = [get_args(field.annotation) for field in model.model_fields.values() if get_origin(field.annotation) is Literal]
+    return next((_plain(values[0]) for values in tags if len(values) == 1), model.__name__)
 
 
 def _choices(annotation: Any) -> list[Any]:
-    """A union's members without None; of anything else itself."""
+    """A union's members without None; of anything else itself, without what is annotated."""
+    if get_origin(annotation) is Annotated and any(map(_is_model, _choices(get_args(annotation)[0]))):
+        return _choices(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
-        return [one for one in get_args(annotation) if one is not NoneType]
+        return [each for one in get_args(annotation) if one is not NoneType for each in _choices(one)]
     return [annotation]
 
 
@@ -109,13 +129,15 @@ def _word(annotation: Any) -> str:
     if origin is Literal:
         return _one_of(inner)
     if origin in (list, tuple, set, frozenset):
-        return f"list of {_takes(inner[0])}"
-    if origin is dict or annotation is dict:
+        return "list of tables" if any(map(_is_model, _choices(inner[0]))) else f"list of {_takes(inner[0])}"
+    if origin in (dict, Mapping) or annotation is dict:
         return "table"
     if isinstance(annotation, type) and issubclass(annotation, Enum):
         return _one_of([member.value for member in annotation])
     if origin is Secret:
         return "secret text"
+    if _is_model(annotation):
+        return "table"
     return _WORDS.get(annotation) or str(getattr(annotation, "__name__", annotation))
 
 
@@ -156,6 +178,8 @@ def _default(field: FieldInfo) -> str:
         return "none"
     if isinstance(value, SecretStr | Secret):
         return "a secret"
+    if isinstance(value, BaseModel):
+        return "see below"
     if isinstance(value, list | tuple | set | frozenset):
         return ", ".join(f"`{_plain(one)}`" for one in value)
     return f"`{_plain(value)}`"

@@ -1,9 +1,6 @@
 """Fixtures that every test can ask for."""
 
-import asyncio
-import contextlib
 import shutil
-import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -11,8 +8,8 @@ import pytest
 
 from scrm.db import Database
 from scrm.memory import settle
-from scrm.migrate import upgrade
 from scrm.testing import PostgresServer, postgres_server
+from tests.templates import postgres_database, sqlite_file
 
 
 def pytest_collection_finish() -> None:
@@ -47,18 +44,13 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 @pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated SQLite file to copy: the core's tables, no rows."""
-    path = tmp_path_factory.mktemp("template") / "scrm.db"
-    asyncio.run(upgrade(f"sqlite:///{path}"))
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.execute("pragma wal_checkpoint(truncate)")
-    return path
+    return sqlite_file(tmp_path_factory.mktemp("template") / "scrm.db")
 
 
 @pytest.fixture(scope="session")
 def postgres_template(postgres: PostgresServer) -> Iterator[str]:
     """The URL of a migrated PostgreSQL database to copy."""
-    with postgres.database() as url:
-        asyncio.run(upgrade(url))
+    with postgres_database(postgres) as url:
         yield url
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from scrm.api import Contribution, HandlerTx, LogEvent, Scope, Tx, hookimpl
+from scrm.api import Contribution, Scope, hookimpl
 
-from . import events, expiry, graphql, handlers, merging, models, mutations, queries, reconcile, rules, service
+from . import events, expiry, graphql, handlers, models, mutations, queries, reconcile, rules
+from .merging import erase, merge, unmerge
+from .service import count, export
+
+__all__ = ["contribute", "count", "erase", "export", "merge", "unmerge"]
 
 
 @hookimpl
@@ -33,39 +34,9 @@ def contribute() -> Contribution:
         handlers=[handlers.handler],
         decisions=[*mutations.DECISIONS, reconcile.FREEZE, reconcile.UNFREEZE],
         commands=[reconcile.RECONCILE],
-        jobs=[expiry.write_off],
+        jobs=[expiry.write_off, reconcile.NIGHTLY],
         scopes=[
             Scope("points:read", "See points and the ledger."),
             Scope("points:write", "Spend, hold, adjust, undo and transfer points."),
         ],
     )
-
-
-@hookimpl
-def merge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID) -> int:
-    """Move the absorbed person's points to the survivor."""
-    return merging.merge(tx, event, kept, absorbed)
-
-
-@hookimpl
-def unmerge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID, merge: uuid.UUID) -> int:
-    """Give back what came before the merge and is not spent."""
-    return merging.unmerge(tx, event, kept, absorbed, merge)
-
-
-@hookimpl
-def count(tx: Tx, user: uuid.UUID) -> int:
-    """How many rows hang on a person."""
-    return service.count(tx, user)
-
-
-@hookimpl
-def erase(tx: HandlerTx, event: LogEvent, user: uuid.UUID, pseudonym: uuid.UUID) -> None:
-    """Let the ledger go on under the pseudonym."""
-    merging.erase(tx, event, user, pseudonym)
-
-
-@hookimpl
-def export(tx: Tx, user: uuid.UUID) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-    """A person's entries and lots."""
-    return service.export(tx, user)

@@ -26,7 +26,7 @@ def _payload(**properties: dict[str, Any]) -> dict[str, Any]:
 TYPES = (
     EventType(
         EARNED,
-        "Points were credited for an order; `debtRepaid` of them paid a debt, the rest are lots. The amount is the order's.",
+        "Points were credited by an earn rule; `debtRepaid` of them paid a debt, the rest are lots. The amount is the event's.",
         _payload(orderId=TEXT, rule=TEXT, debtRepaid=WHOLE),
         own=True,
     ),

@@ -9,6 +9,8 @@ from typing import Any
 
 from scrm.api import LogEvent, derive_id
 
+from .earn_rules import REFUNDED
+from .earning import earn, multiply
 from .ledger import (
     ADJUSTED,
     EXPIRED,
@@ -23,11 +25,12 @@ from .ledger import (
     Hold,
     Ledger,
     Lot,
-    pay,
     refund,
 )
 from .rules import LoyaltyRules
 
+TIER_CHANGED = "tier.changed"
+"""Says what the points of a member are multiplied by, whoever announces it."""
 OWN = ("mutation:", "job:")
 """Facts of decisions and jobs come from such sources; nobody outside can record one."""
 
@@ -39,10 +42,48 @@ def fold(ledger: Ledger, events: Sequence[LogEvent], rules: LoyaltyRules) -> Non
             continue
         if event.type in FACTS:
             if event.source.startswith(OWN):
-                FACTS[event.type](ledger, event, event.user_id)
-        elif event.amount_minor and event.currency == rules.currency:
-            move = pay if event.type == "order.paid" else refund
-            move(ledger, event, event.user_id, event.amount_minor, rules)
+                lacking = misfit(ledger, event, event.user_id)
+                if lacking is None:
+                    FACTS[event.type](ledger, event, event.user_id)
+                else:
+                    ledger.misfits.append((event, lacking))
+            continue
+        if event.type == TIER_CHANGED:
+            multiply(ledger, event, event.user_id)
+        elif event.type == REFUNDED and event.amount_minor and event.currency == rules.currency:
+            refund(ledger, event, event.user_id, event.amount_minor, rules)
+        earn(ledger, event, event.user_id, rules)
+
+
+def misfit(ledger: Ledger, event: LogEvent, user_id: uuid.UUID) -> str | None:
+    """What the ledger lacks for a fact, if it is not as it was when that was decided."""
+    fact = event.properties
+    held = ledger.holds.get(uuid.UUID(fact["hold"])) if fact.get("hold") else None
+    if fact.get("hold") and (held is None or held.state != "OPEN"):
+        return f"the hold {fact['hold']}"
+    for part in (*fact.get("lots", ()), *fact.get("renewed", ())):
+        if uuid.UUID(part["lot"]) not in ledger.lots:
+            return f"the lot {part['lot']}"
+    if event.type == UNDONE:
+        undone = uuid.UUID(fact["entry"])
+        if undone not in ledger.undoable and all(line["id"] != undone for line in ledger.journal.lines):
+            return f"the entry {undone.hex}"
+    account = ledger.accounts.get(user_id)
+    if fact.get("debtRepaid", 0) > (account.debt if account is not None else 0):
+        return f"a debt of {fact['debtRepaid']}"
+    short = (part for part in moved(event) if not _has(ledger, event, part))
+    return next((f"{part['points']} points of the lot {part['lot']}" for part in short), None)
+
+
+def moved(event: LogEvent) -> Sequence[Mapping[str, Any]]:
+    """The parts of lots that a fact takes points from or puts them back to."""
+    return event.properties["lots"] if event.type in (REDEEMED, HELD, UNDONE, ADJUSTED, TRANSFERRED) else ()
+
+
+def _has(ledger: Ledger, event: LogEvent, part: Mapping[str, Any]) -> bool:
+    lot = ledger.lots[uuid.UUID(part["lot"])]
+    back = event.type == UNDONE and event.properties["points"] > 0
+    return bool(part["points"] <= (lot.original - lot.remaining if back else lot.remaining))
 
 
 def redeem(ledger: Ledger, event: LogEvent, user_id: uuid.UUID) -> None:

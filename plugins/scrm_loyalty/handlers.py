@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-import operator
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 
-from scrm.api import Handler, HandlerTx, Id, ListOf, LogEvent, Text, Tx, insert_rows, member, row_set, update_rows
+from scrm.api import EVERY, FoundRows, Handler, HandlerTx, Id, ListOf, LogEvent, Text, Tx, insert_rows, member, row_set
 
-from .facts import FACTS, fold, received_by
-from .ledger import Account, Hold, Ledger, Lot, Order, order_id_of
-from .models import accounts, allocations, entries, held_lots, holds, lots, notes, orders
-from .rules import LoyaltyRules
+from .earn_rules import REFUNDED
+from .facts import FACTS, TIER_CHANGED, fold, received_by
+from .ledger import UNDONE, Account, Hold, Ledger, Lot, Order, order_id_of
+from .limits import load_limits
+from .models import accounts, allocations, entries, held_lots, holds, lots, notes, orders, uses
+from .rules import PAID, LoyaltyRules
 
-ORDERS = ("order.paid", "order.refunded")
+ORDERS = (PAID, REFUNDED)
 
 
 def follow(tx: HandlerTx, batch: Sequence[LogEvent], rules: LoyaltyRules) -> None:
-    """Earn on paid orders, take back on refunds, spend what decisions decided."""
-    loaded = load(tx, batch)
-    fold(loaded.ledger, batch, rules)
+    """Earn as the rules say, take back on refunds, spend what decisions decided."""
+    wanted = [event for event in batch if event.type in ALWAYS or event.type in rules.earning]
+    if not wanted:
+        return
+    loaded = load(tx, wanted, rules)
+    fold(loaded.ledger, wanted, rules)
+    for event, lacking in loaded.ledger.misfits:
+        tx.leave_out(event, f"the ledger has not {lacking}")
     loaded.store(tx)
     for announcement in loaded.ledger.announcements:
         tx.announce(announcement)
 
 
-handler = Handler((*ORDERS, *FACTS), follow)
+ALWAYS = frozenset((*ORDERS, *FACTS, TIER_CHANGED))
+handler = Handler((*ORDERS, *FACTS, EVERY), follow, optional=(TIER_CHANGED,))
 
 
 @dataclass
@@ -37,23 +44,20 @@ class Loaded:
     """A ledger with its rows as they were found."""
 
     ledger: Ledger
-    before: dict[uuid.UUID, tuple[Any, ...]] = field(default_factory=dict)
-
-    def keep(self, rows: Iterable[Any]) -> None:
-        """Remember rows as they are, to store those that change."""
-        self.before |= {row.id: _values(row) for row in rows}
+    rows: FoundRows = field(default_factory=FoundRows)
 
     def store(self, tx: Tx) -> None:
         """Write what is new and what changed."""
         ledger = self.ledger
-        self._store(tx, accounts, ledger.accounts.values(), ["debt", "frozen"])
-        insert_rows(tx, entries, ledger.entries)
+        self.rows.store(tx, accounts, ledger.accounts.values(), ["debt", "frozen", "multiplier"])
+        ledger.journal.store(tx)
         insert_rows(tx, notes, ledger.notes)
+        insert_rows(tx, uses, ledger.uses)
         kept = ["account_id", "entry_id", "paid", "points", "refunded", "refunded_at", "reversed", "waived"]
-        self._store(tx, orders, ledger.orders.values(), kept)
-        self._store(tx, lots, ledger.lots.values(), ["remaining"])
+        self.rows.store(tx, orders, ledger.orders.values(), kept)
+        self.rows.store(tx, lots, ledger.lots.values(), ["remaining"])
         insert_rows(tx, allocations, ledger.allocations)
-        self._store(tx, holds, ledger.holds.values(), ["captured", "state", "resolved_at"])
+        self.rows.store(tx, holds, ledger.holds.values(), ["captured", "state", "resolved_at"])
         insert_rows(tx, held_lots, ledger.held_lots)
 
     def keep_holds(self, tx: Tx, named: Sequence[uuid.UUID] = ()) -> None:
@@ -67,50 +71,35 @@ class Loaded:
             said = {column.name: row._mapping[column.name] for column in holds.c}
             ledger.holds.setdefault(row.id, Hold(**said))
             ledger.held.setdefault(row.lot_id, {})[row.id] = row.amount
-        self.keep(ledger.holds.values())
-
-    def _store(self, tx: Tx, table: sa.Table, rows: Iterable[Any], changing: Sequence[str]) -> None:
-        new, changed = [], []
-        for row in rows:
-            values = _values(row)
-            before = self.before.get(row.id)
-            if before is None:
-                new.append(dict(zip(row.__slots__, values, strict=True)))
-            elif values != before:
-                changed.append(dict(zip(row.__slots__, values, strict=True)))
-        insert_rows(tx, table, new)
-        update_rows(tx, table, changing, changed)
+        self.rows.keep(ledger.holds.values())
 
 
-_GETTERS = {kind: operator.attrgetter(*(each.name for each in fields(kind))) for kind in (Account, Order, Lot, Hold)}
-
-
-def _values(row: Account | Order | Lot | Hold) -> tuple[Any, ...]:
-    values: tuple[Any, ...] = _GETTERS[type(row)](row)
-    return values
-
-
-def load(tx: Tx, batch: Sequence[LogEvent], *, lock: bool = True) -> Loaded:
+def load(tx: Tx, batch: Sequence[LogEvent], rules: LoyaltyRules, *, lock: bool = True) -> Loaded:
     """The accounts, locked in the order of their ids unless nothing shall be stored, and the orders and lots that these events
-    touch."""
+    touch, with what limits their earning."""
     facts = [event.properties for event in batch if event.type in FACTS]
     users = {event.user_id for event in batch if event.user_id is not None}
     users.update(user for fact in facts for user in received_by(fact))
     ledger = Ledger({account.user_id: account for account in find_accounts(tx, users, lock=lock)})
-    found = Loaded(ledger)
-    found.keep(ledger.accounts.values())
+    loaded = Loaded(ledger)
+    loaded.rows.keep(ledger.accounts.values())
     keys = {(event.user_id, order_id_of(event)) for event in batch if event.type in ORDERS and event.user_id is not None}
     if keys and ledger.accounts:
         ledger.orders = load_orders(tx, sorted(keys, key=lambda key: (key[0].int, key[1])), ledger.accounts)
-        found.keep(ledger.orders.values())
+        loaded.rows.keep(ledger.orders.values())
     named = [uuid.UUID(part["lot"]) for fact in facts for name in ("lots", "renewed") for part in _parts(fact, name)]
     wanted = [order.id for order in ledger.orders.values() if order.points]
     if named or wanted:
         for lot in load_lots(tx, sa.or_(_in(lots.c.id, named), _in(lots.c.order_id, wanted))):
             ledger.add_lot(lot)
-        found.keep(ledger.lots.values())
-    found.keep_holds(tx, [uuid.UUID(fact["hold"]) for fact in facts if fact.get("hold")])
-    return found
+        loaded.rows.keep(ledger.lots.values())
+    loaded.keep_holds(tx, [uuid.UUID(fact["hold"]) for fact in facts if fact.get("hold")])
+    undone = [uuid.UUID(event.properties["entry"]) for event in batch if event.type == UNDONE]
+    if undone:
+        ledger.undoable = {row.id for row in tx.rows(sa.select(entries.c.id).where(_in(entries.c.id, undone)))}
+    if ledger.accounts:
+        load_limits(tx, ledger, batch, rules)
+    return loaded
 
 
 def _parts(fact: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any]]:

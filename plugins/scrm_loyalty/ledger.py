@@ -1,6 +1,7 @@
 """What events do to a ledger: plain Python on rows that were loaded, without a database.
 
-`Ledger` holds the accounts, orders and lots that a batch touches; here is what orders do to it, in `facts` what was decided.
+`Ledger` holds the accounts, orders and lots that a batch touches; here is what refunds do to it, in `earning` what earns, in
+`facts` what was decided.
 """
 
 from __future__ import annotations
@@ -11,27 +12,30 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
-from scrm.api import Announcement, LogEvent, derive_id, instant_text
+from scrm.api import Announcement, Journal, LogEvent, derive_id
 
+from .models import entries
 from .rules import LoyaltyRules
 
 EARNED, REDEEMED, REVERSED = "points.earned", "points.redeemed", "points.reversed"
 HELD, RELEASED = "points.held", "points.released"
 UNDONE, ADJUSTED, TRANSFERRED = "points.undone", "points.adjusted", "points.transferred"
 EXPIRED, FROZEN, UNFROZEN = "points.expired", "points.frozen", "points.unfrozen"
-ORDER_RULE = "order"
-"""The earn rule of paid orders."""
+ONCE = "1"
+"""The multiplier of a member without a level."""
 
 
 @dataclass(slots=True)
 class Account:
-    """One account; `debt` is paid by the next credit; nothing is spent of one that is `frozen`."""
+    """One account; `debt` is paid by the next credit; nothing is spent of one that is `frozen`; `multiplier`, a decimal number as
+    text, is what the member's level gives."""
 
     id: uuid.UUID
     user_id: uuid.UUID
     holder_id: uuid.UUID
     debt: int = 0
     frozen: bool = False
+    multiplier: str = ONCE
 
 
 @dataclass(slots=True)
@@ -66,6 +70,11 @@ class Lot:
     expires_at: datetime | None
     expires_on: date | None
     lapsed: int = 0
+
+    @property
+    def place(self) -> tuple[bool, datetime, datetime, uuid.UUID]:
+        """Where it stands among those that are spent: by expiry, those that never expire last."""
+        return self.expires_at is None, self.expires_at or self.earned_at, self.earned_at, self.id
 
     def expired(self, at: datetime) -> bool:
         """Whether it cannot be spent any more at this instant."""
@@ -105,10 +114,21 @@ class Ledger:
     held: dict[uuid.UUID, dict[uuid.UUID, int]] = field(default_factory=dict)
     """How much of each lot which hold keeps."""
     held_lots: list[dict[str, Any]] = field(default_factory=list)
-    entries: list[dict[str, Any]] = field(default_factory=list)
+    journal: Journal = field(default_factory=lambda: Journal(entries))
     notes: list[dict[str, Any]] = field(default_factory=list)
     allocations: list[dict[str, Any]] = field(default_factory=list)
     announcements: list[Announcement] = field(default_factory=list)
+    earned: dict[tuple[uuid.UUID, str], dict[date, int]] = field(default_factory=dict)
+    """By member and capped earn rule: points by business day, as far back as the caps look; `EVER` has those before."""
+    used: set[tuple[uuid.UUID, str, str]] = field(default_factory=set)
+    """By member and earn rule: the values that have earned once."""
+    uses: list[dict[str, Any]] = field(default_factory=list)
+    limited: list[tuple[str, str]] = field(default_factory=list)
+    """Which earn rules gave less than they would have, and why."""
+    undoable: set[uuid.UUID] = field(default_factory=set)
+    """The lines that are there of those that are to be undone."""
+    misfits: list[tuple[LogEvent, str]] = field(default_factory=list)
+    """Facts that were left out, for the ledger is not as it was when they were decided, and what it lacks."""
 
     def add_lot(self, lot: Lot) -> None:
         """Know a lot, old or new."""
@@ -135,11 +155,7 @@ class Ledger:
 
     def entry(self, event: LogEvent, account_id: uuid.UUID, kind: str, points: int, **more: Any) -> uuid.UUID:
         """A new line of the ledger; `part` tells several of one kind and event apart."""
-        entry_id = derive_id(event.id, "entry", kind, more.pop("part", 0))
-        row = dict.fromkeys(("reason", "reference", "rule", "expires_at", "reverses", "pair_id"))
-        said = {"id": entry_id, "account_id": account_id, "kind": kind, "points": points, "event_id": event.id}
-        self.entries.append({**row, **said, "occurred_at": event.occurred_at, "recorded_at": event.received_at, **more})
-        return entry_id
+        return self.journal.line(event, kind, account_id=account_id, points=points, **more)
 
     def free(self, lot: Lot, at: datetime) -> int:
         """What is left of a lot and not held at this instant."""
@@ -160,9 +176,8 @@ class Ledger:
         self, event: LogEvent, giver: uuid.UUID, taker: uuid.UUID, points: int, part: str, **more: Any
     ) -> tuple[uuid.UUID, uuid.UUID]:
         """The linked lines of points, or debt (below 0), that go from one account to another."""
-        into = derive_id(event.id, "entry", "TRANSFER_IN", part)
-        out = self.entry(event, giver, "TRANSFER_OUT", -points, part=part, pair_id=into, **more)
-        return out, self.entry(event, taker, "TRANSFER_IN", points, part=part, pair_id=out, **more)
+        left, came = {"account_id": giver, "points": -points, **more}, {"account_id": taker, "points": points, **more}
+        return self.journal.pair(event, left, came, part=part)
 
     def move(
         self, event: LogEvent, lot: Lot, amount: int, out: uuid.UUID, into: uuid.UUID, account_id: uuid.UUID, home_id: uuid.UUID
@@ -195,19 +210,6 @@ def order_id_of(event: LogEvent) -> str:
     return str(event.properties.get("orderId") or f"event:{event.id.hex}")
 
 
-def pay(ledger: Ledger, event: LogEvent, user_id: uuid.UUID, amount: int, rules: LoyaltyRules) -> None:
-    """Earn for a payment; several payments of one order are rounded once. A refund that came first is settled at once."""
-    account = ledger.account(user_id, event)
-    order = ledger.order(account, event)
-    points = rules.points_for(order.paid + amount) - rules.points_for(order.paid)
-    order.paid += amount
-    if not order.points:
-        order.account_id = account.id
-    if points:
-        credit(ledger, event, account, order, points, rules)
-    settle(ledger, event, account, order, rules)
-
-
 def refund(ledger: Ledger, event: LogEvent, user_id: uuid.UUID, amount: int, rules: LoyaltyRules) -> None:
     """Take back what a refund cancels; one whose order is not known yet waits for it."""
     account = ledger.account(user_id, event)
@@ -215,45 +217,6 @@ def refund(ledger: Ledger, event: LogEvent, user_id: uuid.UUID, amount: int, rul
     order.refunded += amount
     order.refunded_at = max(order.refunded_at or event.occurred_at, event.occurred_at)
     settle(ledger, event, account, order, rules)
-
-
-def credit(ledger: Ledger, event: LogEvent, account: Account, order: Order, points: int, rules: LoyaltyRules) -> None:
-    """Credit points: first to debt, the rest as a lot. Its home is the order's, so that an order's lots always go one way."""
-    said = {"reference": order.order_id, "rule": ORDER_RULE}
-    repaid = min(points, account.debt)
-    entry_id = None
-    made: list[dict[str, Any]] = []
-    if repaid:
-        account.debt -= repaid
-        entry_id = ledger.entry(event, account.id, "DEBT_REPAID", repaid, **said)
-    if points > repaid:
-        day = rules.expires_on(event.occurred_at)
-        expires_at = rules.midnight(day) if day is not None else None
-        entry_id = ledger.entry(event, account.id, "EARN", points - repaid, expires_at=expires_at, **said)
-        lot = Lot(
-            id=derive_id(entry_id, "lot"),
-            account_id=account.id,
-            home_id=order.account_id,
-            entry_id=entry_id,
-            order_id=order.id,
-            original=points - repaid,
-            remaining=points - repaid,
-            earned_at=event.occurred_at,
-            available_at=rules.available_at(event.occurred_at),
-            expires_at=expires_at,
-            expires_on=day,
-        )
-        ledger.add_lot(lot)
-        until = instant_text(expires_at) if expires_at is not None else None
-        made.append(
-            {"lot": lot.id.hex, "points": lot.original, "availableAt": instant_text(lot.available_at), "expiresAt": until}
-        )
-    order.points += points
-    order.entry_id = order.entry_id or entry_id
-    properties = {"points": points, "orderId": order.order_id, "rule": ORDER_RULE, "debtRepaid": repaid, "lots": made}
-    ledger.announcements.append(
-        Announcement(EARNED, event, account.user_id, properties, amount_minor=event.amount_minor, currency=event.currency)
-    )
 
 
 def settle(ledger: Ledger, event: LogEvent, account: Account, order: Order, rules: LoyaltyRules) -> None:
@@ -265,7 +228,7 @@ def settle(ledger: Ledger, event: LogEvent, account: Account, order: Order, rule
         return
     order.reversed += due
     at = max(event.occurred_at, order.refunded_at)
-    own = ledger.of_order.get(order.id, [])
+    own = sorted(ledger.of_order.get(order.id, []), key=lambda lot: lot.place)
     free = {lot.id: ledger.free(lot, event.received_at) for lot in own}
     taken = _unspent(own, free, due, at)
     lapsed = sum(lot.lapsed + (free[lot.id] if lot.expired(at) else 0) for lot in own)

@@ -13,7 +13,7 @@ from collections.abc import Collection
 
 import sqlalchemy as sa
 
-from scrm.api import HandlerTx, LogEvent, Tx, derive_id, insert_rows
+from scrm.api import HandlerTx, LogEvent, Tx, absorbed_into, derive_id, hookimpl, insert_rows, line_id
 
 from .handlers import Loaded, find_accounts, load_lots
 from .ledger import Account, Ledger, Lot, moved_lot
@@ -23,6 +23,7 @@ MOVED_BY_A_MERGE = (lots, holds)
 """Tables whose rows go from account to account."""
 
 
+@hookimpl
 def merge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID) -> int:
     """Move what the absorbed person has to the survivor; returns how many lots moved."""
     found = _load(tx, [kept, absorbed])
@@ -43,6 +44,7 @@ def merge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID) 
     return len(moving)
 
 
+@hookimpl
 def unmerge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID, merge: uuid.UUID) -> int:
     """Give back what the absorbed account and those it had absorbed earned, as far as it is left; returns how many lots moved."""
     row = tx.row(sa.select(merges).where(merges.c.id == merge, merges.c.undone_by.is_(None)))
@@ -51,7 +53,7 @@ def unmerge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID
     found = _load(tx, [kept, absorbed])
     holder, other = found.ledger.accounts[kept], found.ledger.accounts[absorbed]
     tx.execute(sa.update(merges).where(merges.c.id == merge).values(undone_by=event.id))
-    homes = _absorbed_into(tx, other.id)
+    homes = absorbed_into(tx, merges, other.id)
     moving = _own_lots(tx, found, holder, homes)
     debt = min(row.debt, holder.debt)
     _transfer(found.ledger, event, holder, other, moving, debt)
@@ -68,6 +70,7 @@ def unmerge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID
     return len(moving)
 
 
+@hookimpl
 def erase(tx: HandlerTx, event: LogEvent, user: uuid.UUID, pseudonym: uuid.UUID) -> None:
     """Point the person's accounts to the pseudonym, release what is held, forget what was written; entries stay as they are."""
     own = sa.select(entries.c.id).join(accounts, accounts.c.id == entries.c.account_id).where(accounts.c.holder_id == user)
@@ -84,7 +87,7 @@ def erase(tx: HandlerTx, event: LogEvent, user: uuid.UUID, pseudonym: uuid.UUID)
 
 def _load(tx: Tx, users: Collection[uuid.UUID]) -> Loaded:
     found = Loaded(Ledger({account.user_id: account for account in find_accounts(tx, users)}))
-    found.keep(found.ledger.accounts.values())
+    found.rows.keep(found.ledger.accounts.values())
     return found
 
 
@@ -96,7 +99,7 @@ def _own_lots(tx: Tx, found: Loaded, account: Account, homes: Collection[uuid.UU
     own = load_lots(tx, condition)
     for lot in own:
         found.ledger.add_lot(lot)
-    found.keep(own)
+    found.rows.keep(own)
     found.keep_holds(tx)
     return own
 
@@ -127,23 +130,13 @@ def _split_held(
             if hold.holds(event.received_at) and hold.home_id not in homes:
                 of_home = kept.setdefault(hold.home_id, {})
                 of_home[lot.id] = of_home.get(lot.id, 0) + amount
-                into = derive_id(event.id, "entry", "TRANSFER_IN", f"held {hold.home_id.hex}")
+                into = line_id(event.id, "TRANSFER_IN", f"held {hold.home_id.hex}")
                 split.append((hold_id, lot.id, moved_lot(into, lot.id)))
     for home_id, parts in kept.items():
         out, into = ledger.pair(event, other.id, holder.id, sum(parts.values()), f"held {home_id.hex}", reason="held")
         for lot_id, amount in parts.items():
             ledger.move(event, ledger.lots[lot_id], amount, out, into, holder.id, home_id)
     return split
-
-
-def _absorbed_into(tx: Tx, account_id: uuid.UUID) -> list[uuid.UUID]:
-    """The account and all that were absorbed into it, at whatever remove, and still are."""
-    found, edge = [account_id], [account_id]
-    while edge:
-        inner = sa.select(merges.c.absorbed_id).where(merges.c.kept_id.in_(edge), merges.c.undone_by.is_(None))
-        edge = sorted({row.absorbed_id for row in tx.rows(inner)} - set(found))
-        found += edge
-    return found
 
 
 def _forget_debt(tx: Tx, start: uuid.UUID, end: uuid.UUID, debt: int) -> None:

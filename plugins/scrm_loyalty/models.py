@@ -21,6 +21,7 @@ accounts = Table(
     Column("holder_id", Id, nullable=False, comment="whose it counts as now: after a merge the survivor"),
     Column("debt", BigInteger, nullable=False, comment="points spent and then taken back; the next credit pays it first"),
     Column("frozen", Boolean, nullable=False, comment="nothing can be spent, for its numbers did not agree"),
+    Column("multiplier", Text, nullable=False, comment="what the member's level multiplies points by, a decimal number"),
     UniqueConstraint("user_id"),
     CheckConstraint("debt >= 0", name="debt"),
     Index("ix_loyalty_accounts_holder_id", "holder_id"),
@@ -51,6 +52,15 @@ entries = Table(
     Index("ix_loyalty_entries_account_id", "account_id", "occurred_at", "id"),
     Index("ix_loyalty_entries_event_id", "event_id"),
     Index("ix_loyalty_entries_reverses", "reverses"),
+)
+
+uses = Table(
+    "loyalty_uses",
+    metadata,
+    Column("account_id", Id, ForeignKey("loyalty_accounts.id"), primary_key=True),
+    Column("rule", Text, primary_key=True),
+    Column("value", Text, primary_key=True, comment="what has earned by the rule and does not again"),
+    Column("event_id", Id, nullable=False, comment="the event that it earned with"),
 )
 
 notes = Table(

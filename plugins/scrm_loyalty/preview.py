@@ -2,65 +2,149 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
 
 from scrm.api import LogEvent, Tx, events
 
+from .earn_rules import EarnRule
 from .facts import fold
 from .handlers import load
-from .ledger import EARNED, REVERSED
-from .rules import LoyaltyRules
+from .ledger import EARNED, REVERSED, Ledger
+from .rules import PAID, LoyaltyRules
+
+
+class Why(StrEnum):
+    """Why there are not more points."""
+
+    RECORDED_ALREADY = "RECORDED_ALREADY"
+    NO_RULE = "NO_RULE"
+    NO_AMOUNT = "NO_AMOUNT"
+    OTHER_CURRENCY = "OTHER_CURRENCY"
+    NOT_THIS_DAY = "NOT_THIS_DAY"
+    NOT_SUCH_EVENTS = "NOT_SUCH_EVENTS"
+    NO_POINTS = "NO_POINTS"
+    NOTHING_TO_TELL_APART = "NOTHING_TO_TELL_APART"
+    EARNED_BEFORE = "EARNED_BEFORE"
+    DAY_CAP = "DAY_CAP"
+    PERIOD_CAP = "PERIOD_CAP"
+    LIFETIME_CAP = "LIFETIME_CAP"
+    ROUNDED_DOWN = "ROUNDED_DOWN"
+    PAYS_DEBT = "PAYS_DEBT"
+    REFUNDED_BEFORE = "REFUNDED_BEFORE"
+
+
+WORDS: Mapping[Why, str] = {
+    Why.RECORDED_ALREADY: "it is recorded already, and counts once",
+    Why.NO_RULE: "no earn rule is for {event}",
+    Why.NO_AMOUNT: "it has no amount, or none above 0",
+    Why.OTHER_CURRENCY: "its amount is in {currency}; points are earned for {own}",
+    Why.NOT_THIS_DAY: "the rule does not count on {day}",
+    Why.NOT_SUCH_EVENTS: "the rule's filter does not fit",
+    Why.NO_POINTS: "the rule comes to less than one point",
+    Why.NOTHING_TO_TELL_APART: "the rule earns once for each {once_per}, and the event has none",
+    Why.EARNED_BEFORE: "the rule earns once for each {once_per}, and has for this one",
+    Why.DAY_CAP: "the rule gives at most {cap_per_day} a day",
+    Why.PERIOD_CAP: "the rule gives at most {cap_per_period} a {period}",
+    Why.LIFETIME_CAP: "the rule gives at most {cap_lifetime} ever",
+    Why.ROUNDED_DOWN: "the points of the whole order, of {paid} minor units so far, are rounded down",
+    Why.PAYS_DEBT: "{count} of them pay a debt",
+    Why.REFUNDED_BEFORE: "{count} of them are cancelled at once, for the order was refunded before",
+}
+"""The same in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why there are not more; `rule` is the earn rule that it is about."""
+
+    code: Why
+    rule: str | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Earning:
+    """What one rule would give."""
+
+    rule: str
+    points: int
+    available_at: str | None
+    expires_at: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """Points that would be credited, what of them would pay a debt or be taken back at once, and why there are not more."""
+    """Points that would be credited, by rule, what of them would pay a debt or be taken back at once, and why there are not
+    more."""
 
-    points: int
+    earning: Sequence[Earning]
     debt_repaid: int
     reversed: int
-    available_at: str | None
-    expires_at: str | None
-    why: list[str]
+    why: Sequence[Reason]
 
 
 def preview(tx: Tx, event: LogEvent, rules: LoyaltyRules) -> Preview:
     """What would come of an event if it were recorded now."""
     known = sa.select(events.c.id).where(events.c.source == event.source, events.c.external_id == event.external_id)
     if tx.row(known) is not None:
-        return Preview(0, 0, 0, None, None, ["it is recorded already, and counts once"])
-    if event.type != "order.paid":
-        return Preview(0, 0, 0, None, None, [f"{event.type} earns nothing; points are earned for order.paid"])
-    refusal = _without_money(event, rules)
+        return Preview([], 0, 0, [_reason(Why.RECORDED_ALREADY)])
+    refusal = _refusal(event, rules)
     if refusal is not None:
-        return Preview(0, 0, 0, None, None, [refusal])
-    ledger = load(tx, [event], lock=False).ledger
+        return Preview([], 0, 0, [refusal])
+    ledger = load(tx, [event], rules, lock=False).ledger
     fold(ledger, [event], rules)
-    said: dict[str, Any] = {one.type: one.properties for one in ledger.announcements}
-    earned: dict[str, Any] = said.get(EARNED, {"points": 0, "debtRepaid": 0, "lots": []})
-    taken = said.get(REVERSED, {"points": 0, "cancelled": 0})
-    lot: dict[str, Any] = next(iter(earned["lots"]), {})
-    paid = next(iter(ledger.orders.values())).paid
-    why = list(_reasons(paid, earned, taken["cancelled"], rules))
-    return Preview(earned["points"], earned["debtRepaid"], taken["cancelled"], lot.get("availableAt"), lot.get("expiresAt"), why)
+    said: list[Mapping[str, Any]] = [one.properties for one in ledger.announcements if one.type == EARNED]
+    repaid = sum(one["debtRepaid"] for one in said)
+    cancelled = sum(one.properties["cancelled"] for one in ledger.announcements if one.type == REVERSED)
+    why = [*_by_rule(ledger, event, rules), *_of_all(ledger, event, rules, repaid, cancelled)]
+    return Preview([_earning(one) for one in said], repaid, cancelled, why)
 
 
-def _without_money(event: LogEvent, rules: LoyaltyRules) -> str | None:
+def _earning(said: Mapping[str, Any]) -> Earning:
+    lot: Mapping[str, Any] = next(iter(said["lots"]), {})
+    return Earning(said["rule"], said["points"], lot.get("availableAt"), lot.get("expiresAt"))
+
+
+def _refusal(event: LogEvent, rules: LoyaltyRules) -> Reason | None:
+    if event.type not in rules.earning:
+        return _reason(Why.NO_RULE, event=event.type)
+    return _without_money(event, rules) if event.type == PAID else None
+
+
+def _without_money(event: LogEvent, rules: LoyaltyRules) -> Reason | None:
     if not event.amount_minor or event.amount_minor < 0:
-        return "it has no amount, or none above 0"
-    if event.currency != rules.currency:
-        return f"its amount is in {event.currency}; points are earned for {rules.currency}"
-    return "points_per_unit is 0" if not rules.points_per_unit else None
+        return _reason(Why.NO_AMOUNT)
+    return None if event.currency == rules.currency else _reason(Why.OTHER_CURRENCY, currency=event.currency, own=rules.currency)
 
 
-def _reasons(paid: int, earned: dict[str, Any], cancelled: int, rules: LoyaltyRules) -> Iterator[str]:
-    if rules.points_for(paid) * 10**rules.exponent != paid * rules.points_per_unit:
-        yield f"the points of the whole order, of {paid} minor units so far, are rounded down"
-    if earned["debtRepaid"]:
-        yield f"{earned['debtRepaid']} of them pay a debt"
+def _by_rule(ledger: Ledger, event: LogEvent, rules: LoyaltyRules) -> Iterator[Reason]:
+    day = rules.day_of(event.occurred_at)
+    limited = dict(reversed(ledger.limited))
+    given = {one.properties["rule"] for one in ledger.announcements if one.type == EARNED}
+    for rule in rules.earning[event.type]:
+        code = rule.misfit(event.properties, day) or limited.get(rule.key)
+        if code is not None:
+            yield _reason(Why(code), rule, day=day, **rule.model_dump(include=set(EarnRule.model_fields) - {"filter"}))
+        elif rule.key not in given:
+            lacking = _without_money(event, rules) if rule.per_unit else None
+            yield _reason(Why.NO_POINTS, rule) if lacking is None else Reason(lacking.code, rule.key, lacking.message)
+
+
+def _of_all(ledger: Ledger, event: LogEvent, rules: LoyaltyRules, repaid: int, cancelled: int) -> Iterator[Reason]:
+    paid = next((order.paid for order in ledger.orders.values()), 0)
+    whole = 10**rules.exponent
+    if any(rule.per_unit and rule.per_unit * paid % whole for rule in rules.earning[event.type]):
+        yield _reason(Why.ROUNDED_DOWN, paid=paid)
+    if repaid:
+        yield _reason(Why.PAYS_DEBT, count=repaid)
     if cancelled:
-        yield f"{cancelled} of them are cancelled at once, for the order was refunded before"
+        yield _reason(Why.REFUNDED_BEFORE, count=cancelled)
+
+
+def _reason(code: Why, rule: EarnRule | None = None, **values: Any) -> Reason:
+    return Reason(code, rule.key if rule is not None else None, WORDS[code].format(**values))

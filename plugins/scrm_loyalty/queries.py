@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import sqlalchemy as sa
 import strawberry
 
 from scrm.api import (
     JSON,
+    Amount,
     BigInt,
     EventInput,
     Info,
+    Money,
     Query,
     ScrmError,
     Subscription,
     as_recorded,
+    enum,
     events,
     extend,
     follow,
@@ -39,6 +42,9 @@ class PointsProgram:
     currency: str = strawberry.field(description="The currency it earns on.")
     redeem_minimum: BigInt = strawberry.field(description="The fewest points that one redemption takes.")
     redeem_step: BigInt = strawberry.field(description="Redemptions are multiples of this.")
+    unit_value: Money | None = strawberry.field(
+        description="What one point costs by the setting unit_cost; null where that is no whole number of minor units."
+    )
     rules: JSON = strawberry.field(description="All rules in force.")
 
 
@@ -46,8 +52,7 @@ class PointsProgram:
 class PointsLiability:
     as_of: dt.datetime = strawberry.field(description="The instant of these numbers.")
     points: BigInt = strawberry.field(description="Points that can be spent then or later, held ones included.")
-    amount_minor: BigInt = strawberry.field(description="What they cost by the setting unit_cost, in minor units.")
-    currency: str = strawberry.field(description="ISO 4217 code of the cost.")
+    cost: Money = strawberry.field(description="What they cost by the setting unit_cost.")
 
 
 @strawberry.type(description="What became of points in one business month.")
@@ -61,14 +66,49 @@ class PointsMonth:
     )
 
 
+enum(
+    "Why an event would not earn more.",
+    name="PointsReasonCode",
+    RECORDED_ALREADY="It is in the log.",
+    NO_RULE="No earn rule is for its type.",
+    NO_AMOUNT="It has no amount.",
+    OTHER_CURRENCY="Its amount is in another currency.",
+    NOT_THIS_DAY="The rule does not count on its day.",
+    NOT_SUCH_EVENTS="The rule's filter does not fit.",
+    NO_POINTS="The rule comes to less than one point.",
+    NOTHING_TO_TELL_APART="The rule earns once per value of a property that it lacks.",
+    EARNED_BEFORE="The rule earns once per value of a property, and has.",
+    DAY_CAP="The rule's cap per day.",
+    PERIOD_CAP="The rule's cap per period.",
+    LIFETIME_CAP="The rule's cap per lifetime.",
+    ROUNDED_DOWN="Points are whole.",
+    PAYS_DEBT="Some pay a debt.",
+    REFUNDED_BEFORE="Some are cancelled by a refund that came before.",
+)(preview.Why)
+
+
+@strawberry.type(description="Why there are not more points.")
+class PointsReason:
+    code: preview.Why = strawberry.field(description="The kind of reason.")
+    rule: str | None = strawberry.field(description="The earn rule that it is about; null: the whole event.")
+    message: str = strawberry.field(description="The same in words.")
+
+
+@strawberry.type(description="What one earn rule would give.")
+class PointsEarning:
+    rule: str = strawberry.field(description="The rule.")
+    points: BigInt = strawberry.field(description="Points that would be credited by it.")
+    available_at: dt.datetime | None = strawberry.field(description="From when on they could be spent; null: all pay a debt.")
+    expires_at: dt.datetime | None = strawberry.field(description="From when on they could not be; null: never.")
+
+
 @strawberry.type(description="What an event would earn.")
 class PointsPreview:
     points: BigInt = strawberry.field(description="Points that would be credited.")
     debt_repaid: BigInt = strawberry.field(description="How many of them would pay a debt.")
     cancelled: BigInt = strawberry.field(description="How many would be cancelled at once, by a refund that came before.")
-    available_at: dt.datetime | None = strawberry.field(description="From when on they could be spent.")
-    expires_at: dt.datetime | None = strawberry.field(description="From when on they could not be; null: never, or no points.")
-    why: list[str] = strawberry.field(description="Why there are not more, in words.")
+    earning: list[PointsEarning] = strawberry.field(description="The same by earn rule.")
+    why: list[PointsReason] = strawberry.field(description="Why there are not more.")
 
 
 @extend(Query)
@@ -83,6 +123,7 @@ class LoyaltyQuery:
             currency=rules.currency,
             redeem_minimum=BigInt(rules.redeem_minimum),
             redeem_step=BigInt(rules.redeem_step),
+            unit_value=_money(reports.unit_cost(rules), rules),
             rules=JSON(rules.model_dump(mode="json")),
         )
 
@@ -94,15 +135,16 @@ class LoyaltyQuery:
     ) -> PointsLiability | None:
         rules, at = await _rules(info), as_of or info.context.now
         points = await info.context.read(reports.outstanding, at)
-        cost = BigInt(reports.cost(points, rules))
-        return PointsLiability(as_of=at, points=BigInt(points), amount_minor=cost, currency=rules.currency)
+        cost: Any = Amount(reports.cost(points, rules), rules.currency)
+        return PointsLiability(as_of=at, points=BigInt(points), cost=cost)
 
     @query("What became of points, business month by month, oldest first.", scope=READ, weight=50)
     async def points_report(
         self,
         info: Info,
-        months: Annotated[int, strawberry.argument(description="How many, the present one included; 1 to 120.")] = 12,
+        months: Annotated[int | None, strawberry.argument(description="How many, the present one included; 1 to 120.")] = 12,
     ) -> list[PointsMonth] | None:
+        months = 12 if months is None else months
         if not 1 <= months <= reports.LONGEST:
             said = f"months is {months}; a report covers 1 to {reports.LONGEST}"
             raise ScrmError("INVALID_MONTHS", said, path=("months",), params={"months": months})
@@ -116,13 +158,25 @@ class LoyaltyQuery:
         rules = await _rules(info)
         said = await info.context.read(preview.preview, await as_recorded(info, input), rules)
         return PointsPreview(
-            points=BigInt(said.points),
+            points=BigInt(sum(each.points for each in said.earning)),
             debt_repaid=BigInt(said.debt_repaid),
             cancelled=BigInt(said.reversed),
-            available_at=dt.datetime.fromisoformat(said.available_at) if said.available_at else None,
-            expires_at=dt.datetime.fromisoformat(said.expires_at) if said.expires_at else None,
-            why=said.why,
+            earning=[_earning(each) for each in said.earning],
+            why=[PointsReason(code=each.code, rule=each.rule, message=each.message) for each in said.why],
         )
+
+
+def _earning(each: preview.Earning) -> PointsEarning:
+    return PointsEarning(
+        rule=each.rule,
+        points=BigInt(each.points),
+        available_at=dt.datetime.fromisoformat(each.available_at) if each.available_at else None,
+        expires_at=dt.datetime.fromisoformat(each.expires_at) if each.expires_at else None,
+    )
+
+
+def _money(amount_minor: int | None, rules: LoyaltyRules) -> Any:
+    return None if amount_minor is None else Amount(amount_minor, rules.currency)
 
 
 async def _rules(info: Info) -> LoyaltyRules:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import sqlalchemy as sa
 import typer
 
-from scrm.api import Command, Decision, Fact, PluginContext, Tx, UserError, global_id, new_id, node_id
+from scrm.api import Command, Decision, Fact, Job, NewFact, PluginContext, Tx, UserError, global_id, new_id, node_id
 
 from .ledger import FROZEN, UNFROZEN
 from .models import accounts, allocations, entries, held_lots, holds, lots
@@ -38,16 +38,16 @@ def _balances(tx: Tx) -> Iterator[Drift]:
     """Σ entries = balance + pending + held + lapsed − debt, where the first four are what is left of the lots."""
     said = _sum(entries.c.points, entries.c.account_id == accounts.c.id)
     left = _sum(lots.c.remaining, lots.c.account_id == accounts.c.id)
-    for row in tx.rows(sa.select(accounts.c.id, accounts.c.debt, said.label("said"), left.label("left"))):
-        if row.said != row.left - row.debt:
-            yield Drift(row.id, f"account {row.id.hex}: entries sum to {row.said}, lots less debt to {row.left - row.debt}")
+    rows = sa.select(accounts.c.id, accounts.c.debt, said.label("said"), left.label("left"))
+    for row in tx.rows(rows.where(said != left - accounts.c.debt)):
+        yield Drift(row.id, f"account {row.id.hex}: entries sum to {row.said}, lots less debt to {row.left - row.debt}")
 
 
 def _lots(tx: Tx) -> Iterator[Drift]:
     taken = _sum(allocations.c.amount, allocations.c.lot_id == lots.c.id)
-    for row in tx.rows(sa.select(lots.c.id, lots.c.account_id, lots.c.original, lots.c.remaining, taken.label("taken"))):
-        if row.remaining != row.original - row.taken:
-            yield Drift(row.account_id, f"lot {row.id.hex}: {row.remaining} of {row.original} left, yet {row.taken} taken")
+    rows = sa.select(lots.c.id, lots.c.account_id, lots.c.original, lots.c.remaining, taken.label("taken"))
+    for row in tx.rows(rows.where(lots.c.remaining != lots.c.original - taken)):
+        yield Drift(row.account_id, f"lot {row.id.hex}: {row.remaining} of {row.original} left, yet {row.taken} taken")
 
 
 def _moves(tx: Tx) -> Iterator[Drift]:
@@ -56,29 +56,34 @@ def _moves(tx: Tx) -> Iterator[Drift]:
     taken = _sum(allocations.c.amount, allocations.c.entry_id == entries.c.id)
     rows = sa.select(entries.c.id, entries.c.account_id, entries.c.kind, entries.c.points, (made - taken).label("moved"))
     kinds = ("EARN", "REDEEM", "EXPIRE", "RESTORE", "ADJUST", "REVERSE")
-    for row in tx.rows(rows.where(entries.c.kind.in_(kinds))):
-        if row.moved < row.points or (row.kind != "REVERSE" and row.moved != row.points):
-            yield Drift(row.account_id, f"{row.kind} {row.id.hex}: {row.points} points, {row.moved} in lots")
+    off = sa.or_(made - taken < entries.c.points, sa.and_(entries.c.kind != "REVERSE", made - taken != entries.c.points))
+    for row in tx.rows(rows.where(entries.c.kind.in_(kinds), off)):
+        yield Drift(row.account_id, f"{row.kind} {row.id.hex}: {row.points} points, {row.moved} in lots")
 
 
 def _pairs(tx: Tx) -> Iterator[Drift]:
     other = entries.alias("other")
     rows = (
-        sa.select(
-            entries.c.id, entries.c.account_id, entries.c.points, other.c.points.label("other"), other.c.pair_id.label("back")
-        )
+        sa.select(entries.c.id, entries.c.account_id, entries.c.points, other.c.points.label("other"))
         .outerjoin(other, other.c.id == entries.c.pair_id)
         .where(entries.c.kind.in_(("TRANSFER_IN", "TRANSFER_OUT")))
     )
-    for row in tx.rows(rows):
-        if row.back != row.id or row.other != -row.points:
-            yield Drift(row.account_id, f"transfer {row.id.hex}: {row.points} points, the other half {row.other}")
+    off = sa.or_(
+        other.c.id.is_(None), other.c.pair_id.is_(None), other.c.pair_id != entries.c.id, other.c.points != -entries.c.points
+    )
+    for row in tx.rows(rows.where(off)):
+        yield Drift(row.account_id, f"transfer {row.id.hex}: {row.points} points, the other half {row.other}")
 
 
 def _holds(tx: Tx) -> Iterator[Drift]:
     """A hold keeps all its points in lots, and is resolved exactly when it says when."""
     kept = _sum(held_lots.c.amount, held_lots.c.hold_id == holds.c.id)
-    for row in tx.rows(sa.select(holds, kept.label("kept"))):
+    off = sa.or_(
+        kept != holds.c.points,
+        (holds.c.state == "OPEN") != holds.c.resolved_at.is_(None),
+        (holds.c.state == "CAPTURED") != (holds.c.captured > 0),
+    )
+    for row in tx.rows(sa.select(holds, kept.label("kept")).where(off)):
         if row.kept != row.points:
             yield Drift(row.account_id, f"hold {row.id.hex}: {row.points} points, {row.kept} kept of lots")
         if (row.state == "OPEN") != (row.resolved_at is None) or (row.state == "CAPTURED") != (row.captured > 0):
@@ -149,3 +154,14 @@ async def reconcile(
 
 
 RECONCILE = Command("reconcile", reconcile)
+
+
+def found_by_night(tx: Tx, due: datetime, rules: Any) -> list[NewFact]:
+    """What the job records: the accounts that do not agree and are not frozen yet."""
+    return [
+        NewFact(FROZEN, f"{user.hex}:{due.isoformat()}", {"drift": said}, due, user)
+        for user, said in sorted(holders(tx, drifts(tx)).items())
+    ]
+
+
+NIGHTLY = Job("reconcile", "30 3 * * *", found_by_night)

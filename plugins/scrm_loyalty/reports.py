@@ -47,6 +47,12 @@ def outstanding(tx: Tx, at: datetime) -> int:
     return int(row.made) - int(row.spent) + int(row.kept)
 
 
+def unit_cost(rules: LoyaltyRules) -> int | None:
+    """What one point costs in minor units; None where that is no whole number."""
+    exact = Fraction(rules.unit_cost) * 10**rules.exponent
+    return exact.numerator if exact.denominator == 1 else None
+
+
 def cost(points: int, rules: LoyaltyRules) -> int:
     """What so many points cost, in minor units, half a unit rounded up."""
     exact = points * Fraction(rules.unit_cost) * 10**rules.exponent

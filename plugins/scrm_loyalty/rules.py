@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from fractions import Fraction
+from functools import cached_property
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from scrm.api import BusinessRules, currency_exponent
+
+from .earn_rules import MONTHS, EarnRule
+
+PAID = "order.paid"
+ORDER_RULE = "order"
+"""The earn rule of paid orders where no other is listed."""
 
 
 class LoyaltyRules(BusinessRules):
     """The program. `currency` and `timezone` are the business's unless said."""
 
     points_per_unit: Decimal = Field(
-        default=Decimal(1), ge=0, le=100, description="Points per currency unit of a paid order, exact."
+        default=Decimal(1),
+        ge=0,
+        le=100,
+        description="Points per currency unit of a paid order, exact: the earn rule `order`, where `earn` lists none.",
     )
+    earn: tuple[EarnRule, ...] = Field(default=(), max_length=100, description="What earns points; see below.")
     validity_days: int = Field(default=365, ge=0, le=36_500, description="Days until points expire, at local midnight; 0: never.")
     validity_until: Literal["day", "week", "month", "quarter", "year"] = Field(
         default="day",
@@ -52,6 +64,16 @@ class LoyaltyRules(BusinessRules):
         "`floor_zero` lets them go.",
     )
 
+    @field_validator("earn")
+    @classmethod
+    def _once(cls, earn: tuple[EarnRule, ...]) -> tuple[EarnRule, ...]:
+        keys = [rule.key for rule in earn]
+        twice = next((key for place, key in enumerate(keys) if key in keys[:place]), None)
+        if twice is not None:
+            words = "a key of its own for every earn rule: {key} is there twice (EARN_KEY_TWICE)"
+            raise PydanticCustomError("EARN_KEY_TWICE", words, {"key": twice})
+        return earn
+
     @model_validator(mode="after")
     def _can_be_spent(self) -> LoyaltyRules:
         if self.validity_days and self.pending_days >= self.validity_days:
@@ -65,10 +87,23 @@ class LoyaltyRules(BusinessRules):
         """How many decimals the currency has."""
         return currency_exponent(self.currency)
 
-    def points_for(self, amount_minor: int) -> int:
-        """Whole points for an order of so much, rounded down once."""
-        points, of_minor = _rate(self.points_per_unit, self.currency)
-        return amount_minor * points // of_minor
+    @cached_property
+    def program(self) -> Sequence[EarnRule]:
+        """The earn rules in force."""
+        return self.earn or (EarnRule(key=ORDER_RULE, event=PAID, per_unit=self.points_per_unit),)
+
+    @cached_property
+    def earning(self) -> Mapping[str, Sequence[EarnRule]]:
+        """The earn rules in force by event type."""
+        return {event: [rule for rule in self.program if rule.event == event] for event in {rule.event for rule in self.program}}
+
+    def reads(self) -> Mapping[str, Collection[str]]:
+        """The event types that earn."""
+        return {event: {key for rule in found for key in rule.looks_at} for event, found in self.earning.items()}
+
+    def warnings(self, today: date) -> Sequence[str]:
+        """Earn rules that can never earn."""
+        return [f"the earn rule {rule.key} can never earn: {said}" for rule in self.earn for said in rule.warnings(today)]
 
     def expires_on(self, earned_at: datetime) -> date | None:
         """The local day on which points earned then are gone; the day before is the last to spend them."""
@@ -78,7 +113,7 @@ class LoyaltyRules(BusinessRules):
 
     def _end(self, last: date) -> date:
         """The day after the period that a day is in."""
-        months = {"month": 1, "quarter": 3, "year": 12}.get(self.validity_until)
+        months = MONTHS.get(self.validity_until)
         if months is None:
             return last + timedelta(days=7 - last.weekday() if self.validity_until == "week" else 1)
         number = (last.year * 12 + last.month - 1) // months * months + months
@@ -99,13 +134,6 @@ class LoyaltyRules(BusinessRules):
     def day_of(self, at: datetime) -> date:
         """The local day of an instant."""
         return at.astimezone(self.zone).date()
-
-
-@functools.lru_cache(maxsize=64)
-def _rate(points_per_unit: Decimal, currency: str) -> tuple[int, int]:
-    """So many points for so many minor units."""
-    rate = Fraction(points_per_unit) / 10 ** currency_exponent(currency)
-    return rate.numerator, rate.denominator
 
 
 @functools.lru_cache(maxsize=4_096)

@@ -7,13 +7,13 @@ without a job having run. `user` has `.c.id`.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import date, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
-from scrm.api import NOW, ScrmError, Text, Tx, Value, channels
+from scrm.api import NOW, ScrmError, Text, Tx, Value, channels, exported, hookimpl
 
 from .models import accounts, allocations, entries, held_lots, holds, lots, notes, orders
 
@@ -180,6 +180,7 @@ def reason(entry: Any) -> sa.ColumnElement[str]:
     return sa.func.coalesce(written, entry.c.reason, type_=Text)
 
 
+@hookimpl
 def count(tx: Tx, user: uuid.UUID) -> int:
     """How many entries, lots, orders and holds hang on a person."""
     own = sa.select(accounts.c.id).where(accounts.c.holder_id == user)
@@ -190,6 +191,7 @@ def count(tx: Tx, user: uuid.UUID) -> int:
     return sum(tx.rows(sa.select(*parts))[0])
 
 
+@hookimpl
 def export(tx: Tx, user: uuid.UUID) -> dict[str, list[dict[str, Any]]]:
     """A person's entries, lots and holds, oldest first."""
     own = sa.select(accounts.c.id).where(accounts.c.holder_id == user)
@@ -197,17 +199,4 @@ def export(tx: Tx, user: uuid.UUID) -> dict[str, list[dict[str, Any]]]:
     mine = sa.select(*columns).where(entries.c.account_id.in_(own)).order_by(entries.c.occurred_at, entries.c.id)
     kept = sa.select(lots).where(lots.c.account_id.in_(own)).order_by(lots.c.earned_at, lots.c.id)
     said = sa.select(holds).where(holds.c.account_id.in_(own)).order_by(holds.c.created_at, holds.c.id)
-    found = {"entries": mine, "lots": kept, "holds": said}
-    return {name: [_plain(row._mapping) for row in tx.rows(statement)] for name, statement in found.items()}
-
-
-def _plain(row: Mapping[Any, Any]) -> dict[str, Any]:
-    said: dict[str, Any] = {}
-    for name, value in row.items():
-        if isinstance(value, uuid.UUID):
-            said[str(name)] = value.hex
-        elif isinstance(value, date):
-            said[str(name)] = value.isoformat()
-        else:
-            said[str(name)] = value
-    return said
+    return exported(tx, {"entries": mine, "lots": kept, "holds": said})

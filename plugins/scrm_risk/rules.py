@@ -91,9 +91,9 @@ class Rule(Part):
 class Notify(Part):
     """Who is told; the address is the wiring's, under the same name."""
 
-    to: Key
-    severity: Severity = "GENERAL"
-    resolved: bool = True
+    to: Key = Field(description="The name of the address in `urls`.")
+    severity: Severity = Field(default="GENERAL", description="From which severity on.")
+    resolved: bool = Field(default=True, description="Whether also when an alert is over.")
 
 
 class RiskRules(BusinessRules):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
-from scrm.api import Contribution, HandlerTx, Job, LogEvent, Scope, Tx, hookimpl
+from scrm.api import Contribution, Job, Scope, hookimpl
 
-from . import events, graphql, handlers, merging, models, mutations, review, rules, service
+from . import events, graphql, handlers, models, mutations, review, rules
+from .merging import erase, merge, unmerge
+from .service import count, export
+
+__all__ = ["contribute", "count", "erase", "export", "merge", "unmerge"]
 
 
 @hookimpl
@@ -46,35 +47,3 @@ def contribute() -> Contribution:
             Scope("tiers:write", "Give levels and growth value by hand, and review."),
         ],
     )
-
-
-@hookimpl
-def merge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID, rules: rules.TiersRules) -> int:
-    """Let the survivor hold what the absorbed person held."""
-    return merging.merge(tx, event, kept, absorbed, rules)
-
-
-@hookimpl
-def unmerge(
-    tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID, merge: uuid.UUID, rules: rules.TiersRules
-) -> int:
-    """Give back what the absorbed person held."""
-    return merging.unmerge(tx, event, kept, absorbed, merge, rules)
-
-
-@hookimpl
-def count(tx: Tx, user: uuid.UUID) -> int:
-    """How many rows hang on a person."""
-    return service.count(tx, user)
-
-
-@hookimpl
-def erase(tx: HandlerTx, event: LogEvent, user: uuid.UUID, pseudonym: uuid.UUID) -> None:
-    """Let what was counted go on under the pseudonym."""
-    merging.erase(tx, event, user, pseudonym)
-
-
-@hookimpl
-def export(tx: Tx, user: uuid.UUID) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-    """A person's level, its changes, and what was counted."""
-    return service.export(tx, user)

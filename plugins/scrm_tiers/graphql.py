@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
-from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import Any
 
 import sqlalchemy as sa
 
 from scrm.api import (
     JSON,
     NOW,
-    BatchInfo,
     BigInt,
     Connection,
     Direction,
@@ -25,7 +21,6 @@ from scrm.api import (
     User,
     UserFilter,
     UserOrder,
-    batch,
     column,
     enum,
     expression,
@@ -38,6 +33,7 @@ from scrm.api import (
     rows,
     same_row,
     users,
+    worded,
 )
 
 from . import service
@@ -77,15 +73,6 @@ class TierCause(Enum):
     MERGE = "MERGE"
 
 
-async def _named(keys: Sequence[tuple[str, str]], info: BatchInfo) -> Mapping[Any, str]:
-    """Names in the request's language, where there is one: for `zh-CN` also the one for `zh`."""
-    found = {}
-    for name, names in keys:
-        known = json.loads(names)
-        found[name, names] = known.get(info.language) or known.get(info.language.split("-")[0]) or name
-    return found
-
-
 @rows(None, public=True)
 class TierThreshold:
     """What a level asks for."""
@@ -99,7 +86,7 @@ class TierBenefit:
     """What a level gives."""
 
     key: str = column("Stable key; `multiplier` is by what earned points are multiplied.")
-    name: str = batch("Name, in the request's language where there is one.", _named, needs=["name", "names"])
+    name: str = worded("Name, in the request's language where there is one.", "name", "names")
     value: JSON | None = column("How much, or what; the scheme's own.")
 
 
@@ -108,7 +95,7 @@ class Tier(Node):
     """A level of membership."""
 
     key: str = column("Stable key.")
-    name: str = batch("Name, in the request's language where there is one.", _named, needs=["name", "names"])
+    name: str = worded("Name, in the request's language where there is one.", "name", "names")
     level: int = column("Its place from 1, the lowest; 0 where the scheme does not have it any more.", name="rank")
     thresholds: list[TierThreshold] = many("What it asks for.", select=service.thresholds, order=[PLACE])
     benefits: list[TierBenefit] = many("What it gives.", select=service.given, order=[PLACE])

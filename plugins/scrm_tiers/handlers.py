@@ -38,7 +38,7 @@ def follow(tx: HandlerTx, batch: Sequence[LogEvent], rules: TiersRules) -> None:
     _follow_people(tx, waiting, rules)
 
 
-handler = Handler((*OWN, EVERY), follow)
+handler = Handler((*OWN, PAID, REFUNDED, CONFIGURED, EVERY), follow, optional=(EARNED,))
 
 
 def _concerns(event: LogEvent, rules: TiersRules) -> bool:
@@ -52,7 +52,10 @@ def _follow_people(tx: HandlerTx, batch: Sequence[LogEvent], rules: TiersRules) 
         return
     loaded = load(tx, batch, rules)
     for event in batch:
-        apply(loaded.book, event)
+        if event.type == SET and not rules.rank(event.properties["tier"]):
+            tx.leave_out(event, f"the scheme has no level {event.properties['tier']}")
+        else:
+            apply(loaded.book, event)
     loaded.store(tx)
 
 

@@ -12,7 +12,7 @@ from datetime import date
 
 import sqlalchemy as sa
 
-from scrm.api import HandlerTx, LogEvent, Tx, derive_id, insert_rows
+from scrm.api import HandlerTx, LogEvent, absorbed_into, derive_id, hookimpl, insert_rows
 
 from .book import Account
 from .models import accounts, merges
@@ -20,6 +20,7 @@ from .rows import Loaded, load_accounts
 from .rules import TiersRules
 
 
+@hookimpl
 def merge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID, rules: TiersRules) -> int:
     """Let the survivor hold what the absorbed person held; returns how many accounts moved."""
     other = next((account for account in load_accounts(tx, [absorbed]) if account.user_id == absorbed), None)
@@ -52,6 +53,7 @@ def _is_stronger(rules: TiersRules, event: LogEvent, pinned: Account, other: Acc
     return (rules.rank(pinned.pin), pinned.pinned_until) > (rules.rank(other.pin), other.pinned_until)
 
 
+@hookimpl
 def unmerge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID, merge: uuid.UUID, rules: TiersRules) -> int:
     """Give back the account that was absorbed and those it had absorbed; returns how many went back."""
     row = tx.row(sa.select(merges).where(merges.c.id == merge, merges.c.undone_by.is_(None)))
@@ -61,7 +63,7 @@ def unmerge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID
     survivor = loaded.book.people[kept]
     other = next(account for account in survivor.held if account.id == row.absorbed_id)
     loaded.book.see(survivor, event)
-    homes = _absorbed_into(tx, other.id)
+    homes = absorbed_into(tx, merges, other.id)
     if row.took_pin and (survivor.main.pin, survivor.main.pinned_until) == (other.pin, other.pinned_until):
         survivor.main.pin = survivor.main.pinned_until = None
     loaded.book.settle(survivor.main)
@@ -71,19 +73,10 @@ def unmerge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID
     return len(homes)
 
 
+@hookimpl
 def erase(tx: HandlerTx, event: LogEvent, user: uuid.UUID, pseudonym: uuid.UUID) -> None:
     """Point the person's accounts to the pseudonym, never to be reviewed again; what they did is nobody's from now on."""
     over = {"pin": None, "pinned_until": None, "valid_until": None, "reviewed_on": date.max}
     for row in tx.rows(sa.select(accounts.c.id, accounts.c.user_id).where(accounts.c.holder_id == user).order_by(accounts.c.id)):
         alias = pseudonym if row.user_id == user else derive_id(pseudonym, row.id.hex)
         tx.execute(sa.update(accounts).where(accounts.c.id == row.id).values(user_id=alias, holder_id=pseudonym, **over))
-
-
-def _absorbed_into(tx: Tx, account_id: uuid.UUID) -> list[uuid.UUID]:
-    """The account and all that were absorbed into it, at whatever remove, and still are."""
-    found, edge = [account_id], [account_id]
-    while edge:
-        inner = sa.select(merges.c.absorbed_id).where(merges.c.kept_id.in_(edge), merges.c.undone_by.is_(None))
-        edge = sorted({row.absorbed_id for row in tx.rows(inner)} - set(found))
-        found += edge
-    return found

@@ -9,13 +9,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from scrm.api import HandlerTx, Instant, LogEvent, NewFact, Tx, update_rows
+from scrm.api import HandlerTx, Instant, LogEvent, NewFact, Tx, as_row, update_rows
 
 from .book import Account, Book, Person
 from .events import DUE
 from .models import accounts, days
 from .periods import last_review, opens_after
-from .rows import CHANGING, plain, store_moves
+from .rows import CHANGING, store_moves
 from .rules import METRICS, TiersRules
 
 PART = 5_000
@@ -67,7 +67,7 @@ def _review(tx: HandlerTx, event: LogEvent, due: date, last: uuid.UUID, rules: T
         spend, orders, points, growth = (row._mapping[metric] for metric in METRICS)
         main = Account(**{name: value for name, value in row._mapping.items() if name not in METRICS})
         book.review(Person(main), event, due, (spend, orders, points, growth))
-        touched.append(plain(main))
+        touched.append(as_row(main))
     update_rows(tx, accounts, CHANGING, touched)
     _pass_the_others(tx, due, last, rules)
     store_moves(tx, book)

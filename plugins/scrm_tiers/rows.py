@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
 from scrm.api import (
+    FoundRows,
     HandlerTx,
     Id,
     ListOf,
     LogEvent,
     Text,
     Tx,
+    as_row,
     derive_id,
     insert_rows,
     member,
     row_set,
-    update_rows,
     upsert,
 )
 
@@ -38,43 +39,30 @@ def order_id_of(event: LogEvent) -> str:
     return str(event.properties.get("orderId") or f"event:{event.id.hex}")
 
 
-def plain(row: Account | Order) -> dict[str, Any]:
-    """A row by the names of its columns."""
-    return {each.name: getattr(row, each.name) for each in fields(row)}
-
-
 @dataclass
 class Loaded:
     """A book with its rows as they were found."""
 
     book: Book
-    before: dict[uuid.UUID, Account | Order] = field(default_factory=dict)
+    rows: FoundRows = field(default_factory=FoundRows)
 
     @classmethod
     def of(cls, tx: Tx, rules: TiersRules, first: Mapping[uuid.UUID, LogEvent]) -> Loaded:
         """These people, each with a row; `first` is the event that opens one for somebody new."""
         loaded = cls(Book(rules, load_people(tx, first, rules)))
-        loaded.keep(person.main for person in loaded.book.people.values())
+        loaded.rows.keep(person.main for person in loaded.book.people.values())
         return loaded
-
-    def keep(self, rows: Iterable[Account | Order]) -> None:
-        """Remember rows as they are, to store those that change."""
-        self.before |= {row.id: replace(row) for row in rows}
 
     def store(self, tx: HandlerTx) -> None:
         """Write what is new and what changed, and announce it."""
         book = self.book
-        update_rows(tx, accounts, CHANGING, self._changed([person.main for person in book.people.values()]))
-        insert_rows(tx, orders, [plain(row) for row in book.orders.values() if row.id not in self.before])
+        self.rows.store(tx, accounts, [person.main for person in book.people.values()], CHANGING)
         kept = ("account_id", "counted_on", "paid", "refunded", "refunded_on", "points")
-        update_rows(tx, orders, kept, self._changed(book.orders.values()))
+        self.rows.store(tx, orders, book.orders.values(), kept)
         store_days(tx, book)
         done = [{"account_id": key[0], "task": key[1], "day": key[2], "times": times} for key, times in book.done.items()]
         _add(tx, tasks, ["account_id", "task", "day"], ["times"], done)
         store_moves(tx, book)
-
-    def _changed(self, rows: Iterable[Account | Order]) -> list[dict[str, Any]]:
-        return [plain(row) for row in rows if row.id in self.before and row != self.before[row.id]]
 
 
 def store_days(tx: Tx, book: Book) -> None:
@@ -106,7 +94,7 @@ def load(tx: Tx, batch: Sequence[LogEvent], rules: TiersRules) -> Loaded:
     keys = {(event.user_id, order_id_of(event)) for event in batch if event.type in (PAID, REFUNDED, EARNED) and event.user_id}
     if keys:
         loaded.book.orders = load_orders(tx, sorted(keys))
-        loaded.keep(loaded.book.orders.values())
+        loaded.rows.keep(loaded.book.orders.values())
     if any(task.fits(event.type, event.properties) for task in rules.tasks for event in batch):
         load_times(tx, loaded.book)
     return loaded
@@ -119,7 +107,7 @@ def load_people(tx: Tx, first: Mapping[uuid.UUID, LogEvent], rules: TiersRules) 
     new = [user for user in sorted(first) if user not in known]
     if new:
         insert = upsert(tx, accounts).on_conflict_do_nothing(index_elements=["user_id"])
-        tx.execute(insert, [plain(_opened(user, first[user], rules)) for user in new])
+        tx.execute(insert, [as_row(_opened(user, first[user], rules)) for user in new])
         held = load_accounts(tx, first)
     people = {account.user_id: Person(account) for account in held if account.user_id == account.holder_id}
     whose = {}

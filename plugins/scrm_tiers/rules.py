@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from functools import cached_property
@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from scrm.api import BusinessRules
+from scrm.api import BusinessRules, PropertyFilter
 
 from .periods import CALENDAR, next_review
 from .presets import preset
@@ -40,39 +40,41 @@ class Part(BaseModel):
 class Benefit(Part):
     """Something that a level gives: data for whoever grants it."""
 
-    key: Key
-    name: Words
+    key: Key = Field(description="Its name for programs.")
+    name: Words = Field(description="Its name for people.")
     names: Names = Field(default_factory=dict, description="Names by language tag.")
-    value: JsonValue = None
+    value: JsonValue = Field(default=None, description="Whatever whoever grants it needs to know.")
 
 
 class Level(Part):
     """One level: what it is called, what it takes, what it gives."""
 
-    key: Key
-    name: Words
+    key: Key = Field(description="Its name for programs.")
+    name: Words = Field(description="Its name for people.")
     names: Names = Field(default_factory=dict, description="Names by language tag.")
-    bounds: Mapping[Metric, Count]
-    multiplier: Decimal = Field(default=Decimal(1), ge=0, le=100)
-    benefits: tuple[Benefit, ...] = ()
+    bounds: Mapping[Metric, Count] = Field(
+        description="At least how much of `spend` (minor units), `orders`, `points_earned` and `growth` in the window: the same "
+        "metrics for every level, and more from level to level."
+    )
+    multiplier: Decimal = Field(default=Decimal(1), ge=0, le=100, description="What whoever gives points multiplies them by.")
+    benefits: tuple[Benefit, ...] = Field(default=(), description="What it gives besides: data for whoever grants it.")
 
 
 class Task(Part):
     """Something that growth value is given for."""
 
-    key: Key
-    event: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$")]
-    where: Mapping[str, str | bool | int] = Field(default_factory=dict, description="Properties that the event must have.")
-    growth: Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
-    per_day: Times | None = None
-    lifetime: Times | None = None
+    key: Key = Field(description="Its name.")
+    event: str = Field(pattern=r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+$", description="The event type.")
+    where: PropertyFilter = Field(
+        default=PropertyFilter(), description='Conditions on its properties, as `[{key = "page", eq = "home"}]`; all must hold.'
+    )
+    growth: int = Field(strict=True, ge=1, le=1_000_000_000, description="Growth value for each event.")
+    per_day: Times | None = Field(default=None, description="At most so many times per member and business day.")
+    lifetime: Times | None = Field(default=None, description="At most so many times per member, ever.")
 
     def fits(self, type_: str, properties: Mapping[str, Any]) -> bool:
         """Whether it is given for such an event."""
-        return type_ == self.event and all(
-            name in properties and type(properties[name]) is type(value) and properties[name] == value
-            for name, value in self.where.items()
-        )
+        return type_ == self.event and self.where.fits(properties)
 
 
 class TiersRules(BusinessRules):
@@ -126,6 +128,16 @@ class TiersRules(BusinessRules):
     def event_types(self) -> Sequence[str]:
         """Points are learned from whoever announces them."""
         return (EARNED,) if "points_earned" in self.metrics else ()
+
+    def reads(self) -> Mapping[str, Collection[str]]:
+        """The event types of tasks."""
+        return {
+            task.event: {key for one in self.tasks if one.event == task.event for key in one.where.keys} for task in self.tasks
+        }
+
+    def warnings(self, today: date) -> Sequence[str]:
+        """Tasks that nothing can be given for."""
+        return [f"nothing is ever given for the task {task.key}: {said}" for task in self.tasks if (said := task.where.never)]
 
     @cached_property
     def metrics(self) -> list[Metric]:

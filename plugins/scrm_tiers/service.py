@@ -6,13 +6,13 @@ Values are summed as of the request's business day. `user` has `.c.id`.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from scrm.api import NOW, TODAY, Fact, Text, Tx, UserError, instant_text, of_moment, users
+from scrm.api import NOW, TODAY, Fact, Text, Tx, UserError, exported, hookimpl, instant_text, of_moment, users
 
 from .models import accounts, benefits, bounds, days, levels, orders, scheme, transition_values, transitions
 from .periods import CALENDAR, ROLLING, last_review, year_before, year_end_before
@@ -225,6 +225,7 @@ def reviewed(tx: Tx, event_id: uuid.UUID, day: date) -> tuple[int, int]:
     return int(tx.scalar(sa.select(sa.func.count()).where(transitions.c.event_id == event_id))), left(tx, day)
 
 
+@hookimpl
 def count(tx: Tx, user: uuid.UUID) -> int:
     """How many days, orders and changes of level hang on a person."""
     own = sa.select(accounts.c.id).where(accounts.c.holder_id == user)
@@ -235,7 +236,8 @@ def count(tx: Tx, user: uuid.UUID) -> int:
     return sum(tx.rows(sa.select(*parts))[0])
 
 
-def export(tx: Tx, user: uuid.UUID) -> dict[str, Sequence[Mapping[str, Any]]]:
+@hookimpl
+def export(tx: Tx, user: uuid.UUID) -> dict[str, list[dict[str, Any]]]:
     """A person's level, its changes, and what was counted, oldest first."""
     own = sa.select(accounts.c.id).where(accounts.c.holder_id == user)
     asked = {
@@ -246,14 +248,4 @@ def export(tx: Tx, user: uuid.UUID) -> dict[str, Sequence[Mapping[str, Any]]]:
         "days": sa.select(days).where(days.c.account_id.in_(own)).order_by(days.c.counted_on, days.c.known_on, days.c.account_id),
         "orders": sa.select(orders).where(orders.c.account_id.in_(own)).order_by(orders.c.counted_on, orders.c.id),
     }
-    return {kind: [_plain(row._mapping) for row in tx.rows(statement)] for kind, statement in asked.items()}
-
-
-def _plain(row: Mapping[Any, Any]) -> dict[str, Any]:
-    said: dict[str, Any] = {}
-    for name, value in row.items():
-        if isinstance(value, uuid.UUID):
-            said[str(name)] = value.hex
-        else:
-            said[str(name)] = value.isoformat() if isinstance(value, date) else value
-    return said
+    return exported(tx, asked)

@@ -389,6 +389,14 @@ def _say_replay(report: ReplayReport) -> None:
         ("TABLE", "LIVE", "REPLAYED", "DIFFERING"),
         [(key, one.live, one.replayed, one.differing) for key, one in report.tables.items()],
     )
+    for name, found in report.tables.items():
+        for column, (live, replayed) in found.sums.items():
+            say(f"{name}.{column}: {live} in all, replayed {replayed} ({replayed - live:+})")
+        for column, moves in found.moves.items():
+            for live_word, word, count in moves:
+                say(f"{name}.{column}: {live_word or 'none'} → {word or 'none'}, {counted(count, 'row')}")
+    if report.left_out:
+        say(f"{counted(report.left_out, 'fact')} left out: they could not have been decided under these rules")
     for one in report.differences:
         say(f"{one.table} {one.key}: live {one.live}, replayed {one.replayed}")
     say("applied" if report.applied else "equal" if report.equal else "not equal")

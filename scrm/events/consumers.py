@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -101,7 +101,7 @@ class Consumer:
         """Per event type whom to call, in the order of declaration."""
         found: dict[str, list[Callable[..., Any]]] = {}
         for handler in self.handlers:
-            for type_ in handler.types:
+            for type_ in (*handler.types, *handler.optional):
                 found.setdefault(type_, []).append(handler.handle)
         return {type_: tuple(handles) for type_, handles in found.items()}
 
@@ -109,13 +109,14 @@ class Consumer:
         """Whom to call for an event of this type."""
         return self.routes.get(type_) or self.routes.get(EVERY, ())
 
-    @property
-    def reads(self) -> sa.ColumnElement[bool]:
-        """The condition on an event that it is for this consumer. Its own facts are not believed to anybody else, who may have
-        got in while nobody knew whose they are.
+    def reads(self, named: Collection[str] | None) -> sa.ColumnElement[bool]:
+        """The condition on an event that it is for this consumer; `named` are the types its rules name, or None for every type.
+        Its own facts are not believed to anybody else, who may have got in while nobody knew whose they are.
 
         It is for a stretch of the log, found by position: an index of the types would find all there ever were."""
-        mine = sa.true() if EVERY in self.routes else events.c.type.concat("").in_(self.types)
+        every = EVERY in self.routes
+        wanted = sorted({*self.types, *(named or ())}) if every else self.types
+        mine = sa.true() if every and named is None else events.c.type.concat("").in_(wanted)
         if not self.facts:
             return mine
         said = sa.or_(
@@ -125,9 +126,9 @@ class Consumer:
 
     @cached_property
     def types(self) -> tuple[str, ...]:
-        """Every event type it reads."""
+        """Every event type that it names itself."""
         hooked = {type_ for name, type_ in HOOKS.items() if callable(getattr(self.hooks, name, None))}
-        return tuple(sorted({*self.routes, *hooked}))
+        return tuple(sorted({*self.routes, *hooked} - {EVERY}))
 
     def timeline(self, tx: Tx) -> Timeline:
         """Its rules over the log."""

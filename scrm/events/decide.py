@@ -52,10 +52,21 @@ async def decide(
 
 
 def decide_in(
-    tx: Tx, consumer: Consumer, decision: Decision, input: Mapping[str, Any], *, key: str, at: datetime, actor: str
+    tx: Tx,
+    consumer: Consumer,
+    decision: Decision,
+    input: Mapping[str, Any],
+    *,
+    key: str,
+    at: datetime,
+    actor: str,
+    asked: Mapping[str, Any] | None = None,
 ) -> Decided | UserError:
-    """The same inside a transaction that other decisions share. Who gets a `UserError` after another decision must roll back."""
-    source, digest = f"{SOURCE}{decision.name}", digest_of(dict(input))
+    """The same inside a transaction that other decisions share. Who gets a `UserError` after another decision must roll back.
+
+    `asked` is the input as the caller said it, which is what a key is compared by: people may have been merged since.
+    """
+    source, digest = f"{SOURCE}{decision.name}", digest_of(dict(input if asked is None else asked))
     if not key or len(key) > _KEY_LENGTH or "\x00" in key:
         raise ScrmError("INVALID_KEY", f"an idempotency key has 1 to {_KEY_LENGTH} characters", path=("idempotencyKey",))
     share_owners(tx)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -14,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from scrm.db import Database, Tx, dumps, loads
+from scrm.db import MEASURED, Database, Tx, dumps, loads
 from scrm.errors import ScrmError
 from scrm.events.consumers import Consumer, ConsumerSettings, ReadsTheLog, consumer_of, pause, resume
 from scrm.events.decide import SOURCE
@@ -33,17 +34,22 @@ ANNOUNCEMENTS = "announcements"
 _WINDOW = 5_000
 _BATCH = 500
 _SHOWN = 20
+_MOVES = 100
+"""So many different changes of a word in a column are counted apart."""
 
 Build = Callable[[Connection, ReadsTheLog, str | None], None]
 
 
 @dataclass(frozen=True, slots=True)
 class TableReport:
-    """One table: rows that are live, rows that the log gives, and how many of all differ."""
+    """One table: rows that are live, rows that the log gives, and how many of all differ. `sums` of its whole numbers by column,
+    live and replayed, and `moves`: which word became which other in how many rows, by column; both where they differ."""
 
     live: int
     replayed: int
     differing: int
+    sums: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    moves: Mapping[str, Sequence[tuple[str | None, str | None, int]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,8 @@ class Difference:
 
 @dataclass(frozen=True)
 class ReplayReport:
-    """What a replay found: `equal` when every table and every announcement is as live; `differences` shows the first few."""
+    """What a replay found: `equal` when every table and every announcement is as live; `differences` shows the first few.
+    `left_out`: facts that could not have been decided under the rules that are supposed."""
 
     plugin: str
     position: int
@@ -66,6 +73,7 @@ class ReplayReport:
     tables: Mapping[str, TableReport]
     differences: Sequence[Difference] = ()
     applied: bool = False
+    left_out: int = 0
 
     @property
     def equal(self) -> bool:
@@ -170,9 +178,26 @@ def _tables(plugin: ReadsTheLog) -> list[sa.Table]:
 class _Scratch(Applying):
     """A handler's transaction in a replay: nothing is recorded or sent; what is announced is compared with the log."""
 
-    def __init__(self, tx: Tx, consumer: Consumer, after: int, backfill_to: int, at: datetime, announced: _Announced) -> None:
+    def __init__(
+        self,
+        tx: Tx,
+        consumer: Consumer,
+        after: int,
+        backfill_to: int,
+        at: datetime,
+        announced: _Announced,
+        *,
+        supposing: bool,
+    ) -> None:
         super().__init__(tx, consumer, after=after, backfill_to=backfill_to, at=at)
         self._announced = announced
+        self._supposing = supposing
+
+    def leave_out(self, event: Event, why: str) -> None:
+        """Count it, where rules are supposed under which it might not have been decided."""
+        if not self._supposing:
+            super().leave_out(event, why)
+        self._announced.left_out += 1
 
     def write_entries(self, tx: Tx, entries: Sequence[Entry]) -> None:
         """Compare."""
@@ -186,6 +211,7 @@ class _Scratch(Applying):
 class _Announced:
     seen: set[uuid.UUID] = field(default_factory=set)
     differing: int = 0
+    left_out: int = 0
     differences: list[Difference] = field(default_factory=list)
 
     def compare(self, tx: Tx, entries: Sequence[Entry]) -> None:
@@ -216,9 +242,12 @@ def _said(event: Any) -> dict[str, Any]:
 
 class _Replay:
     def __init__(self, tx: Tx, consumer: Consumer, plugin: ReadsTheLog, rules: Rules | None, at: datetime) -> None:
-        self._tx, self._consumer, self._plugin, self._rules, self._at = tx, consumer, plugin, rules, at
+        self._tx, self._consumer, self._plugin, self._at = tx, consumer, plugin, at
+        self._supposing = rules is not None
         self._announced = _Announced()
         self._timeline: Timeline = consumer.timeline(tx)
+        if rules is not None:
+            self._timeline = self._timeline.supposing(rules)
         self._events = 0
         place = tx.row(sa.select(consumers).where(consumers.c.plugin == consumer.name))
         if place is None:
@@ -240,7 +269,8 @@ class _Replay:
             self._announced.missing(logged)
             tables[ANNOUNCEMENTS] = TableReport(len(logged), len(self._announced.seen), self._announced.differing)
             differences += self._announced.differences
-        return ReplayReport(self._consumer.name, self._cursor, self._events, tables, differences[:_SHOWN])
+        out = self._announced.left_out
+        return ReplayReport(self._consumer.name, self._cursor, self._events, tables, differences[:_SHOWN], left_out=out)
 
     def _applied(self, low: int, high: int) -> list[tuple[int, Event, Rules, bool]]:
         """What was applied while the cursor stood from `low` to `high`, in that order: the cursor, the event, the rules in force,
@@ -251,7 +281,7 @@ class _Replay:
         in_turn = sa.select(*EVENT_COLUMNS, events.c.position.label("after"), sa.literal(0).label("n")).where(
             events.c.position >= max(low, 1),
             events.c.position <= high,
-            self._consumer.reads,
+            self._consumer.reads(self._timeline.reads),
             events.c.id.not_in(turned),
             events.c.id.not_in(parked),
         )
@@ -268,8 +298,6 @@ class _Replay:
         return event_of(row, position=0 if row.source.startswith(SOURCE) and row.n else None)
 
     def _in_force(self, row: Row[Any]) -> Rules:
-        if self._rules is not None:
-            return self._rules
         return self._timeline.latest if row.position is None else self._timeline.at(row.position)
 
     def _feed(self, applied: Sequence[tuple[int, Event, Rules, bool]]) -> None:
@@ -287,7 +315,8 @@ class _Replay:
     def _give(self, batch: Sequence[tuple[Event, Rules]], after: int) -> None:
         if not batch:
             return
-        scope = _Scratch(self._tx, self._consumer, after, self._backfill_to, self._at, self._announced)
+        given = self._tx, self._consumer, after, self._backfill_to, self._at, self._announced
+        scope = _Scratch(*given, supposing=self._supposing)
         try:
             give(self._consumer, scope, batch)
         except BaseException as error:
@@ -303,32 +332,67 @@ class _Replay:
 
 def _compare(tx: Tx, table: sa.Table, live: str, scratch: str) -> tuple[TableReport, list[Difference]]:
     """Walk both tables in the order of their keys."""
-    counts = {"live": 0, "replayed": 0, "differing": 0}
-    shown: list[Difference] = []
-    keys = [column.name for column in table.primary_key] or [column.name for column in table.columns]
-    both = _walk(_read(tx, table, live, keys), _read(tx, table, scratch, keys), keys)
-    for old, new in both:
-        counts["live"] += old is not None
-        counts["replayed"] += new is not None
+    found = _Compared(table)
+    for old, new in _walk(_read(tx, table, live, found.keys), _read(tx, table, scratch, found.keys), found.keys):
+        found.add(old, new)
+    return found.report(), found.shown
+
+
+class _Compared:
+    """What a walk over two tables finds."""
+
+    def __init__(self, table: sa.Table) -> None:
+        self.keys = [column.name for column in table.primary_key] or [column.name for column in table.columns]
+        self.shown: list[Difference] = []
+        self._table = table
+        self._counts = {"live": 0, "replayed": 0, "differing": 0}
+        compared = _compared(table)
+        self._sums = {column.name: [0, 0] for column in compared if isinstance(column.type, sa.Integer)}
+        words = [column.name for column in compared if isinstance(column.type, sa.String) and not column.primary_key]
+        self._moves: dict[str, Counter[tuple[str | None, str | None]]] = {name: Counter() for name in words}
+
+    def add(self, old: dict[str, Any] | None, new: dict[str, Any] | None) -> None:
+        """Two rows with the same key; None where there is none."""
+        self._counts["live"] += old is not None
+        self._counts["replayed"] += new is not None
+        for name, sums in self._sums.items():
+            sums[0] += (old[name] or 0) if old is not None else 0
+            sums[1] += (new[name] or 0) if new is not None else 0
         if old == new:
-            continue
-        counts["differing"] += 1
-        if len(shown) < _SHOWN:
+            return
+        self._counts["differing"] += 1
+        if old is not None and new is not None:
+            for name, moves in self._moves.items():
+                if old[name] != new[name] and len(moves) <= _MOVES:
+                    moves[old[name], new[name]] += 1
+        if len(self.shown) < _SHOWN:
             row = old if old is not None else new
             assert row is not None
             names = [name for name in row if old is None or new is None or old[name] != new[name]]
-            key = tuple(row[name] for name in keys)
-            shown.append(Difference(table.name, key, _only(old, names), _only(new, names)))
-    return TableReport(**counts), shown
+            key = tuple(row[name] for name in self.keys)
+            self.shown.append(Difference(self._table.name, key, _only(old, names), _only(new, names)))
+
+    def report(self) -> TableReport:
+        """The numbers; words that become too many others are no matter of counting."""
+        sums = {name: (old, new) for name, (old, new) in self._sums.items() if old != new}
+        said = {name: found.most_common() for name, found in self._moves.items() if 0 < len(found) <= _MOVES}
+        moves = {name: [(*words, count) for words, count in found] for name, found in said.items()}
+        return TableReport(**self._counts, sums=sums, moves=moves)
 
 
 def _only(row: Mapping[str, Any] | None, names: Sequence[str]) -> Mapping[str, Any] | None:
     return None if row is None else {name: row[name] for name in names}
 
 
+def _compared(table: sa.Table) -> list[sa.Column[Any]]:
+    """All columns but those that say how something went."""
+    return [column for column in table.columns if not MEASURED.items() <= column.info.items()]
+
+
 def _read(tx: Tx, table: sa.Table, schema: str, keys: Sequence[str]) -> Iterator[dict[str, Any]]:
     source = sa.table(table.name, *(sa.column(column.name, column.type) for column in table.columns), schema=schema)
-    statement = sa.select(source).order_by(*(_sortable(tx, source.c[name]) for name in keys))
+    compared = [source.c[column.name] for column in _compared(table)]
+    statement = sa.select(*compared).order_by(*(_sortable(tx, source.c[name]) for name in keys))
     for row in tx.execute(statement):
         yield dict(row._mapping)
 

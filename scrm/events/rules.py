@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 from msgspec.structs import replace
+from pydantic import ValidationError
 
 from scrm.db import Tx
 from scrm.events.log import append, core_event, share_owners
@@ -42,10 +43,28 @@ class Timeline:
         """The rules in force at this place in the log; what was configured first counts for all that came before it too."""
         return self._get(max(bisect_right(self._positions, position) - 1, 0))
 
+    def supposing(self, rules: Rules) -> Timeline:
+        """As if these had always been in force."""
+        return Timeline(self._model, rules, [])
+
     @property
     def latest(self) -> Rules:
         """The rules configured last."""
         return self._get(len(self._changes) - 1)
+
+    @property
+    def reads(self) -> frozenset[str] | None:
+        """The event types that any of these rules named, those of the past included; None: every type."""
+        named: set[str] = set()
+        for index in range(max(len(self._changes), 1)):
+            try:
+                said = self._get(index).reads()
+            except ValidationError:
+                return None
+            if said is None:
+                return None
+            named.update(said)
+        return frozenset(named)
 
     def _get(self, index: int) -> Rules:
         if not self._changes:

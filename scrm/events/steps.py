@@ -75,10 +75,11 @@ def step(tx: Tx, consumer: Consumer, *, at: datetime, limit: int = 500) -> Step:
     if place.state == PAUSED or waits or place.cursor >= top:
         return Step(0, 0, place.cursor, top, idle=True)
     upper = min(top, place.cursor + WINDOW)
-    batch = next_events(tx, consumer, place.cursor, upper, limit)
+    timeline = consumer.timeline(tx)  # after `top`: it knows all rules that were in force up to there
+    batch = next_events(tx, consumer, timeline, place.cursor, upper, limit)
     if len(batch) == limit:
         upper = batch[-1].position
-    attempt = _Step(tx, consumer, place, at)
+    attempt = _Step(tx, consumer, timeline, place, at)
     try:
         attempt.prepare(batch)
         cursor = attempt.all_at_once(batch, upper) if place.state == ACTIVE else None
@@ -92,10 +93,10 @@ def step(tx: Tx, consumer: Consumer, *, at: datetime, limit: int = 500) -> Step:
     return Step(attempt.applied, attempt.parked, cursor, top, idle=cursor >= top)
 
 
-def next_events(tx: Tx, consumer: Consumer, cursor: int, upper: int, limit: int) -> list[Event]:
+def next_events(tx: Tx, consumer: Consumer, timeline: Timeline, cursor: int, upper: int, limit: int) -> list[Event]:
     """The consumer's events after its cursor, without those it has applied out of turn."""
     applied = sa.exists().where(out_of_turn.c.plugin == consumer.name, out_of_turn.c.event_id == events.c.id)
-    statement = sa.select(*EVENT_COLUMNS).where(consumer.reads, ~applied).order_by(events.c.position)
+    statement = sa.select(*EVENT_COLUMNS).where(consumer.reads(timeline.reads), ~applied).order_by(events.c.position)
     found: list[Event] = []
     width = 2 * limit
     while cursor < upper and len(found) < limit:  # a wider stretch each time: where it reads most events, one is enough
@@ -107,9 +108,9 @@ def next_events(tx: Tx, consumer: Consumer, cursor: int, upper: int, limit: int)
 
 
 class _Step:
-    def __init__(self, tx: Tx, consumer: Consumer, place: Row[Any], at: datetime) -> None:
+    def __init__(self, tx: Tx, consumer: Consumer, timeline: Timeline, place: Row[Any], at: datetime) -> None:
         self._tx, self._consumer, self._place, self._at = tx, consumer, place, at
-        self._timeline: Timeline = consumer.timeline(tx)
+        self._timeline = timeline
         self._rules: dict[uuid.UUID, Rules] = {}
         self.applied = self.parked = self.failed = 0
         self.hung: Failure | None = None

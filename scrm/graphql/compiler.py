@@ -7,11 +7,12 @@ correlation. A page is a derived table of its own: what is selected is computed 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
+from graphql import GraphQLEnumType, get_named_type
 from graphql.execution.collect_fields import FieldDetails
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -58,6 +59,19 @@ class Grants:
 
     def has(self, scope: str | None) -> bool:
         return scope is None or scope in self.scopes or "*" in self.scopes
+
+
+def _values_of(bound: BoundField) -> Sequence[str]:
+    """The values of an enum."""
+    named = get_named_type(bound.definition.type)
+    return tuple(named.values) if isinstance(named, GraphQLEnumType) else ()
+
+
+def arguments_of(selection: Selection, bound: BoundField, nodes: list[FieldDetails]) -> dict[str, Any]:
+    """A field's arguments as its source calls them; leaves are parameters, to be filled from each request."""
+    given = {_snake(name): value for name, value in selection.arguments(bound.definition, nodes[0].node).items()}
+    wanted = (*bound.source.arguments, *PAGING) if isinstance(bound.source, ManySource) else tuple(bound.source.arguments)
+    return {name: given.get(name.removesuffix("_")) for name in wanted}
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +227,7 @@ class Compiler:
         self, bound: BoundField, row: AnyRow | None, nodes: list[FieldDetails], path: tuple[str, ...]
     ) -> ColumnElement[Any]:
         source = bound.source
-        arguments = self._arguments(bound, nodes)
+        arguments = arguments_of(self.selection, bound, nodes)
         if isinstance(source, ColumnSource):
             assert row is not None
             expression = self._masked(row.c[source.name or bound.python_name], bound)
@@ -225,7 +239,7 @@ class Compiler:
             shown = self._masked(expression, bound)
             if bound.owner == CORE:
                 return self.encoding.leaf(bound.kind, shown)
-            return self.encoding.checked("list" if bound.is_list else bound.kind, shown)
+            return self.encoding.checked("list" if bound.is_list else bound.kind, shown, _values_of(bound))
         if isinstance(source, NodeIdSource):
             assert row is not None
             return self.encoding.node_id(bound.parent, row.c.id)
@@ -259,11 +273,6 @@ class Compiler:
         self.compiled.parts[number] = replace(part, statement=parents_from(parent, value))
         return [(key, self.encoding.null()), (part.reserved, stored([row.c[name] for name in parent.used]))]
 
-    def _arguments(self, bound: BoundField, nodes: list[FieldDetails]) -> dict[str, Any]:
-        given = {_snake(name): value for name, value in self.selection.arguments(bound.definition, nodes[0].node).items()}
-        wanted = (*bound.source.arguments, *PAGING) if isinstance(bound.source, ManySource) else tuple(bound.source.arguments)
-        return {name: given.get(name.removesuffix("_")) for name in wanted}
-
     def _masked(self, expression: ColumnElement[Any], bound: BoundField) -> ColumnElement[Any]:
         if self.grants.pii:
             return expression
@@ -284,7 +293,8 @@ class Compiler:
         number = len(self.compiled.batches)
         columns = [row.c[need] for need in source.needs]
         decoders = tuple(decoder(column.type) for column in columns)
-        self.compiled.batches.append(BatchCall(path, key, decoders, bound, self._arguments(bound, nodes), tuple(nodes)))
+        arguments = arguments_of(self.selection, bound, nodes)
+        self.compiled.batches.append(BatchCall(path, key, decoders, bound, arguments, tuple(nodes)))
         needed = [self.encoding.leaf(leaf_kind(column), column) for column in columns]
         return [(key, self.encoding.marked(sa.type_coerce(MARKED, sa.Text()).concat(raw(f"'{number}:'")), needed))]
 

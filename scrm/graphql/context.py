@@ -75,6 +75,8 @@ class Context:
         self.connection_params: dict[str, Any] | None = None
         self.who: Callable[[], Awaitable[Principal]] | None = None
         self.reads = Reads(services.db)
+        self._named: dict[str, str] = {}
+        """Survivors of merges by key: who the caller named instead."""
         self.refs: dict[Any, Any] = {}
         self.places: set[Place] = set()
         """What is being read; what was when the request was cancelled stays."""
@@ -183,7 +185,10 @@ class Context:
                 raise user_erased(key, (path,))
             return found
 
-        return await self.services.db.read(find)
+        found = await self.services.db.read(find)
+        if found != key:
+            self._named[found.hex] = key.hex
+        return found
 
     async def decide(self, decision: Decision, input: Mapping[str, Any], *, key: str) -> Decided:
         """Ask a plugin's decision, once for the caller's idempotency key, and apply what it decided.
@@ -207,13 +212,18 @@ class Context:
         def run(tx: Tx) -> list[Decided]:
             said = []
             for consumer, (decision, input) in zip(consumers, asked, strict=True):
-                answer = decide_in(tx, consumer, decision, input, key=key, at=self.now, actor=self.actor)
+                more: Any = {"key": key, "at": self.now, "actor": self.actor, "asked": self._as_asked(input)}
+                answer = decide_in(tx, consumer, decision, input, **more)
                 if isinstance(answer, UserError):
                     raise ScrmError(answer.code, answer.message, path=answer.path, params=answer.params)
                 said.append(answer)
             return said
 
         return await services.db.write(run)
+
+    def _as_asked(self, input: Mapping[str, Any]) -> dict[str, Any]:
+        """An input with the people as the caller named them."""
+        return {name: self._named.get(value, value) if isinstance(value, str) else value for name, value in input.items()}
 
     def _decider(self, decision: Decision) -> Plugin:
         return next(each for each in self.services.plugins if any(one is decision for one in each.contribution.decisions))
@@ -240,8 +250,8 @@ class Context:
 
     def batch_info(self) -> BatchInfo:
         """What batch functions may use."""
-        seconds = self.services.settings.server.timeout_seconds / 3
-        return BatchInfo(self.read, self.now, self.language, seconds)
+        settings = self.services.settings
+        return BatchInfo(self.read, self.now, self.language, settings.server.timeout_seconds / 3, settings.zone)
 
 
 @lru_cache(maxsize=1_000)

@@ -27,7 +27,7 @@ class Encoding(Protocol):
     """Builds JSON inside a statement. Every expression it returns is JSON ready to stand in an object or a list."""
 
     def leaf(self, kind: str, expression: ColumnElement[Any]) -> ColumnElement[Any]: ...
-    def checked(self, kind: str, expression: ColumnElement[Any]) -> ColumnElement[Any]: ...
+    def checked(self, kind: str, expression: ColumnElement[Any], among: Sequence[str] = ()) -> ColumnElement[Any]: ...
     def node_id(self, type_name: str, key: ColumnElement[Any]) -> ColumnElement[Any]: ...
     def null(self) -> ColumnElement[Any]: ...
     def text(self, value: str) -> ColumnElement[Any]: ...
@@ -66,11 +66,12 @@ class PostgresEncoding:
             return sa.case((_is_safe(expression), sa.func.to_json(expression)), else_=as_text)
         return expression
 
-    def checked(self, kind: str, expression: ColumnElement[Any]) -> ColumnElement[Any]:
-        """A leaf of which it is not sure that it has the type it is declared with: the statement fails where it has another."""
+    def checked(self, kind: str, expression: ColumnElement[Any], among: Sequence[str] = ()) -> ColumnElement[Any]:
+        """A leaf of which it is not sure that it has the type it is declared with: the statement fails where it has another, and
+        where an enum has a value that is none `among` its own."""
         checks: dict[str, Callable[[], ColumnElement[Any]]] = {
             "text": lambda: sa.cast(expression, sa.Text),
-            "enum": lambda: sa.cast(expression, sa.Text),
+            "enum": lambda: _one_of(expression, among),
             "int": lambda: sa.cast(expression, sa.Integer),
             "bigint": lambda: sa.cast(expression, sa.BigInteger),
             # What is not finite is a text in JSON, and its quotes are in no number.
@@ -152,13 +153,14 @@ class SqliteEncoding:
             return sa.func.coalesce(sa.type_coerce(expression, sa.Text), raw("'null'"))
         return self._wrapped(expression)
 
-    def checked(self, kind: str, expression: ColumnElement[Any]) -> ColumnElement[Any]:
-        """A leaf of which it is not sure that it has the type it is declared with: the statement fails where it has another."""
+    def checked(self, kind: str, expression: ColumnElement[Any], among: Sequence[str] = ()) -> ColumnElement[Any]:
+        """A leaf of which it is not sure that it has the type it is declared with: the statement fails where it has another, and
+        where an enum has a value that is none `among` its own."""
         if isinstance(expression, sa.Null):
             return self.null()
         if kind == "json":
             return sa.func.coalesce(sa.func.json(expression, type_=sa.Text()), raw("'null'"))
-        return _Checked(kind, expression)
+        return _Checked(kind, expression, among)
 
     def _wrapped(self, expression: ColumnElement[Any]) -> ColumnElement[Any]:
         # A parameter stays as it is: another type would leave its value unconverted.
@@ -276,14 +278,15 @@ class _Checked(FunctionElement[str]):
     type = sa.Text()
     inherit_cache = False
 
-    def __init__(self, kind: str, expression: ColumnElement[Any]) -> None:
+    def __init__(self, kind: str, expression: ColumnElement[Any], among: Sequence[str] = ()) -> None:
         super().__init__(expression)
         self.kind = kind
+        self.among = ", ".join(map(_string, among))
 
 
 _OF_KIND = {
     "text": "typeof(n.x) in ('text', 'integer') then json_quote(cast(n.x as text))",
-    "enum": "typeof(n.x) = 'text' then json_quote(n.x)",
+    "enum": "typeof(n.x) = 'text' and n.x in ({among}) then json_quote(n.x)",
     "int": "typeof(n.x) = 'integer' and n.x between -2147483648 and 2147483647 then n.x",
     "bigint": f"typeof(n.x) = 'integer' then iif(n.x between -{SAFE} and {SAFE}, n.x, '\"' || n.x || '\"')",
     "bool": "typeof(n.x) = 'integer' and n.x in (0, 1) then iif(n.x, 'true', 'false')",
@@ -297,8 +300,20 @@ _OF_KIND = {
 @compiles(_Checked, "sqlite")
 def _checked_sqlite(element: _Checked, compiler: Any, **kw: Any) -> str:
     value = compiler.process(element.clauses, **kw)
-    then = _OF_KIND[element.kind].replace("{shortest}", f"case {_TRIES} else printf('%!.17g', n.x) end")
+    then = (
+        _OF_KIND[element.kind]
+        .replace("{among}", element.among)
+        .replace("{shortest}", f"case {_TRIES} else printf('%!.17g', n.x) end")
+    )
     return f"(select case when n.x is null then 'null' when {then} else json('') end from (select {value} as x) n)"
+
+
+def _one_of(expression: ColumnElement[Any], among: Sequence[str]) -> ColumnElement[Any]:
+    """A text on PostgreSQL that is one of these, computed once; no other text is a number, which is how it fails."""
+    made = sa.select(sa.cast(expression, sa.Text).label("x")).offset(raw("0")).subquery("n")
+    wrong = sa.cast(sa.cast(made.c.x.concat(raw("' is no value'")), sa.Integer), sa.Text)
+    known = made.c.x.is_(None) | made.c.x.in_([raw(_string(value)) for value in among])
+    return sa.select(sa.case((known, made.c.x), else_=wrong)).scalar_subquery()
 
 
 def _listed(expression: ColumnElement[Any]) -> ColumnElement[Any]:

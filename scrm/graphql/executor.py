@@ -17,11 +17,12 @@ from graphql.pyutils import Path
 from scrm.errors import ScrmError
 from scrm.graphql.compiler import BatchCall, FieldFailure
 from scrm.graphql.context import Context
+from scrm.graphql.filling import fill_one
 from scrm.graphql.guarded import GuardedExecutor
 from scrm.graphql.model import BoundField
 from scrm.graphql.plans import Answer, Facts, run, run_refs
 from scrm.graphql.selection import Operation
-from scrm.graphql.sources import BatchInfo, Ref, ResolverSource
+from scrm.graphql.sources import BatchInfo, BatchSource, ColumnSource, Ref, ResolverSource
 
 
 class CompiledExecutor(GuardedExecutor):
@@ -62,14 +63,15 @@ class CompiledExecutor(GuardedExecutor):
         bound = self._context.plans.model.root(parent_type.name, name)
         if bound is None:
             return super().execute_field(parent_type, source, field_details_list, path, position_context)
-        if not isinstance(bound.source, ResolverSource):
+        from_attribute = isinstance(bound.source, ColumnSource) and not bound.source.personal and path.prev is not None
+        if not isinstance(bound.source, ResolverSource) and not from_attribute:
             if path.prev is not None:
                 return self._held(bound, source, field_details_list, path)
             if parent_type.name == "Query" and self._has_several_roots():
                 self._context.reads.shared = True
             return self._root(bound, field_details_list, path)
         try:
-            self._permit(bound, bound.source)
+            self._permit(bound)
         except ScrmError as error:
             self.handle_field_error(error, bound.definition.type, field_details_list, path)
             return None
@@ -79,8 +81,9 @@ class CompiledExecutor(GuardedExecutor):
         selections = self.operation.selection_set.selections
         return len(selections) > 1 or not isinstance(selections[0], FieldNode)  # a fragment may hold several
 
-    def _permit(self, bound: BoundField, source: ResolverSource) -> None:
-        self._context.require(bound.scope, f"{bound.parent}.{bound.name}", self_service=source.self_service)
+    def _permit(self, bound: BoundField) -> None:
+        self_service = not isinstance(bound.source, ResolverSource) or bound.source.self_service
+        self._context.require(bound.scope, f"{bound.parent}.{bound.name}", self_service=self_service)
 
     async def _root(self, bound: BoundField, details: list[FieldDetails], path: Path) -> Any:
         context = self._context
@@ -107,6 +110,8 @@ class CompiledExecutor(GuardedExecutor):
         context = self._context
         try:
             variables = self.variable_values.coerced
+            if isinstance(bound.source, BatchSource):
+                return await self._filled(bound, bound.source, held, details, path)
             facts = Facts(variables, context.moment, context.principal.user_id, held=held)
             # On the connection that the request has: who waits for a second may wait for somebody who waits for a third.
             snapshot = context.reads if self.operation.operation is OperationType.QUERY else context.services.db
@@ -121,6 +126,21 @@ class CompiledExecutor(GuardedExecutor):
         except Exception as error:
             self.handle_field_error(error, bound.definition.type, details, path)
             return None
+
+    async def _filled(self, bound: BoundField, source: BatchSource, held: object, details: list[FieldDetails], path: Path) -> Any:
+        """A field that Python fills in, on an object that Python holds."""
+        context = self._context
+        self._permit(bound)
+        arguments = context.plans.arguments(self._read, bound, details, self.variable_values.coerced)
+        needed = tuple(getattr(held, name) for name in source.needs)
+        key = needed[0] if len(needed) == 1 else needed
+        assert path.prev is not None
+        call = BatchCall((), str(path.key), (), bound, arguments, tuple(details))
+        found = await fill_one(call, [key], self._batch_info(path.prev)(), arguments)
+        if found is None:
+            self._report([FieldFailure((), bound.owner)], path)
+            return None
+        return orjson.Fragment(found[key])
 
     def _batch_info(self, path: Path) -> Callable[[], BatchInfo]:
         """What batch functions of this place may use, and how what is selected of their objects is answered."""

@@ -85,17 +85,25 @@ async def _fill_one(
     """The field's values as JSON by what they need; None where they could not be had."""
     if not keys:
         return {}
-    arguments = {
-        name: value.slot.read(variables) if isinstance(value, Value) else value for name, value in call.arguments.items()
-    }
+    wanted = list(dict.fromkeys(keys.values()))
+    found = await fill_one(call, wanted, info, read_arguments(call.arguments, variables))
+    return None if found is None else {said: found[key] for said, key in keys.items()}
+
+
+def read_arguments(arguments: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
+    """A field's arguments with the values of this request."""
+    return {name: value.slot.read(variables) if isinstance(value, Value) else value for name, value in arguments.items()}
+
+
+async def fill_one(call: BatchCall, keys: list[Any], info: BatchInfo, arguments: Mapping[str, Any]) -> Mapping[Any, bytes] | None:
+    """The field's values as JSON by key; None where they could not be had."""
     try:
-        wanted = list(dict.fromkeys(keys.values()))
         if call.field.target is not None and info.complete is None:
             return None  # the short way does not answer what is selected of an object
-        found = await loaded(call.field, wanted, info, arguments)
+        found = await loaded(call.field, keys, info, arguments)
         if call.field.target is not None and info.complete is not None:
-            found = {key: await info.complete(call, value) for key, value in found.items()}
-        return {said: found[key] for said, key in keys.items()}
+            return {key: await info.complete(call, value) for key, value in found.items()}
+        return found
     except UnavailableError:
         raise
     except Exception:  # a plugin's own code: whatever it raised, the core's data must come out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable
 from inspect import isawaitable
 from itertools import islice
@@ -51,12 +52,20 @@ class GuardedExecutor(StrawberryGraphQLCoreExecutionContext):
     async def _outlived(
         self, completed: Awaitable[Any], parent_type: GraphQLObjectType, details: list[FieldDetails], path: Path
     ) -> Any:
+        task = asyncio.ensure_future(_waited(completed))  # its own, so that what it does to its task it does to itself
         try:
-            return await completed
-        except Exception:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.wait({task}, timeout=1)
             raise
-        except BaseException as error:
-            return self._ended(error, parent_type, details, path)
+        error, value = task.result()
+        if error is None:
+            return value
+        if isinstance(error, Exception):
+            raise error
+        cancelled = isinstance(error, asyncio.CancelledError)
+        return self._ended(RuntimeError("it cancelled its own task") if cancelled else error, parent_type, details, path)
 
     def _ended(self, error: BaseException, parent_type: GraphQLObjectType, details: list[FieldDetails], path: Path) -> None:
         """What would end the server's task, or the server, ends the field."""
@@ -94,6 +103,14 @@ class GuardedExecutor(StrawberryGraphQLCoreExecutionContext):
         if completed is not None and is_leaf_type(return_type):
             return orjson.Fragment(encode_json(completed))  # what cannot be encoded is this field's failure, not the answer's
         return completed
+
+
+async def _waited(completed: Awaitable[Any]) -> tuple[BaseException | None, Any]:
+    """What it raised, whatever that is: a task that is left by it may end the server."""
+    try:
+        return None, await completed
+    except BaseException as error:
+        return error, None
 
 
 def _is_said(error: Exception) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -29,6 +30,14 @@ class Money:
         needs=["amount_minor", "currency"],
         locale=arg(str | None, "A language tag such as zh-CN or en."),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """A `Money` that Python holds: what a resolver returns where its field is one."""
+
+    amount_minor: int
+    currency: str
 
 
 @strawberry.input(description="An amount of money, exact.")

@@ -19,10 +19,10 @@ from graphql.execution.collect_fields import FieldDetails
 
 from scrm.db import Snapshot
 from scrm.errors import ScrmError, name_of
-from scrm.graphql.compiler import Compiled, Compiler, FieldFailure, Grants, Part
+from scrm.graphql.compiler import Compiled, Compiler, FieldFailure, Grants, Part, arguments_of
 from scrm.graphql.culprits import Culprits
 from scrm.graphql.encoding import MARKED, PARENTS
-from scrm.graphql.filling import fill, places_of
+from scrm.graphql.filling import fill, places_of, read_arguments
 from scrm.graphql.filters import OTHER_CURSOR
 from scrm.graphql.model import BoundField, Model
 from scrm.graphql.places import Place
@@ -169,6 +169,12 @@ class Plans:
         at = (bound.parent, tuple(id(detail.node) for detail in details))
         row = Held(held)
         return Place(operation, at, bound.target, details, variables, grants, lambda compiler: compiler.root(bound, details, row))
+
+    def arguments(
+        self, operation: Operation, bound: BoundField, details: list[FieldDetails], variables: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """A field's arguments with the values of this request, by what its source calls them."""
+        return read_arguments(arguments_of(Selection(self.model, operation, variables), bound, details), variables)
 
     def refs(
         self, operation: Operation, type_name: str, details: list[FieldDetails], variables: Mapping[str, Any], grants: Grants

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, date, datetime, tzinfo
 from typing import Any, Generic, TypeVar, dataclass_transform
 
 import sqlalchemy as sa
@@ -92,14 +92,21 @@ Complete = Callable[[Any, Any], Awaitable[bytes]]
 
 @dataclass(frozen=True, slots=True)
 class BatchInfo:
-    """What a batch function may use: a way to read, the request's instant and language; and how long it may take."""
+    """What a batch function may use: a way to read, the request's instant, its business day and its language; and how long it may
+    take."""
 
     read: Callable[..., Awaitable[Any]]
     now: datetime
     language: str
     seconds: float = 10.0
+    zone: tzinfo = UTC
     complete: Complete | None = None
     """Answers what is selected of an object that Python made: the host's own."""
+
+    @property
+    def today(self) -> date:
+        """The business day of the instant."""
+        return self.now.astimezone(self.zone).date()
 
 
 BatchFunction = Callable[..., Awaitable[Mapping[Any, Any]]]

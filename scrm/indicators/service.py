@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -23,7 +22,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from scrm.channels.models import channels
 from scrm.channels.service import MAX_DEPTH
-from scrm.channels.stats import LOST_TYPES, subtree, within
+from scrm.channels.stats import LOST_TYPES, channels_below, within
 from scrm.db import Id, Tx
 from scrm.events.models import events
 from scrm.events.view import is_settled, log_of
@@ -85,7 +84,7 @@ class Scope:
 
     def channels(self) -> sa.Select[Any]:
         """The ids of the channel and of those below it."""
-        return subtree(SimpleNamespace(c=SimpleNamespace(id=sa.literal(self.channel_id, Id))))
+        return channels_below(sa.literal(self.channel_id, Id))
 
 
 Measure = Callable[[Scope, sa.FromClause], sa.ColumnElement[int]]

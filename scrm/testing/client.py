@@ -14,18 +14,21 @@ from starlette.applications import Starlette
 
 from scrm.app import create_app, fit_schema
 from scrm.auth import create_key
-from scrm.config import PluginSection, Settings
+from scrm.config import PluginSection, Settings, check_rules
 from scrm.db import new_id
 from scrm.events.consumers import consumer_of, core_consumer, enable
 from scrm.events.parked import retry_due
 from scrm.events.replay import ReplayReport, replay
+from scrm.events.rules import configure
 from scrm.events.sequencer import sequence
 from scrm.events.steps import step
 from scrm.graphql.context import Services
 from scrm.jobs import run_due_jobs
 from scrm.loader import PluginSet, load_plugins
 from scrm.outbox import deliver_due
+from scrm.plugin_set import PluginStatus
 from scrm.provision import provision, ready_plugins
+from scrm.testing.rebuilding import rebuild
 from scrm.users.handlers import core_handlers
 from scrm.worker import all_deliveries, scheduled_jobs
 
@@ -135,9 +138,27 @@ async def run_jobs(client: Client, at: datetime) -> int:
     return await run_due_jobs(services.db, scheduled_jobs(services.plugins, services.settings), at=at)
 
 
-async def replayed(client: Client, plugin: str) -> ReplayReport:
-    """The plugin's tables built again from the log, compared with the live ones."""
+async def replayed(client: Client, plugin: str, rules: Mapping[str, Any] | None = None) -> ReplayReport:
+    """The plugin's tables built again from the log, as if these rules had always been in force if there are any, compared with
+    the live ones."""
     services = client.services
     found = services.plugins.get(plugin)
     assert found is not None, f"{plugin} is not enabled"
-    return await replay(services.db, services.settings, found)
+    supposed = check_rules(plugin, found.contribution.rules, rules, services.settings.house) if rules is not None else None
+    return await replay(services.db, services.settings, found, rules=supposed, build=rebuild)
+
+
+async def apply_rules(client: Client, plugin: str, rules: Mapping[str, Any]) -> None:
+    """Put other rules of a plugin in force, as `scrm config apply` does with what its section says."""
+    services = client.services
+    settings, found = services.settings, services.plugins.get(plugin)
+    assert found is not None, f"{plugin} is not enabled"
+    said = check_rules(plugin, found.contribution.rules, rules, settings.house)
+    await services.db.write(configure, plugin, said, at=services.db.clock(), zone=settings.zone)
+
+
+def plugin_status(name: str, module: Any, section: Mapping[str, Any]) -> PluginStatus:
+    """How a plugin comes up with these settings: its state, and every problem and warning."""
+    settings = Settings(secret_key=SecretStr("for tests only " * 4), plugins={name: PluginSection(enabled=True, **section)})
+    found = load_plugins(settings, {name: module}, on_error="skip")
+    return next(status for status in found.statuses if status.name == name)

@@ -68,9 +68,10 @@ async def test_events_that_lie_far_apart_are_one_batch(toy: Any) -> None:
 
 async def test_a_step_finds_events_by_their_place_not_by_all_there_are_of_their_types(toy: Any) -> None:
     def plan(tx: Any) -> str:
+        timeline = toy.consumer.timeline(tx)
         asked: list[Any] = []
         sa.event.listen(tx.connection, "before_cursor_execute", lambda *said: asked.append((said[2], said[3])))
-        next_events(tx, toy.consumer, 0, 1_000, 10)
+        next_events(tx, toy.consumer, timeline, 0, 1_000, 10)
         (text, parameters), *_ = asked
         explain = "explain query plan " if tx.dialect == "sqlite" else "explain "
         return " ".join(str(row) for row in tx.connection.exec_driver_sql(explain + text, parameters))

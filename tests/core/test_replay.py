@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from msgspec.structs import replace
 
-from scrm.db import Tx
+from scrm.db import MEASURED, Tx
 from scrm.errors import ScrmError
 from scrm.events import replay as replaying
 from scrm.events.consumers import pause
@@ -139,7 +139,7 @@ async def test_a_changed_row_is_shown_and_mended(toy: Any) -> None:
     report = await replay(toy.db, toy.settings, toy.plugin)
     assert not report.equal
     assert report.tables == {
-        "toy_accounts": TableReport(2, 1, 2),
+        "toy_accounts": TableReport(2, 1, 2, sums={"amount": (1000, 11)}),
         "toy_entries": TableReport(2, 2, 0),
         ANNOUNCEMENTS: TableReport(2, 2, 0),
     }
@@ -152,6 +152,19 @@ async def test_a_changed_row_is_shown_and_mended(toy: Any) -> None:
     assert await toy.rows(sa.select(toy.accounts)) == [(user, 11, chain)]
     assert (await toy.place()).state == "ACTIVE"
     assert (await replay(toy.db, toy.settings, toy.plugin)).equal
+
+
+async def test_a_measured_column_is_not_compared(toy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    user = await toy.user()
+    await toy.paid(user, 5, "o1")
+    await toy.run()
+    await toy.db.write(lambda tx: tx.execute(sa.update(toy.accounts).values(amount=999)))
+    monkeypatch.setattr(toy.accounts.c.amount, "info", dict(MEASURED))
+    report = await replay(toy.db, toy.settings, toy.plugin)
+    assert report.equal
+    await toy.db.write(lambda tx: tx.execute(sa.update(toy.accounts).values(chain="x")))
+    [difference] = (await replay(toy.db, toy.settings, toy.plugin)).differences
+    assert list(difference.live or {}) == ["chain"]
 
 
 async def test_after_an_applied_replay_everything_goes_on(toy: Any) -> None:

@@ -42,6 +42,24 @@ class Inner(BaseModel):
     days: Annotated[int, Field(ge=1)] = Field(default=3, le=9, description="How many days.")
 
 
+class Round(BaseModel):
+    """One of two."""
+
+    kind: Literal["round"] = Field(default="round", description="Which.")
+    width: int = Field(default=1, description="How wide.")
+
+
+class Both(BaseModel):
+    """The other, of which there may be more within."""
+
+    kind: Literal["both"] = Field(default="both", description="Which.")
+    parts: tuple[Shape, ...] = Field(default=(), description="Of what.")
+
+
+Shape = Annotated[Round | Both, Field(discriminator="kind")]
+Both.model_rebuild()
+
+
 class Made(BusinessRules):
     """A setting of every kind."""
 
@@ -55,6 +73,8 @@ class Made(BusinessRules):
     file: Path | int | None = None
     named: dict[str, int] = Field(default={})
     inner: Inner | None = None
+    listed: list[Inner] = Field(default=[], description="Several.")
+    shape: Shape = Round()
 
 
 class Wired(Wiring):
@@ -78,6 +98,15 @@ TABLE = """| setting | takes | default | meaning |
 | `file` | path of a file or whole number | none |  |
 | `named` | table | none |  |
 | `inner.days` | whole number, 1 to 9 | `3` | How many days. |
+| `listed` | list of tables | none | Several. |
+| `listed[].days` | whole number, 1 to 9 | `3` | How many days. |
+| `shape` | table | see below |  |
+| `shape(round).kind` | `round` | `round` | Which. |
+| `shape(round).width` | whole number | `1` | How wide. |
+| `shape(both).kind` | `both` | `both` | Which. |
+| `shape(both).parts` | list of tables | none | Of what. |
+| `shape(both).parts[](round).kind` | `round` | `round` | Which. |
+| `shape(both).parts[](round).width` | whole number | `1` | How wide. |
 | `key` | secret text | a secret |  |
 | `other` | secret text | made once |  |
 | `pause` | duration | `0:00:05` |  |

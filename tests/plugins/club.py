@@ -13,7 +13,7 @@ from scrm.testing.client import drain, replayed, run_jobs, serving
 from tests.plugins.shop import Shop, local
 
 MODULES = {"loyalty": scrm_loyalty, "tiers": scrm_tiers}
-THREE = [
+THREE: list[dict[str, Any]] = [
     {"key": "bronze", "name": "铜", "names": {"en": "Bronze"}, "bounds": {"spend": 0}},
     {"key": "silver", "name": "银", "names": {"en": "Silver"}, "bounds": {"spend": 1_000}, "multiplier": "1.5"},
     {"key": "gold", "name": "金", "names": {"en": "Gold"}, "bounds": {"spend": 3_000}, "multiplier": 2},
@@ -89,6 +89,10 @@ class Club(Shop):
         """What a worker does by the clock now."""
         await run_jobs(self.client, self.now)
         await drain(self.client)
+
+    async def suppose(self, rules: dict[str, Any]) -> Any:
+        """What another scheme would have meant for all there was, as `scrm plugins replay --rules` says it."""
+        return await replayed(self.client, "tiers", rules)
 
     async def pass_to(self, text: str) -> None:
         """It becomes this time, and the jobs that are due by then have run."""

@@ -12,7 +12,23 @@ from pathlib import Path
 
 import pytest
 
+from scrm.testing import PostgresServer
+from tests.templates import built_in, postgres_database, sqlite_file
+
 EVERYTHING = Path(__file__).parent / "everything"
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file to copy: the tables of the core and of the plugins that come with it, no rows."""
+    return sqlite_file(tmp_path_factory.mktemp("template") / "scrm.db", built_in())
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: PostgresServer) -> Iterator[str]:
+    """The URL of a PostgreSQL database with the same tables, to copy."""
+    with postgres_database(postgres, built_in()) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -338,6 +338,11 @@ def history(seed: int, length: int, kinds: Sequence[str] = KINDS) -> list[Step]:
     ]
 
 
+def named(payload: dict[str, Any]) -> dict[str, str]:
+    """The entry and the hold of a payload, by id."""
+    return {part: payload[part]["id"] for part in ("entry", "hold") if payload.get(part)}
+
+
 class Life:
     """One history, lived twice."""
 
@@ -345,6 +350,7 @@ class Life:
         self.shop = shop
         self.model = Model(shop.now.replace(tzinfo=None))
         self.people: list[str] = []
+        self.calls: list[tuple[str, str, dict[str, Any], dict[str, str]]] = []
 
     async def live(self, steps: Sequence[Step]) -> None:
         """Do every step in both, and compare everybody after each."""
@@ -354,6 +360,8 @@ class Life:
         for number, step in enumerate(steps):
             self.wait(timedelta(minutes=1))
             await self.do(*step)
+            if number % 3 == 2:
+                await self.again(step[3])
             asked = " ".join(
                 f'p{person}: user(id: "{self.people[person]}") {{ points {{ {NUMBERS} held }} }}' for person in self.model.roots()
             )
@@ -390,7 +398,9 @@ class Life:
         elif kind == "redeem":
             count = amount % 11 + 1
             fits = self.model.redeem(one, count)
-            payload = self.agree(await self.shop.redeem(user, count), None if fits else "INSUFFICIENT_POINTS")
+            payload = self.agree(
+                await self.call("redeemPoints", userId=user, points=count), None if fits else "INSUFFICIENT_POINTS"
+            )
             if fits:
                 self.model.lines[-1].key = payload["entry"]["id"]
         elif kind == "hold":
@@ -400,19 +410,19 @@ class Life:
             count = amount % len(hold.points) + 1 if kind == "capture" else 0
             code = self.model.resolve(hold, count)
             said: dict[str, Any] = {"holdId": hold.key, **({"points": count} if count else {})}
-            payload = self.agree(await self.shop.do("captureHold" if count else "releaseHold", **said), code)
+            payload = self.agree(await self.call("captureHold" if count else "releaseHold", **said), code)
             if count and not code:
                 self.model.lines[-1].key = payload["entry"]["id"]
         elif kind == "undo" and self.model.lines:
             line = self.model.lines[-1 - other % min(3, len(self.model.lines))]
             code = self.model.undo(line)
-            self.agree(await self.shop.do("reversePointsEntry", entryId=line.key), code)
+            self.agree(await self.call("reversePointsEntry", entryId=line.key), code)
         elif kind == "adjust":
             await self.adjust(one, (amount % 7 + 1) * (1 if other % 2 else -1))
         elif kind == "transfer":
             code = self.model.transfer(one, other, amount % 6 + 1)
             said = {"userId": user, "toUserId": self.people[other], "points": amount % 6 + 1}
-            self.agree(await self.shop.do("transferPoints", **said), code)
+            self.agree(await self.call("transferPoints", **said), code)
         elif kind == "expire":
             self.model.expire()
             await self.shop.expire()
@@ -426,6 +436,21 @@ class Life:
             self.model.unmerge(merge)
             await self.shop.unmerge(merge.key)
 
+    async def call(self, name: str, **said: Any) -> dict[str, Any]:
+        """The payload of a mutation with a key of its own; what was done is remembered."""
+        key = f"{self.people[0]}-{len(self.calls)}-{len(self.model.points)}-{self.model.now.isoformat()}"
+        payload = await self.shop.do(name, key, **said)
+        if not payload["errors"]:
+            self.calls.append((name, key, said, named(payload)))
+        return payload
+
+    async def again(self, number: int) -> None:
+        """Make an earlier call again, with its key: the same answer, and nothing happens."""
+        if self.calls:
+            name, key, said, answered = self.calls[number % len(self.calls)]
+            payload = await self.shop.do(name, key, **said)
+            assert (payload["errors"], named(payload)) == ([], answered), (name, said)
+
     def agree(self, payload: dict[str, Any], code: str | None) -> dict[str, Any]:
         """The payload, which is refused for this code, or for none."""
         assert [error["code"] for error in payload["errors"]] == ([code] if code else [])
@@ -434,7 +459,7 @@ class Life:
     async def adjust(self, person: int, count: int) -> None:
         line = self.model.adjust(person, count)
         said: dict[str, Any] = {"userId": self.people[person], "points": count, "reason": "counted anew"}
-        payload = self.agree(await self.shop.do("adjustPoints", **said), None if line else "INSUFFICIENT_POINTS")
+        payload = self.agree(await self.call("adjustPoints", **said), None if line else "INSUFFICIENT_POINTS")
         if line and line.points:
             line.key = payload["entry"]["id"]
             self.model.lines.append(line)
@@ -442,6 +467,6 @@ class Life:
     async def hold(self, person: int, count: int, time: timedelta) -> None:
         made = self.model.hold(person, count, time)
         said: dict[str, Any] = {"userId": self.people[person], "points": count, "expiresInSeconds": int(time.total_seconds())}
-        payload = self.agree(await self.shop.do("holdPoints", **said), None if made else "INSUFFICIENT_POINTS")
+        payload = self.agree(await self.call("holdPoints", **said), None if made else "INSUFFICIENT_POINTS")
         if made:
             made.key = payload["hold"]["id"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from itertools import count
@@ -11,7 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import scrm_loyalty
-from scrm.testing.client import Client, drain, replayed, run_jobs, serving
+from scrm.testing.client import Client, apply_rules, drain, replayed, run_jobs, serving
 from scrm_loyalty.reconcile import drifts
 
 ZONE = ZoneInfo("Asia/Shanghai")
@@ -156,6 +156,19 @@ class Shop:
         assert data["unmergeUsers"]["errors"] == []
         await drain(self.client)
 
+    async def configure(self, rules: dict[str, Any]) -> None:
+        """Put other rules of loyalty in force, as `scrm config apply` does."""
+        await apply_rules(self.client, "loyalty", rules)
+        await drain(self.client)
+
+    async def suppose(self, rules: dict[str, Any]) -> Any:
+        """What other rules of loyalty would have meant for all there was, as `scrm plugins replay --rules` says it."""
+        return await replayed(self.client, "loyalty", rules)
+
+    async def level(self, user: str, multiplier: str) -> None:
+        """Let another plugin say what the points of a member are multiplied by."""
+        await self.send(self.event("level.set", user, None, None, None, properties={"multiplier": multiplier}))
+
     async def check(self) -> None:
         """The ledger agrees with itself, and the log gives the same rows again."""
         await drain(self.client)
@@ -169,13 +182,18 @@ class Shop:
         """No event was set aside, and no plugin is degraded."""
         data = await self.client.data("{ plugins { state reason failures { nodes { error state } } } }")
         well: dict[str, Any] = {"state": "ACTIVE", "reason": None, "failures": {"nodes": []}}
-        assert [plugin for plugin in data["plugins"] if plugin["state"] != "DISABLED"] == [well]
+        running = [plugin for plugin in data["plugins"] if plugin["state"] != "DISABLED"]
+        assert running == [well] * len(self.client.services.plugins)
 
 
 @asynccontextmanager
-async def opened(url: str, at: str = "2026-03-01T12:00", **rules: Any) -> AsyncIterator[Shop]:
-    """A shop on a database with the core's tables; `rules` are loyalty's."""
+async def opened(
+    url: str, at: str = "2026-03-01T12:00", *, beside: Mapping[str, Any] | None = None, **rules: Any
+) -> AsyncIterator[Shop]:
+    """A shop on a database with the core's tables; `rules` are loyalty's, `beside` are other plugins by name."""
     clock = [local(at)]
     sections = {"loyalty": {"enabled": True, **rules}}
-    async with serving(url, modules={"loyalty": scrm_loyalty}, sections=sections, clock=lambda: clock[0]) as client:
+    async with serving(
+        url, modules={"loyalty": scrm_loyalty, **(beside or {})}, sections=sections, clock=lambda: clock[0]
+    ) as client:
         yield Shop(client, clock)

@@ -64,7 +64,8 @@ async def test_a_person_without_events_has_an_account(migrated_url: str) -> None
 )
 def test_points_are_rounded_down_once_and_exact(rate: str, currency: str, amount: int, points: int) -> None:
     rules = LoyaltyRules.model_validate({"points_per_unit": rate, "currency": currency})
-    assert rules.points_for(amount) == points
+    [rule] = rules.program
+    assert rule.points({}, currency, "1", 0, amount) == points
     assert LoyaltyRules.model_validate(rules.model_dump(mode="json")) == rules
 
 

@@ -6,13 +6,19 @@ from typing import Any
 
 from tests.plugins.shop import Shop, opened
 
-ASKED = "query($i: EventInput!) { previewPoints(input: $i) { points debtRepaid cancelled availableAt expiresAt why } }"
+ASKED = """query($i: EventInput!) { previewPoints(input: $i) {
+  points debtRepaid cancelled earning { rule points availableAt expiresAt } why { code rule message } } }"""
 
 
 async def previewed(shop: Shop, event: dict[str, Any]) -> dict[str, Any]:
     """The answer for an event."""
     found: dict[str, Any] = (await shop.client.data(ASKED, i=event))["previewPoints"]
     return found
+
+
+def codes(said: dict[str, Any]) -> list[tuple[str, str | None]]:
+    """Why there are not more points, without the words."""
+    return [(one["code"], one["rule"]) for one in said["why"]]
 
 
 async def test_a_preview_says_what_the_event_then_earns(migrated_url: str) -> None:
@@ -24,9 +30,21 @@ async def test_a_preview_says_what_the_event_then_earns(migrated_url: str) -> No
             "points": 124,
             "debtRepaid": 0,
             "cancelled": 0,
-            "availableAt": "2026-03-02T16:00:00.000000Z",
-            "expiresAt": "2026-03-10T16:00:00.000000Z",
-            "why": ["the points of the whole order, of 12549 minor units so far, are rounded down"],
+            "earning": [
+                {
+                    "rule": "order",
+                    "points": 124,
+                    "availableAt": "2026-03-02T16:00:00.000000Z",
+                    "expiresAt": "2026-03-10T16:00:00.000000Z",
+                }
+            ],
+            "why": [
+                {
+                    "code": "ROUNDED_DOWN",
+                    "rule": None,
+                    "message": "the points of the whole order, of 12549 minor units so far, are rounded down",
+                }
+            ],
         }
         assert await previewed(shop, event) == expected
         assert await previewed(shop, event) == expected
@@ -34,7 +52,8 @@ async def test_a_preview_says_what_the_event_then_earns(migrated_url: str) -> No
         await shop.send(event)
         assert await shop.account(user, "earned pending") == {"earned": 125, "pending": 125}
         again = await previewed(shop, event)
-        assert (again["points"], again["why"]) == (0, ["it is recorded already, and counts once"])
+        assert (again["points"], codes(again)) == (0, [("RECORDED_ALREADY", None)])
+        assert again["why"][0]["message"] == "it is recorded already, and counts once"
         await shop.check()
 
 
@@ -48,7 +67,10 @@ async def test_a_preview_knows_debts_and_refunds(migrated_url: str) -> None:
         event = shop.event("order.paid", user, "o2", 5_000, None)
         said = await previewed(shop, event)
         assert (said["points"], said["debtRepaid"], said["cancelled"]) == (50, 30, 20)
-        assert said["why"] == ["30 of them pay a debt", "20 of them are cancelled at once, for the order was refunded before"]
+        assert [(one["code"], one["message"]) for one in said["why"]] == [
+            ("PAYS_DEBT", "30 of them pay a debt"),
+            ("REFUNDED_BEFORE", "20 of them are cancelled at once, for the order was refunded before"),
+        ]
         await shop.send(event)
         assert await shop.account(user, "balance debt earned") == {"balance": 0, "debt": 0, "earned": 150}
         await shop.check()
@@ -57,16 +79,18 @@ async def test_a_preview_knows_debts_and_refunds(migrated_url: str) -> None:
 async def test_what_earns_nothing_says_why(migrated_url: str) -> None:
     async with opened(migrated_url) as shop:
         user = await shop.member()
-        for event, why in (
+        for event, code, message in (
+            (shop.event("content.liked", user, None, None, None), "NO_RULE", "no earn rule is for content.liked"),
+            (shop.event("order.paid", user, "o1", None, None), "NO_AMOUNT", "it has no amount, or none above 0"),
             (
-                shop.event("content.liked", user, None, None, None),
-                "content.liked earns nothing; points are earned for order.paid",
+                shop.event("order.paid", user, "o1", 100, None, currency="USD"),
+                "OTHER_CURRENCY",
+                "its amount is in USD; points are earned for CNY",
             ),
-            (shop.event("order.paid", user, "o1", None, None), "it has no amount, or none above 0"),
-            (shop.event("order.paid", user, "o1", 100, None, currency="USD"), "its amount is in USD; points are earned for CNY"),
         ):
             said = await previewed(shop, event)
-            assert (said["points"], said["why"], said["expiresAt"]) == (0, [why], None)
+            assert (said["points"], said["earning"]) == (0, [])
+            assert said["why"] == [{"code": code, "rule": None, "message": message}]
         stranger = shop.event("order.paid", user, "o1", 500, None)
         del stranger["userId"]
         stranger["identity"] = {"channel": "nowhere", "externalId": "somebody"}

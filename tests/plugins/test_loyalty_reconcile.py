@@ -97,6 +97,27 @@ async def test_each_kind_of_drift_is_found(migrated_url: str, told: Commands, ch
         assert await frozen(shop, user)
 
 
+async def test_what_has_drifted_is_frozen_by_night(migrated_url: str) -> None:
+    async with opened(migrated_url) as shop:
+        user, other = await shop.member(), await shop.member()
+        for who in (user, other):
+            await shop.pay(who, f"of {who}", 10_000)
+        await shop.expire()
+        mine = accounts.c.user_id == sa.bindparam(None, shop.key(user), accounts.c.user_id.type)
+        await break_it(shop, sa.update(accounts).where(mine).values(debt=1))
+        shop.set_time("2026-03-02T03:29")
+        await shop.expire()
+        assert not await frozen(shop, user)
+        shop.set_time("2026-03-02T03:30")
+        for _ in range(2):
+            await shop.expire()
+            assert (await frozen(shop, user), await frozen(shop, other)) == (True, False)
+        asked = '{ events(filter: {type: ["points.frozen"]}) { nodes { user { id } properties } } }'
+        [said] = (await shop.client.data(asked))["events"]["nodes"]
+        assert said["user"]["id"] == user
+        assert [line.split()[0] for line in said["properties"]["drift"]] == ["account"]
+
+
 async def test_a_merge_keeps_what_is_frozen(migrated_url: str, told: Commands) -> None:
     async with opened(migrated_url) as shop:
         kept, absorbed = await shop.member(), await shop.member()

@@ -13,10 +13,31 @@ from tests.plugins.shop import Shop, opened
 
 async def liability(shop: Shop, at: str | None = None) -> tuple[int, int]:
     """Outstanding points and their cost in fen."""
-    asked = "query($at: DateTime) { pointsLiability(asOf: $at) { asOf points amountMinor currency } }"
+    asked = "query($at: DateTime) { pointsLiability(asOf: $at) { asOf points cost { amountMinor currency formatted } } }"
     found = (await shop.client.data(asked, at=at))["pointsLiability"]
-    assert found["currency"] == "CNY"
-    return found["points"], found["amountMinor"]
+    assert found["cost"]["currency"] == "CNY"
+    return found["points"], found["cost"]["amountMinor"]
+
+
+async def test_money_that_python_computes_is_asked_like_any_other(migrated_url: str) -> None:
+    async with opened(migrated_url, unit_cost="0.05") as shop:
+        user = await shop.member()
+        await shop.pay(user, "o1", 10_000)
+        asked = """query($l: String) {
+          pointsLiability { cost { amountMinor formatted chinese: formatted(locale: "zh-CN") other: formatted(locale: $l) } }
+          program: pointsProgram { unitValue { __typename currency ...words } } }
+        fragment words on Money { formatted(locale: $l) }"""
+        data = await shop.client.data(asked, l="de")
+        assert data["pointsLiability"]["cost"] == {
+            "amountMinor": 500,
+            "formatted": "¥5.00",
+            "chinese": "¥5.00",
+            "other": "5,00\xa0CN¥",
+        }
+        assert data["program"] == {"unitValue": {"__typename": "Money", "currency": "CNY", "formatted": "0,05\xa0CN¥"}}
+    async with opened(migrated_url, unit_cost="0.005") as shop:
+        await shop.configure({"unit_cost": "0.005"})
+        assert await shop.client.data("{ pointsProgram { unitValue { currency } } }") == {"pointsProgram": {"unitValue": None}}
 
 
 async def test_the_liability_is_what_is_outstanding_at_an_instant(migrated_url: str) -> None:

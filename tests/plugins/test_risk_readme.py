@@ -14,9 +14,8 @@ import scrm_risk
 from scrm.testing.client import serving
 from scrm_risk.conditions import Condition
 from scrm_risk.machine import TABLE, Seen
-from scrm_risk.notices import RiskWiring
 from scrm_risk.presets import PRESETS
-from scrm_risk.rules import RiskRules, Rule
+from scrm_risk.rules import Rule
 from tests.plugins.tower import Tower, opened, utc
 
 HOME = Path(scrm_risk.__file__).parent
@@ -85,7 +84,6 @@ def kinds() -> set[str]:
 
 
 CHECKS: list[tuple[str, Callable[[], set[str]], Callable[[], set[str]]]] = [
-    ("settings", lambda: names(section("Settings")), lambda: {*RiskRules.model_fields, *RiskWiring.model_fields, "urls"}),
     ("rule", lambda: names(section("Rules").split("| condition |")[0]), lambda: set(Rule.model_fields)),
     ("conditions", lambda: names("| condition |" + section("Rules").split("| condition |")[1]), kinds),
     ("presets", lambda: names(section("Presets")), lambda: set(PRESETS)),

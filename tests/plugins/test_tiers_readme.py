@@ -13,7 +13,6 @@ import pytest
 
 import scrm_tiers
 from scrm.testing.client import serving
-from scrm_tiers.rules import TiersRules
 from tests.plugins.club import Club, opened
 
 HOME = Path(scrm_tiers.__file__).parent
@@ -80,7 +79,6 @@ def written(pattern: re.Pattern[str]) -> set[str]:
 
 
 CHECKS: list[tuple[str, Callable[[], set[str]], Callable[[], set[str]]]] = [
-    ("settings", lambda: names(section("Settings")) - written(CODES), lambda: set(TiersRules.model_fields)),
     ("codes", lambda: {name for name in names(README) if name in written(CODES) or re.fullmatch("[A-Z]+_[A-Z_]+", name)},
      lambda: written(CODES)),
     ("events", lambda: names(section("Events")), lambda: {kind.name for kind in scrm_tiers.contribute().event_types}),

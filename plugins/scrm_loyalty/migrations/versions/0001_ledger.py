@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from scrm.api import Id, Instant, Text
+from scrm.api import Id, Instant, Text, append_only
 
 revision = "0001"
 down_revision = None
@@ -20,7 +20,7 @@ def upgrade() -> None:
     orders()
     lots_and_allocations()
     merges()
-    keep_entries()
+    append_only("loyalty_entries")
 
 
 def number(name: str) -> sa.Column[int]:
@@ -146,25 +146,3 @@ def merges() -> None:
     )
     op.create_index("ix_loyalty_merges_kept_id", "loyalty_merges", ["kept_id"])
     op.create_index("ix_loyalty_merges_absorbed_id", "loyalty_merges", ["absorbed_id"])
-
-
-def keep_entries() -> None:
-    if op.get_bind().dialect.name == "sqlite":
-        for change in ("update", "delete"):
-            op.execute(
-                f"create trigger loyalty_entries_no_{change} before {change} on loyalty_entries "
-                "begin select raise(abort, 'loyalty_entries is append-only'); end"
-            )
-        return
-    op.execute(
-        "create or replace function loyalty_entries_kept() returns trigger language plpgsql as "
-        "$$ begin raise exception 'loyalty_entries is append-only'; end $$"
-    )
-    op.execute(
-        "create trigger loyalty_entries_kept before update or delete on loyalty_entries "
-        "for each row execute function loyalty_entries_kept()"
-    )
-    op.execute(
-        "create trigger loyalty_entries_kept_whole before truncate on loyalty_entries "
-        "for each statement execute function loyalty_entries_kept()"
-    )

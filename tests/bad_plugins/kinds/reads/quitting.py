@@ -2,8 +2,8 @@
 
 Outcome: these fields are null, and the server goes on.
 State: active
-Asks: { quittingNow quittingLater { deep } quittingAsCancelled viewer { name } }
-Fails: quittingNow quittingLater.deep quittingAsCancelled
+Asks: { quittingNow quittingLater { deep } quittingAsCancelled quittingItself viewer { name } }
+Fails: quittingNow quittingLater.deep quittingAsCancelled quittingItself
 Check: no problems
 """
 
@@ -34,6 +34,14 @@ class Asked:
     @query("A number.", scope=ANY_KEY)
     async def quitting_as_cancelled(self, info: Info) -> int | None:
         raise asyncio.CancelledError
+
+    @query("A number.", scope=ANY_KEY)
+    async def quitting_itself(self, info: Info) -> int | None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+        return 1
 
 
 @hookimpl
