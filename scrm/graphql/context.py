@@ -147,7 +147,7 @@ class Context:
 
     async def read(self, function: Callable[..., T], *args: Any) -> T:
         """Run `function(tx, *args)` in one read-only snapshot."""
-        return await self.services.db.read(lambda tx: function(reading(tx), *args))
+        return await self.services.db.read(lambda tx: function(reading(tx, self.services.indicators), *args))
 
     @contextmanager
     def reading(self, place: Place) -> Iterator[None]:
