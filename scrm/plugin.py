@@ -154,8 +154,8 @@ HandlerFunction = Callable[[HandlerTx, Sequence[Event], Any], None]
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """Reads these event types, in batches of at most 500, in the order of the log. The type `EVERY` stands for all that no other
-    handler of the plugin reads: where its rules name event types, those that they ever named (`Rules.reads`)."""
+    """Reads these event types, in batches of at most 2 000, in the order of the log. The type `EVERY` stands for all that no
+    other handler of the plugin reads: where its rules name event types, those that they ever named (`Rules.reads`)."""
 
     types: tuple[str, ...]
     handle: HandlerFunction

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,6 +19,7 @@ from .models import accounts, allocations, entries, held_lots, holds, lots, note
 from .rules import PAID, LoyaltyRules
 
 ORDERS = (PAID, REFUNDED)
+_ACCOUNT = [accounts.c[each.name] for each in fields(Account)]
 
 
 def follow(tx: HandlerTx, batch: Sequence[LogEvent], rules: LoyaltyRules) -> None:
@@ -67,10 +68,11 @@ class Loaded:
             return
         of_lots = sa.and_(holds.c.state == "OPEN", _in(held_lots.c.lot_id, list(ledger.lots)))
         found = sa.select(holds, held_lots.c.lot_id, held_lots.c.amount).join(held_lots, held_lots.c.hold_id == holds.c.id)
-        for row in tx.rows(found.where(sa.or_(of_lots, _in(holds.c.id, named)) if named else of_lots)):
-            said = {column.name: row._mapping[column.name] for column in holds.c}
-            ledger.holds.setdefault(row.id, Hold(**said))
-            ledger.held.setdefault(row.lot_id, {})[row.id] = row.amount
+        for condition in (of_lots, _in(holds.c.id, named)) if named else (of_lots,):
+            for row in tx.rows(found.where(condition)):
+                said = {column.name: row._mapping[column.name] for column in holds.c}
+                ledger.holds.setdefault(row.id, Hold(**said))
+                ledger.held.setdefault(row.lot_id, {})[row.id] = row.amount
         self.rows.keep(ledger.holds.values())
 
     def keep_orders_of_lots(self, tx: Tx) -> None:
@@ -102,10 +104,11 @@ def load(tx: Tx, batch: Sequence[LogEvent], rules: LoyaltyRules, *, lock: bool =
         loaded.rows.keep(ledger.known_orders())
     named = [uuid.UUID(part["lot"]) for fact in facts for name in ("lots", "renewed") for part in _parts(fact, name)]
     wanted = [order.id for order in ledger.known_orders() if order.points]
-    if named or wanted:
-        for lot in load_lots(tx, sa.or_(_in(lots.c.id, named), _in(lots.c.order_id, wanted))):
-            ledger.add_lot(lot)
-        loaded.rows.keep(ledger.lots.values())
+    for column, ids in ((lots.c.id, named), (lots.c.order_id, wanted)):  # one by one: each has an index, both together have none
+        for lot in load_lots(tx, _in(column, ids)) if ids else ():
+            if lot.id not in ledger.lots:
+                ledger.add_lot(lot)
+    loaded.rows.keep(ledger.lots.values())
     loaded.keep_holds(tx, [uuid.UUID(fact["hold"]) for fact in facts if fact.get("hold")])
     undone = [uuid.UUID(event.properties["entry"]) for event in batch if event.type == UNDONE]
     if undone:
@@ -129,8 +132,9 @@ def _in(column: sa.Column[Any], ids: Sequence[uuid.UUID]) -> sa.ColumnElement[bo
 
 def find_accounts(tx: Tx, users: Iterable[uuid.UUID], *, lock: bool = True) -> list[Account]:
     """The accounts of these users, locked in the order of their ids."""
-    statement = sa.select(accounts).where(_in(accounts.c.user_id, list(users))).order_by(accounts.c.id)
-    return [Account(**row._mapping) for row in tx.rows(statement.with_for_update() if lock else statement)]
+    mine = sa.select(*_ACCOUNT).where(_in(accounts.c.user_id, list(users)))
+    statement = mine.order_by(accounts.c.id)
+    return [Account(*tuple(row)) for row in tx.rows(statement.with_for_update() if lock else statement)]
 
 
 def load_orders(tx: Tx, ledger: Ledger, keys: Collection[tuple[uuid.UUID, str]]) -> None:
