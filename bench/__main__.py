@@ -5,19 +5,20 @@
     python -m bench import    events per second and memory while a file of events is imported (both engines)
     python -m bench growth    the first read and the bulk door from 100 000 events up to ten times `--events` (PostgreSQL)
     python -m bench rfm       a run of the RFM layering against the bare window query on the same log (both engines)
+    python -m bench points    redemptions against the bare statements, orders projected, a review of everybody (both engines)
     python -m bench memory    resident memory while 100 000 requests are answered
 
-Without a name all of them. `--users`, `--events`, `--seconds`, `--rounds` size a run; the figures in the documents are of
-100 000 users and 1 000 000 events.
+Without a name all of them. `--users`, `--events`, `--orders`, `--members`, `--seconds`, `--rounds` size a run; the figures in the
+documents are of 100 000 users, 1 000 000 events, 1 000 000 orders and 1 000 000 members.
 """
 
 from __future__ import annotations
 
 import argparse
 
-from bench import growth, imports, ingest, memory, reads, rfm
+from bench import growth, imports, ingest, memory, points, reads, rfm
 
-NAMES = ["reads", "ingest", "import", "growth", "rfm", "memory"]
+NAMES = ["reads", "ingest", "import", "growth", "points", "rfm", "memory"]
 
 
 def main() -> None:
@@ -26,6 +27,8 @@ def main() -> None:
     parser.add_argument("names", nargs="*", choices=[*NAMES, []], metavar="|".join(NAMES))
     parser.add_argument("--users", type=int, default=10_000)
     parser.add_argument("--events", type=int, default=100_000)
+    parser.add_argument("--orders", type=int, default=20_000)
+    parser.add_argument("--members", type=int, default=20_000)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
@@ -38,6 +41,8 @@ def main() -> None:
         imports.run(given.events)
     if "growth" in names:
         growth.run(10 * given.events, given.seconds)
+    if "points" in names:
+        points.run(given.orders, given.members, given.seconds, given.rounds)
     if "rfm" in names:
         rfm.run(given.users, given.events, given.rounds)
     if "memory" in names:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import httpx2
@@ -18,6 +19,7 @@ from scrm.app import create_app
 from scrm.auth import create_key
 from scrm.channels.service import create_channel
 from scrm.config import CostSettings, PluginSection, ServerSettings, Settings
+from scrm.db import Database
 from scrm.events.consumers import Consumer, consumer_of, core_consumer, enable
 from scrm.events.sequencer import sequence
 from scrm.events.steps import step
@@ -55,7 +57,7 @@ async def measure(engine: str, url: str, events: int) -> None:
         for consumer, count in ((loyalty, events + PEOPLE), (core, 2 * events + 3 * PEOPLE)):
             await client.services.db.write(enable, consumer, client.services.db.clock())
             await sequence(client.services.db)
-            said[f"consumer {consumer.name}"] = await timed(client, count, lambda consumer=consumer: follow(client, consumer))  # type: ignore[misc]
+            said[f"consumer {consumer.name}"] = await timed(client, count, partial(follow, client.services.db, consumer))
         few = max(500, events // 10 // 500 * 500)
         said["recordEvents by 500"] = await timed(client, few, lambda: by_mutation(client, few))
         for what, taken in said.items():
@@ -76,10 +78,10 @@ class Taken:
 
 
 @asynccontextmanager
-async def opened(url: str) -> AsyncIterator[Client]:
-    """An app with loyalty on an empty database, its memory as a server's."""
+async def opened(url: str, names: Sequence[str] = ("loyalty",)) -> AsyncIterator[Client]:
+    """An app with these plugins on an empty database, its memory as a server's."""
     server = ServerSettings(cost=CostSettings(maximum=10**12, restore_per_second=10**12), max_body_bytes=10**8)
-    settings = Settings(database_url=url, plugins={"loyalty": PluginSection(enabled=True)}, server=server)
+    settings = Settings(database_url=url, plugins={name: PluginSection(enabled=True) for name in names}, server=server)
     plugins = load_plugins(settings)
     await provision(settings, plugins)
     app = create_app(settings, plugins=plugins)
@@ -94,13 +96,13 @@ async def opened(url: str) -> AsyncIterator[Client]:
 async def timed(client: Client, count: int, call: Callable[[], Any]) -> Taken:
     """What so many events take. The caller's own work (making the JSON) is this process's too: 3 µs for each, which is in it."""
     database = client.services.db.url.database or ""
-    backends, cpu, start = _backends(database), time.process_time(), time.perf_counter()
+    before, cpu, start = backends(database), time.process_time(), time.perf_counter()
     await call()
     took, used = time.perf_counter() - start, time.process_time() - cpu
-    return Taken(count / took, used / count * 1e6, (_backends(database) - backends) / count * 1e6)
+    return Taken(count / took, used / count * 1e6, (backends(database) - before) / count * 1e6)
 
 
-def _backends(database: str) -> float:
+def backends(database: str) -> float:
     """Seconds of CPU that PostgreSQL's processes for this database have used, as far as they can be seen."""
     used = 0.0
     for process in psutil.process_iter(["cmdline", "cpu_times"]):
@@ -110,9 +112,8 @@ def _backends(database: str) -> float:
     return used
 
 
-async def follow(client: Client, consumer: Consumer) -> None:
+async def follow(db: Database, consumer: Consumer) -> None:
     """Move a consumer to the end of the log."""
-    db = client.services.db
     while not (await db.write(step, consumer, at=db.clock())).idle:
         pass
 

@@ -34,9 +34,12 @@ def settings_for(url: str) -> Settings:
 
 
 def build(url: str) -> Starlette:
-    """scrm; in it `/floor/NAME`, which runs the statement that scrm ran last after `/watch/NAME`, and `/usual`, the usual way."""
+    """scrm; in it `/floor/NAME`, which runs the statement that scrm ran last after `/watch/NAME`, and `/usual`, the usual way;
+    these on PostgreSQL."""
     settings = settings_for(url)
     app = create_app(settings, plugins=load_plugins(settings, extra={"batched": batched}))
+    if not url.startswith("postgresql"):
+        return app
     db = app.state.services.db
     engine = create_async_engine(url, pool_size=10, max_overflow=0, connect_args={"server_settings": SESSION})
     ran: dict[str, tuple[str, list[Any]]] = {}

@@ -2,9 +2,10 @@
 
 from scrm.channels.graphql import Channel
 from scrm.channels.models import channels
+from scrm.channels.stats import channels_below
 from scrm.conditions import Condition, PropertyFilter
 from scrm.db import MEASURED, Id, Instant, Json, Text, Tx, instant_text, json_rows, new_id, plugin_metadata
-from scrm.errors import ScrmError, UserError
+from scrm.errors import PluginFailedError, ScrmError, UserError
 from scrm.events.consumers import EVERY
 from scrm.events.decide import Decided
 from scrm.events.following import follow
@@ -12,11 +13,13 @@ from scrm.events.graphql import Event, EventFilter, EventInput, as_recorded
 from scrm.events.models import events
 from scrm.events.records import Announcement, IdentityRef, NewEvent, RecordResult, RecordStatus, derive_id
 from scrm.events.records import Event as LogEvent
+from scrm.events.view import log_of
 from scrm.graphql.attributes import AttributeFilter
 from scrm.graphql.bulk import BulkErrorPolicy, DeletePayload
 from scrm.graphql.context import ANY_KEY, Context, Info
 from scrm.graphql.enums import enum
 from scrm.graphql.ids import as_node_id, as_node_ids, global_id, node_id
+from scrm.graphql.matching import condition_of
 from scrm.graphql.money import Amount, Money, MoneyInput, money
 from scrm.graphql.resolvers import UserErrorType, errors_field, field, mutation, query, subscription
 from scrm.graphql.scalars import JSON, BigInt, DateFilter, DateTimeFilter, Direction, IntFilter, MatchMode, StringFilter
@@ -45,6 +48,10 @@ from scrm.graphql.sources import (
     where,
 )
 from scrm.graphql.wording import worded
+from scrm.indicators.graphql import Indicator as IndicatorType
+from scrm.indicators.graphql import shown_indicators
+from scrm.indicators.periods import complete_periods, known_indicators, read_indicator
+from scrm.indicators.service import plus_days
 from scrm.ledger import FoundRows, Journal, absorbed_into, append_only, as_row, exported, line_id
 from scrm.money import exponent as currency_exponent
 from scrm.plugin import (
@@ -76,7 +83,7 @@ from scrm.plugin import (
     hookspec,
 )
 from scrm.rowset import id_set, insert_rows, row_set, update_rows, upsert
-from scrm.sql import CURRENCY, NOW, SELF, TODAY, ListOf, Moment, Row, Value, json_text, member, of_moment
+from scrm.sql import CURRENCY, NOW, SELF, TODAY, ListOf, Moment, Row, Value, json_kind, json_text, member, of_moment
 from scrm.tags.graphql import Tag, TagGroup
 from scrm.users.graphql import User, UserFilter, UserOrder
 from scrm.users.models import users
@@ -123,6 +130,7 @@ __all__ = [
     "Id",
     "IdentityRef",
     "Indicator",
+    "IndicatorType",
     "IndicatorUnit",
     "Info",
     "Instant",
@@ -144,6 +152,7 @@ __all__ = [
     "Node",
     "Period",
     "PluginContext",
+    "PluginFailedError",
     "PropertyFilter",
     "Query",
     "Ratio",
@@ -176,8 +185,11 @@ __all__ = [
     "as_row",
     "batch",
     "channels",
+    "channels_below",
     "column",
     "combine",
+    "complete_periods",
+    "condition_of",
     "currency_exponent",
     "derive_id",
     "enum",
@@ -196,9 +208,12 @@ __all__ = [
     "id_set",
     "insert_rows",
     "instant_text",
+    "json_kind",
     "json_rows",
     "json_text",
+    "known_indicators",
     "line_id",
+    "log_of",
     "many",
     "member",
     "money",
@@ -210,11 +225,14 @@ __all__ = [
     "order_input",
     "ordering",
     "plugin_metadata",
+    "plus_days",
     "query",
+    "read_indicator",
     "ref",
     "row_set",
     "rows",
     "same_row",
+    "shown_indicators",
     "subscription",
     "update_rows",
     "upsert",

@@ -28,7 +28,7 @@ from scrm.graphql.http import GraphQLEndpoint
 from scrm.graphql.ide import STATIC, page
 from scrm.graphql.schema import Frozen, Part, SchemaError, freeze, part_of
 from scrm.indicators.graphql import IndicatorQuery
-from scrm.indicators.service import core_indicators
+from scrm.indicators.service import offered_by_core
 from scrm.loader import load_plugins, refuse
 from scrm.plugin import Contribution
 from scrm.plugin_set import Context, LoadState, Plugin, PluginSet
@@ -100,7 +100,7 @@ def build_services(settings: Settings, plugins: PluginSet, db: Database) -> Serv
     """What resolvers and the bulk door use."""
     contributions = (CORE, *(plugin.contribution for plugin in plugins))
     types = all_event_types(plugins)
-    indicators = {each.key: (CORE.name, each) for each in core_indicators(settings.currency, settings.zone)}
+    indicators = dict(offered_by_core(settings.currency, settings.zone))
     indicators |= {each.key: (brought.name, each) for brought in contributions for each in brought.indicators}
     # In a server on PostgreSQL a decision runs in the loop's own thread, where nothing may be interrupted.
     watch = Watch(_hangs, settings.handler_seconds or HANGS_AFTER["sqlite"]) if db.dialect == "sqlite" else None

@@ -217,7 +217,7 @@ def _check_events(report: _Report) -> None:
             report.warn(f"event type {kind.name} of {it.name}: nothing is checked by {word} in its payload")
     handled: dict[str, Handler] = {}
     for handler in it.handlers:
-        if not handler.types:
+        if not (handler.types or handler.optional):
             report.error(f"handler {_called(handler.handle)} of {it.name} reads no event type; name some or take it out")
         for name in (*handler.types, *handler.optional):
             if handled.setdefault(name, handler) is not handler:

@@ -78,7 +78,7 @@ def run_job(tx: Tx, scheduled: Scheduled, *, at: datetime) -> int | None:
         with tx.connection.begin_nested():
             rules = consumer.timeline(tx).latest
             with _watched(scheduled, tx):
-                facts = job.run(reading(tx), due, rules)
+                facts = job.run(reading(tx, consumer.indicators), due, rules)
             count = _record(tx, scheduled, facts, at)
     except BaseException as error:
         if is_trouble(error):

@@ -136,18 +136,25 @@ def _as_json(row: Mapping[Any, Any]) -> dict[str, Any]:
     return said
 
 
-def append_only(table: str) -> None:
-    """In a migration: let the database refuse to update, delete or truncate rows of a table."""
+def append_only(table: str, *key: str) -> None:
+    """In a migration: let the database refuse to update, delete, replace or truncate rows of a table; doing it again changes
+    nothing. `key` are the columns of its primary key, `id` unless said."""
     if op.get_bind().dialect.name == "sqlite":
         for change in ("update", "delete"):
-            op.execute(
-                f"create trigger {table}_no_{change} before {change} on {table} "
-                f"begin select raise(abort, '{table} is append-only'); end"
-            )
+            _refuse(table, f"no_{change}", f"before {change} on {table}")
+        same = " and ".join(f"{name} = new.{name}" for name in key or ("id",))
+        # `insert or replace` deletes without saying so.
+        _refuse(table, "no_replace", f"before insert on {table} when exists (select 1 from {table} where {same})")
         return
     op.execute(
         f"create or replace function {table}_kept() returns trigger language plpgsql as "
         f"$$ begin raise exception '{table} is append-only'; end $$"
     )
-    op.execute(f"create trigger {table}_kept before update or delete on {table} for each row execute function {table}_kept()")
-    op.execute(f"create trigger {table}_kept_whole before truncate on {table} for each statement execute function {table}_kept()")
+    for name, what in (("kept", "update or delete"), ("kept_whole", "truncate")):
+        each = "row" if name == "kept" else "statement"
+        op.execute(f"drop trigger if exists {table}_{name} on {table}")
+        op.execute(f"create trigger {table}_{name} before {what} on {table} for each {each} execute function {table}_kept()")
+
+
+def _refuse(table: str, name: str, when: str) -> None:
+    op.execute(f"create trigger if not exists {table}_{name} {when} begin select raise(abort, '{table} is append-only'); end")

@@ -79,7 +79,7 @@ class _Candidate:
     module: Any = None
     contribution: Contribution | None = None
     plugin: Plugin | None = None
-    wanted: frozenset[str] = frozenset()
+    wanted: frozenset[tuple[str, str]] = frozenset()
     reads: Mapping[str, frozenset[str]] = field(default_factory=dict)
     state: LoadState = LoadState.DISCOVERED
     problems: list[str] = field(default_factory=list)
@@ -147,7 +147,7 @@ def load_plugins(
     _check_needs(found)
     _check_together(found, core or core_names())
     _check_needs(found)
-    _check_rules(found, (core or core_names()).event_types)
+    _check_rules(found, core or core_names())
     _check_needs(found)
     ordered = _order([candidate for candidate in found.values() if candidate.going])
     for candidate in ordered:
@@ -319,7 +319,9 @@ def _check_alone(candidate: _Candidate, found: Mapping[str, _Candidate], setting
     except Exception as error:
         candidate.stop(LoadState.LOAD_ERROR, f"the rules of {it.name} cannot be kept in the log as JSON: {_said(error)}")
         return
-    candidate.wanted = frozenset(map(str, rules.event_types()))
+    candidate.wanted = frozenset(
+        [*(("event type", str(name)) for name in rules.event_types()), *(("indicator", str(key)) for key in rules.indicators())]
+    )
     candidate.reads = {str(name): frozenset(map(str, keys)) for name, keys in (rules.reads() or {}).items()}
     today = datetime.now(settings.zone).date()
     candidate.warnings += [f"[plugins.{it.name}]: {said}" for said in rules.warnings(today)]
@@ -340,15 +342,15 @@ def _check_needs(found: Mapping[str, _Candidate]) -> None:
                     moved = True
 
 
-def _check_rules(found: Mapping[str, _Candidate], known_to_core: Mapping[str, Collection[str]]) -> None:
-    """Stop plugins whose rules compute with events that nobody registers, and those whose events went with them, and so on, or
-    look at what is personal; warn of event types in rules that nobody registers."""
+def _check_rules(found: Mapping[str, _Candidate], core: CoreNames) -> None:
+    """Stop plugins whose rules compute with events that nobody registers, or with indicators that nobody offers, and those whose
+    events went with them, and so on, or look at what is personal; warn of event types in rules that nobody registers."""
     moved = True
     while moved:
         moved = False
-        known = {**known_to_core, **_registered(found)}
+        known, offered = _registered(found, core)
         for candidate in found.values():
-            refused = list(_refused_rules(candidate, known)) if candidate.going else []
+            refused = list(_refused_rules(candidate, known, offered)) if candidate.going else []
             for state, words in refused:
                 candidate.stop(state, words)
                 moved = True
@@ -358,9 +360,13 @@ def _check_rules(found: Mapping[str, _Candidate], known_to_core: Mapping[str, Co
             candidate.warnings.append(f"{words}; is it spelt so?")
 
 
-def _refused_rules(candidate: _Candidate, known: Mapping[str, Collection[str]]) -> Iterator[tuple[LoadState, str]]:
-    for name in sorted(candidate.wanted - set(known)):
-        words = f"{candidate.name} needs the event type {name} for its rules, and no enabled plugin registers it"
+def _refused_rules(
+    candidate: _Candidate, known: Mapping[str, Collection[str]], offered: Collection[str]
+) -> Iterator[tuple[LoadState, str]]:
+    there = {("event type", name) for name in known} | {("indicator", key) for key in offered}
+    for kind, name in sorted(candidate.wanted - there):
+        how = "registers" if kind == "event type" else "offers"
+        words = f"{candidate.name} needs the {kind} {name} for its rules, and no enabled plugin {how} it"
         yield LoadState.INCOMPATIBLE, f"{words}; enable one that does, or change [plugins.{candidate.name}]"
     for name, keys in sorted(candidate.reads.items()):
         for key in sorted(keys.intersection(known.get(name, ()))):
@@ -368,9 +374,11 @@ def _refused_rules(candidate: _Candidate, known: Mapping[str, Collection[str]]) 
             yield LoadState.LOAD_ERROR, f"{words}; take the condition out"
 
 
-def _registered(found: Mapping[str, _Candidate]) -> dict[str, Collection[str]]:
+def _registered(found: Mapping[str, _Candidate], core: CoreNames) -> tuple[dict[str, Collection[str]], set[str]]:
+    """Event types that are registered, each with its personal properties, and indicators that are offered."""
     going = [candidate.contribution for candidate in found.values() if candidate.going and candidate.contribution is not None]
-    return {kind.name: kind.personal for one in going for kind in one.event_types}
+    types = {**core.event_types, **{kind.name: kind.personal for one in going for kind in one.event_types}}
+    return types, {*core.indicators, *(each.key for one in going for each in one.indicators)}
 
 
 def _check_together(found: Mapping[str, _Candidate], core: CoreNames) -> None:

@@ -47,6 +47,11 @@ class Rules(BaseModel):
         plugin is not loaded."""
         return ()
 
+    def indicators(self) -> Sequence[str]:
+        """Indicators that these rules cannot do without: where neither the core nor an enabled plugin offers one, the plugin is
+        not loaded."""
+        return ()
+
     def reads(self) -> Mapping[str, Collection[str]] | None:
         """What a handler of `EVERY` is given under these rules: event types, each with the properties that the rules look at;
         None for every type. A type that nobody registers is a warning; a property about a person is refused at start."""
@@ -114,6 +119,11 @@ class NoWiring(Wiring):
 class HandlerTx(Tx):
     """The transaction that a handler writes its own tables in; the cursor moves in the same one."""
 
+    log: sa.FromClause | None = None
+    """What `log_of` gives; None: the whole log."""
+    log_is_settled: bool = False
+    """Whether in it everybody's events are whose they are now."""
+
     def announce(self, announcement: Announcement) -> uuid.UUID:
         """Record an event as an effect of the one being handled; doing it again changes nothing. Returns its id."""
         raise self._refused()
@@ -132,10 +142,15 @@ class HandlerTx(Tx):
         raise ValueError(f"{event.type} cannot be applied: {why}")
 
     def history(
-        self, types: Sequence[str], *, until: Event, users: Sequence[uuid.UUID] | None = None, since: datetime | None = None
+        self,
+        types: Sequence[str] | None,
+        *,
+        until: Event,
+        users: Sequence[uuid.UUID] | None = None,
+        since: datetime | None = None,
     ) -> sa.Subquery:
         """The log up to the position of `until` and its `occurred_at`, as a table to select from: for events that carry
-        time, such as reviews."""
+        time, such as reviews. `types` None: of every type."""
         raise self._refused()
 
     def _refused(self) -> PermissionError:
@@ -148,8 +163,8 @@ HandlerFunction = Callable[[HandlerTx, Sequence[Event], Any], None]
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """Reads these event types, in batches of at most 500, in the order of the log. The type `EVERY` stands for all that no other
-    handler of the plugin reads: where its rules name event types, those that they ever named (`Rules.reads`)."""
+    """Reads these event types, in batches of at most 2 000, in the order of the log. The type `EVERY` stands for all that no
+    other handler of the plugin reads: where its rules name event types, those that they ever named (`Rules.reads`)."""
 
     types: tuple[str, ...]
     handle: HandlerFunction
@@ -256,7 +271,10 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Indicator:
-    """A named series. `series(tx, periods, channel_id, as_of)` returns one `Ratio` per period, in order."""
+    """A named series. `series(tx, periods, channel_id, as_of)` returns one `Ratio` per period, in order.
+
+    `of_log` where it reads `log_of(tx)` and nothing else that changes: then a handler may read it too, as it was at its event.
+    """
 
     key: str
     name: str
@@ -264,6 +282,7 @@ class Indicator:
     definition: str
     series: Callable[[Tx, Sequence[Period], uuid.UUID | None, datetime], Sequence[Ratio]]
     higher_is_better: bool | None = None
+    of_log: bool = False
 
 
 @dataclass(frozen=True, slots=True)

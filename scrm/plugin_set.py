@@ -23,7 +23,7 @@ from scrm.events.decide import Decided, decide
 from scrm.events.handling import is_cancelled, is_trouble, reading
 from scrm.events.ingest import Ingest
 from scrm.events.records import Event, NewEvent, RecordResult
-from scrm.plugin import Contribution, Decision, HandlerTx, Health, Rules, Wiring
+from scrm.plugin import Contribution, Decision, HandlerTx, Health, Indicator, Rules, Wiring
 from scrm.watch import Watch
 
 P = ParamSpec("P")
@@ -78,6 +78,8 @@ class Plugin:
     rules: Rules = field(default_factory=Rules)
     wiring: Wiring = field(default_factory=Wiring)
     hooks: object = field(default_factory=SimpleNamespace)
+    indicators: Mapping[str, tuple[str, Indicator]] = field(default_factory=dict)
+    """Those of all active plugins by key, each with who offers it."""
 
 
 class Context:
@@ -111,7 +113,8 @@ class Context:
 
     async def read(self, function: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function(tx, …)` in one read-only snapshot."""
-        return await self._db.read(lambda tx: function(reading(tx), *args, **kwargs))
+        indicators = self._consumer().indicators if self._settings is not None else None
+        return await self._db.read(lambda tx: function(reading(tx, indicators), *args, **kwargs))
 
     async def record(self, events: Sequence[NewEvent]) -> list[RecordResult]:
         """Record what happened; each event once, an answer for each."""
@@ -167,7 +170,8 @@ class PluginSet:
     """The active plugins in their order, and the state of every plugin that is known."""
 
     def __init__(self, active: Sequence[Plugin] = (), statuses: Sequence[PluginStatus] = ()) -> None:
-        self.active = tuple(active)
+        offered = {each.key: (plugin.name, each) for plugin in active for each in plugin.contribution.indicators}
+        self.active = tuple(replace(plugin, indicators=offered) for plugin in active)
         self.statuses = tuple(statuses)
         self._by_name = {plugin.name: plugin for plugin in self.active}
 

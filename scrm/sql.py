@@ -158,6 +158,7 @@ class member(FunctionElement[bool]):
 
     type = sa.Boolean()
     inherit_cache = True
+    _is_implicitly_boolean = True  # else it is compared with 1 on SQLite, which reads the whole table then and no index
 
 
 @compiles(member, "postgresql")

@@ -49,8 +49,11 @@ POLL = 0.05
 IDLE_POLL = 0.2
 """Seconds between two looks for work: after some was found, and after there has been none for a while."""
 
-_LARGEST, _SMALLEST = 500, 20
-_LONG_WRITE = 0.08
+_LARGEST = 2_000
+"""A step takes no more events than this, however far behind its consumer is."""
+_SMALLEST = {"sqlite": 20, "postgresql": 500}
+_LONG_WRITE = {"sqlite": 0.08, "postgresql": 0.25}
+"""Seconds that a step may take. On SQLite everybody who writes waits for it, on PostgreSQL the decisions of its plugin."""
 EXIT_HANGING = 70
 """The exit status of a worker whose consumer does not return: only the end of the process frees its locks."""
 
@@ -176,7 +179,7 @@ def all_deliveries(plugins: WorkingPlugins) -> list[Delivery]:
 
 async def follow(db: Database, consumer: Consumer, stop: asyncio.Event) -> None:
     """Move one consumer along the log, and try its parked events, until `stop` is set."""
-    pace, idle = Pace(db.dialect == "sqlite"), 0
+    pace, idle = Pace(db.dialect), 0
     while not stop.is_set():
         idle += 1
         try:
@@ -217,19 +220,18 @@ def _work(tx: Tx, name: str, at: datetime) -> _Ready:
 
 @dataclass
 class Pace:
-    """How many events a step takes: on SQLite so many that others who write wait less than 100 ms."""
+    """How many events a step takes: many at once cost less each, but whoever writes what it holds shall not wait for long."""
 
-    adapts: bool
-    limit: int = _LARGEST
+    dialect: str
+    limit: int = 500
 
     @contextlib.contextmanager
     def measured(self) -> Iterator[None]:
         """Measure one step and choose the next one's size."""
         started = time.monotonic()
         yield
-        if self.adapts:
-            slow = time.monotonic() - started > _LONG_WRITE
-            self.limit = max(self.limit // 2, _SMALLEST) if slow else min(self.limit * 2, _LARGEST)
+        slow = time.monotonic() - started > _LONG_WRITE[self.dialect]
+        self.limit = max(self.limit // 2, _SMALLEST[self.dialect]) if slow else min(self.limit * 2, _LARGEST)
 
 
 def _exit(hang: Hang) -> None:

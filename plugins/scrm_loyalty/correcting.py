@@ -31,7 +31,11 @@ def undo(tx: Tx, input: Mapping[str, Any], rules: LoyaltyRules, at: datetime) ->
     shown = {"entryId": f"PointsEntry_{entry_id.hex}"}
     if row is None:
         return UserError("ENTRY_NOT_FOUND", f"no entry has the id {shown['entryId']}", ("entryId",), shown)
-    if row.kind not in REVERSIBLE or row.reverses is not None:
+    given = _given(tx, row)
+    if given:
+        row = given[0]
+        entry_id = row.id
+    elif row.kind not in REVERSIBLE or row.reverses is not None:
         message = f"the entry is {row.kind}; what can be undone is a redemption or an adjustment that undoes nothing itself"
         return UserError("ENTRY_NOT_REVERSIBLE", message, ("entryId",), {**shown, "kind": row.kind})
     took = {one.lot_id: one.amount for one in tx.rows(sa.select(allocations).where(allocations.c.entry_id == entry_id))}
@@ -40,14 +44,17 @@ def undo(tx: Tx, input: Mapping[str, Any], rules: LoyaltyRules, at: datetime) ->
     if _undone(tx, entry_id):
         message = f"the entry {shown['entryId']} was undone before; it is undone once"
         return UserError("ENTRY_ALREADY_REVERSED", message, ("entryId",), shown)
-    common = {"entry": entry_id.hex, "account": row.account_id.hex, "kind": row.kind, "reference": row.reference}
+    kind = "ADJUST" if given else row.kind
+    common = {"entry": entry_id.hex, "account": row.account_id.hex, "kind": kind, "reference": row.reference}
     common = {**common, "reason": input["reason"], "points": -row.points}
     found = load_lots(tx, there)
-    if not took:
-        parts = _free_of(tx, found, at)
-        if sum(amount for _, amount in parts) < row.points:
-            return insufficient(sum(amount for _, amount in parts), row.points)
-        return Fact(row.holder_id, {**common, "debtRepaid": 0, "lots": said(first_of(parts, row.points)), "renewed": []})
+    if given:
+        parts, debt = _free_of(tx, found, at), sum(line.points for line in given if line.kind == "DEBT_REPAID")
+        points = sum(line.points for line in given) - debt
+        if sum(amount for _, amount in parts) < points:
+            return insufficient(sum(amount for _, amount in parts), points)
+        fact = {**common, "points": -points - debt, "debtRepaid": 0, "debtMade": debt}
+        return Fact(row.holder_id, {**fact, "lots": said(first_of(parts, points)), "renewed": []})
     repaid = min(-row.points, debts) if row.kind == "REDEEM" else 0
     back = first_of(((lot, took[lot.id]) for lot in reversed(found)), -row.points - repaid)
     over = [part for part in back if rules.reinstatement_days and part[0].expired(at)]
@@ -57,6 +64,15 @@ def undo(tx: Tx, input: Mapping[str, Any], rules: LoyaltyRules, at: datetime) ->
     return Fact(
         row.holder_id, {**common, "debtRepaid": repaid, "lots": said([p for p in back if p not in over]), "renewed": renewed}
     )
+
+
+def _given(tx: Tx, row: sa.Row[Any]) -> list[sa.Row[Any]]:
+    """The lines of the adjustment upwards that a line is of, that of its lot first and that of the debt it paid; none if it is of
+    none."""
+    if row.kind not in ("ADJUST", "DEBT_REPAID") or row.points < 0 or row.rule is not None or row.reverses is not None:
+        return []
+    lines = sa.select(entries, accounts.c.holder_id).join(accounts).where(entries.c.event_id == row.event_id)
+    return sorted(tx.rows(lines.where(entries.c.points > 0)), key=lambda line: line.kind)
 
 
 def _undone(tx: Tx, entry_id: uuid.UUID) -> bool:

@@ -14,9 +14,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from scrm.api import PropertyFilter, currency_exponent
+from scrm.api import Condition, PropertyFilter, currency_exponent
 
-LARGEST = 2**53 - 1
+LARGEST = 10**9
+"""What a rule or an event may say."""
+MOST = 10**12
+"""What one rule gives for one event."""
 REFUNDED = "order.refunded"
 OWN = "points."
 """What loyalty announces begins so, and earns nothing."""
@@ -111,13 +114,26 @@ class EarnRule(BaseModel):
 
     def points(self, properties: Mapping[str, Any], currency: str, multiplier: str, before: int, amount: int) -> int:
         """Points without caps, rounded down once; `before` and `amount` are minor units: of its order so far and of the event."""
+        points, of_unit = self._rate(properties, currency, multiplier)
+        if self.per_unit is None:
+            return points // of_unit
+        return (before + amount) * points // of_unit - before * points // of_unit
+
+    def is_rounded(self, properties: Mapping[str, Any], currency: str, multiplier: str, paid: int) -> bool:
+        """Whether the points for all that was paid, or for the event, are no whole number before they are rounded down."""
+        points, of_unit = self._rate(properties, currency, multiplier)
+        return bool((paid if self.per_unit is not None else 1) * points % of_unit)
+
+    def _rate(self, properties: Mapping[str, Any], currency: str, multiplier: str) -> tuple[int, int]:
+        """So many points for so many minor units, or for so many events."""
+        if not self.tier_multiplier:
+            multiplier = "1"
         if self.per_unit is not None:
-            points, of_minor = _rate(self.per_unit, currency, multiplier if self.tier_multiplier else "1")
-            return (before + amount) * points // of_minor - before * points // of_minor
+            return _rate(self.per_unit, currency, multiplier)
         said = self.fixed if self.points_property is None else properties.get(self.points_property)
         if not isinstance(said, int) or isinstance(said, bool) or not 0 < said <= LARGEST:
-            return 0
-        return said * Fraction(multiplier).numerator // Fraction(multiplier).denominator if self.tier_multiplier else said
+            return 0, 1
+        return said * Fraction(multiplier).numerator, Fraction(multiplier).denominator
 
     def period_of(self, day: date) -> tuple[date, date]:
         """The period of a day: its first day, and the first of the next."""
@@ -133,15 +149,25 @@ class EarnRule(BaseModel):
         value = properties.get(self.once_per) if self.once_per is not None else None
         if value is None:
             return None
-        text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        text = json.dumps(value, sort_keys=True, ensure_ascii=False)
         return text if len(text) <= 200 else hashlib.sha256(text.encode()).hexdigest()
+
+    def named(self, properties: Mapping[str, Any]) -> str | None:
+        """The same as it is said, to be read by people."""
+        value = properties.get(self.once_per) if self.once_per is not None else None
+        return str(value)[:200] if isinstance(value, str | int | float) else self.once(properties)
 
     def warnings(self, today: date) -> Iterator[str]:
         """Why it can never earn from a business day on, if so."""
         if self.per_unit is not None and not self.per_unit:
             yield "per_unit is 0"
-        if self.filter.never is not None:
-            yield self.filter.never
+        wanted = [Condition(name, "exists", True) for name in (self.points_property, self.once_per) if name is not None]
+        wanted += [Condition(self.points_property, "gt", 0)] if self.points_property is not None else []
+        never = PropertyFilter((*self.filter, *wanted)).never
+        if never is not None:
+            yield never
         if self.from_date is not None and self.until_date is not None and self.until_date < self.from_date:
             yield f"until_date {self.until_date} is before from_date {self.from_date}"
         elif self.until_date is not None and self.until_date < today:

@@ -9,7 +9,7 @@ from typing import Any
 
 from scrm.api import Announcement, LogEvent, derive_id, instant_text
 
-from .earn_rules import EarnRule
+from .earn_rules import MOST, EarnRule
 from .ledger import EARNED, Account, Ledger, Lot, Order, settle
 from .rules import PAID, LoyaltyRules
 
@@ -47,6 +47,9 @@ def credit_all(
             continue
         points = rule.points(event.properties, rules.currency, account.multiplier, *paid)
         if points <= 0:
+            continue
+        if points > MOST:
+            ledger.limited.append((rule.key, "TOO_MANY"))
             continue
         value = rule.once(event.properties)
         if rule.once_per is not None and not is_new(ledger, account, rule, value):
@@ -99,7 +102,7 @@ def credit(
     rules: LoyaltyRules,
 ) -> None:
     """Credit points: first to debt, the rest as a lot. Its home is the order's, so that an order's lots always go one way."""
-    reference = order.order_id if order is not None else rule.once(event.properties)
+    reference = order.order_id if order is not None else rule.named(event.properties)
     said = {"reference": reference, "rule": rule.key, "part": rule.key}
     repaid = min(points, account.debt)
     entry_id = None

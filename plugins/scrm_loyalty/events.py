@@ -48,7 +48,17 @@ TYPES = (
         UNDONE,
         "A redemption or an adjustment was undone: points (below 0: taken back) to these lots, `renewed` ones with a "
         "time of their own, and `debtRepaid` of them to a debt.",
-        _payload(points=SIGNED, entry=TEXT, account=TEXT, kind=TEXT, debtRepaid=WHOLE, renewed=LOTS, reason=TEXT, reference=TEXT),
+        _payload(
+            points=SIGNED,
+            entry=TEXT,
+            account=TEXT,
+            kind=TEXT,
+            debtRepaid=WHOLE,
+            debtMade=WHOLE,
+            renewed=LOTS,
+            reason=TEXT,
+            reference=TEXT,
+        ),
         personal=("reason",),
         own=True,
     ),

@@ -26,6 +26,7 @@ from .ledger import (
     Ledger,
     Lot,
     refund,
+    take_back,
 )
 from .rules import LoyaltyRules
 
@@ -95,7 +96,9 @@ def redeem(ledger: Ledger, event: LogEvent, user_id: uuid.UUID) -> None:
     entry_id = ledger.entry(event, account.id, "REDEEM", -fact["points"], reference=fact.get("reference"))
     note(ledger, entry_id, fact)
     for part in fact["lots"]:
-        ledger.take(entry_id, ledger.lots[uuid.UUID(part["lot"])], part["points"])
+        lot = ledger.lots[uuid.UUID(part["lot"])]
+        ledger.take(entry_id, lot, part["points"])
+        ledger.redeemed[lot.id] = ledger.redeemed.get(lot.id, 0) + part["points"]
 
 
 def hold(ledger: Ledger, event: LogEvent, user_id: uuid.UUID) -> None:
@@ -151,11 +154,15 @@ def undo(ledger: Ledger, event: LogEvent, user_id: uuid.UUID) -> None:
     fact = event.properties
     undone, home = uuid.UUID(fact["entry"]), uuid.UUID(fact["account"])
     said = {"reverses": undone, "reference": fact.get("reference")}
+    if fact.get("debtMade"):  # what an adjustment had paid of a debt is owed again
+        account = ledger.account(user_id, event)
+        account.debt += fact["debtMade"]
+        note(ledger, ledger.entry(event, account.id, "REVERSE", -fact["debtMade"], **said), fact)
     if fact["debtRepaid"]:
         account = ledger.account(user_id, event)
         account.debt -= fact["debtRepaid"]
         note(ledger, ledger.entry(event, account.id, "DEBT_REPAID", fact["debtRepaid"], **said), fact)
-    points = fact["points"] - fact["debtRepaid"]
+    points = fact["points"] - fact["debtRepaid"] + fact.get("debtMade", 0)
     if not points:
         return
     entry_id = ledger.entry(event, home, "RESTORE" if fact["kind"] == "REDEEM" else "ADJUST", points, **said)
@@ -168,11 +175,17 @@ def undo(ledger: Ledger, event: LogEvent, user_id: uuid.UUID) -> None:
             renew(ledger, event, entry_id, lot, part)
         else:
             ledger.take(entry_id, lot, -amount)
+            ledger.redeemed[lot.id] = ledger.redeemed.get(lot.id, 0) - amount
         if lot.account_id != home:
             went[lot.account_id] = went.get(lot.account_id, 0) + amount
     for other, amount in went.items():
         giver, taker = (home, other) if amount > 0 else (other, home)
         ledger.pair(event, giver, taker, abs(amount), other.hex, reason="lots")
+    for part in fact["lots"] if points > 0 else ():
+        lot = ledger.lots[uuid.UUID(part["lot"])]
+        order = ledger.order_of(lot)
+        if order is not None:
+            take_back(ledger, event, order, lot, part["points"])
 
 
 def renew(ledger: Ledger, event: LogEvent, entry_id: uuid.UUID, lot: Lot, part: Mapping[str, Any]) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,6 +19,7 @@ from .models import accounts, allocations, entries, held_lots, holds, lots, note
 from .rules import PAID, LoyaltyRules
 
 ORDERS = (PAID, REFUNDED)
+_ACCOUNT = [accounts.c[each.name] for each in fields(Account)]
 
 
 def follow(tx: HandlerTx, batch: Sequence[LogEvent], rules: LoyaltyRules) -> None:
@@ -53,8 +54,8 @@ class Loaded:
         ledger.journal.store(tx)
         insert_rows(tx, notes, ledger.notes)
         insert_rows(tx, uses, ledger.uses)
-        kept = ["account_id", "entry_id", "paid", "points", "refunded", "refunded_at", "reversed", "waived"]
-        self.rows.store(tx, orders, ledger.orders.values(), kept)
+        kept = ["account_id", "entry_id", "paid", "points", "refunded", "refunded_at", "reversed", "waived", "forgiven"]
+        self.rows.store(tx, orders, ledger.known_orders(), kept)
         self.rows.store(tx, lots, ledger.lots.values(), ["remaining"])
         insert_rows(tx, allocations, ledger.allocations)
         self.rows.store(tx, holds, ledger.holds.values(), ["captured", "state", "resolved_at"])
@@ -67,11 +68,25 @@ class Loaded:
             return
         of_lots = sa.and_(holds.c.state == "OPEN", _in(held_lots.c.lot_id, list(ledger.lots)))
         found = sa.select(holds, held_lots.c.lot_id, held_lots.c.amount).join(held_lots, held_lots.c.hold_id == holds.c.id)
-        for row in tx.rows(found.where(sa.or_(of_lots, _in(holds.c.id, named)) if named else of_lots)):
-            said = {column.name: row._mapping[column.name] for column in holds.c}
-            ledger.holds.setdefault(row.id, Hold(**said))
-            ledger.held.setdefault(row.lot_id, {})[row.id] = row.amount
+        for condition in (of_lots, _in(holds.c.id, named)) if named else (of_lots,):
+            for row in tx.rows(found.where(condition)):
+                said = {column.name: row._mapping[column.name] for column in holds.c}
+                ledger.holds.setdefault(row.id, Hold(**said))
+                ledger.held.setdefault(row.lot_id, {})[row.id] = row.amount
         self.rows.keep(ledger.holds.values())
+
+    def keep_orders_of_lots(self, tx: Tx) -> None:
+        """Know the orders that the known lots are of."""
+        ledger = self.ledger
+        known = {order.id for order in ledger.known_orders()}
+        wanted = sorted({lot.order_id for lot in ledger.lots.values() if lot.order_id is not None} - known)
+        if not wanted:
+            return
+        joined = sa.select(accounts.c.holder_id, orders).join(accounts, accounts.c.id == orders.c.account_id)
+        for row in tx.rows(joined.where(_in(orders.c.id, wanted))):
+            order = Order(**{name: value for name, value in row._mapping.items() if name != "holder_id"})
+            ledger.more_orders[order.id] = order
+        self.rows.keep(ledger.more_orders.values())
 
 
 def load(tx: Tx, batch: Sequence[LogEvent], rules: LoyaltyRules, *, lock: bool = True) -> Loaded:
@@ -85,20 +100,24 @@ def load(tx: Tx, batch: Sequence[LogEvent], rules: LoyaltyRules, *, lock: bool =
     loaded.rows.keep(ledger.accounts.values())
     keys = {(event.user_id, order_id_of(event)) for event in batch if event.type in ORDERS and event.user_id is not None}
     if keys and ledger.accounts:
-        ledger.orders = load_orders(tx, sorted(keys, key=lambda key: (key[0].int, key[1])), ledger.accounts)
-        loaded.rows.keep(ledger.orders.values())
+        load_orders(tx, ledger, keys)
+        loaded.rows.keep(ledger.known_orders())
     named = [uuid.UUID(part["lot"]) for fact in facts for name in ("lots", "renewed") for part in _parts(fact, name)]
-    wanted = [order.id for order in ledger.orders.values() if order.points]
-    if named or wanted:
-        for lot in load_lots(tx, sa.or_(_in(lots.c.id, named), _in(lots.c.order_id, wanted))):
-            ledger.add_lot(lot)
-        loaded.rows.keep(ledger.lots.values())
+    wanted = [order.id for order in ledger.known_orders() if order.points]
+    for column, ids in ((lots.c.id, named), (lots.c.order_id, wanted)):  # one by one: each has an index, both together have none
+        for lot in load_lots(tx, _in(column, ids)) if ids else ():
+            if lot.id not in ledger.lots:
+                ledger.add_lot(lot)
+    loaded.rows.keep(ledger.lots.values())
     loaded.keep_holds(tx, [uuid.UUID(fact["hold"]) for fact in facts if fact.get("hold")])
     undone = [uuid.UUID(event.properties["entry"]) for event in batch if event.type == UNDONE]
     if undone:
         ledger.undoable = {row.id for row in tx.rows(sa.select(entries.c.id).where(_in(entries.c.id, undone)))}
+        loaded.keep_orders_of_lots(tx)
     if ledger.accounts:
         load_limits(tx, ledger, batch, rules)
+    if rules.debt_policy == "floor_zero" and ledger.lots:
+        ledger.redeemed = load_redeemed(tx, list(ledger.lots))
     return loaded
 
 
@@ -113,24 +132,24 @@ def _in(column: sa.Column[Any], ids: Sequence[uuid.UUID]) -> sa.ColumnElement[bo
 
 def find_accounts(tx: Tx, users: Iterable[uuid.UUID], *, lock: bool = True) -> list[Account]:
     """The accounts of these users, locked in the order of their ids."""
-    statement = sa.select(accounts).where(_in(accounts.c.user_id, list(users))).order_by(accounts.c.id)
-    return [Account(**row._mapping) for row in tx.rows(statement.with_for_update() if lock else statement)]
+    mine = sa.select(*_ACCOUNT).where(_in(accounts.c.user_id, list(users)))
+    statement = mine.order_by(accounts.c.id)
+    return [Account(*tuple(row)) for row in tx.rows(statement.with_for_update() if lock else statement)]
 
 
-def load_orders(
-    tx: Tx, keys: Sequence[tuple[uuid.UUID, str]], own: Mapping[uuid.UUID, Account]
-) -> dict[tuple[uuid.UUID, str], Order]:
-    """Orders by who holds their account and their id; of two with one id the one that earned comes first, then the own."""
-    said = row_set(tx, "said", {"holder": Id, "key": Text}, [{"holder": user, "key": key} for user, key in keys])
+def load_orders(tx: Tx, ledger: Ledger, keys: Collection[tuple[uuid.UUID, str]]) -> None:
+    """Know orders by who holds their account and their id; of several with one id the one that earned comes first, then the own,
+    and the others are its siblings."""
+    asked = [{"holder": user, "key": key} for user, key in sorted(keys, key=lambda key: (key[0].int, key[1]))]
+    said = row_set(tx, "said", {"holder": Id, "key": Text}, asked)
     joined = sa.join(said, accounts, accounts.c.holder_id == said.c.holder).join(
         orders, sa.and_(orders.c.account_id == accounts.c.id, orders.c.order_id == said.c.key)
     )
     rows = tx.rows(sa.select(accounts.c.holder_id, orders).select_from(joined).order_by(orders.c.id))
-    found: dict[tuple[uuid.UUID, str], Order] = {}
-    for row in sorted(rows, key=lambda row: (row.points == 0, row.account_id != _own_id(own, row.holder_id))):
-        known = {name: value for name, value in row._mapping.items() if name != "holder_id"}
-        found.setdefault((row.holder_id, row.order_id), Order(**known))
-    return found
+    for row in sorted(rows, key=lambda row: (row.points == 0, row.account_id != _own_id(ledger.accounts, row.holder_id))):
+        order = Order(**{name: value for name, value in row._mapping.items() if name != "holder_id"})
+        if ledger.orders.setdefault((row.holder_id, row.order_id), order) is not order:
+            ledger.siblings.setdefault((row.holder_id, row.order_id), []).append(order)
 
 
 def _own_id(own: Mapping[uuid.UUID, Account], user_id: uuid.UUID) -> uuid.UUID | None:
@@ -149,3 +168,10 @@ def load_lots(tx: Tx, condition: sa.ColumnElement[bool]) -> list[Lot]:
     order = (lots.c.expires_at.asc().nulls_last(), lots.c.earned_at, lots.c.id)
     rows = tx.rows(sa.select(lots, lapsed.label("lapsed")).where(condition).order_by(*order))
     return [Lot(**{**row._mapping, "lapsed": int(row.lapsed)}) for row in rows]
+
+
+def load_redeemed(tx: Tx, of: Sequence[uuid.UUID]) -> dict[uuid.UUID, int]:
+    """How much of these lots is redeemed and not given back."""
+    spent = sa.select(allocations.c.lot_id, sa.cast(sa.func.sum(allocations.c.amount), sa.BigInteger).label("amount"))
+    spent = spent.join(entries, entries.c.id == allocations.c.entry_id).where(entries.c.kind.in_(("REDEEM", "RESTORE")))
+    return {row.lot_id: row.amount for row in tx.rows(spent.where(_in(allocations.c.lot_id, of)).group_by(allocations.c.lot_id))}

@@ -40,7 +40,8 @@ class Account:
 
 @dataclass(slots=True)
 class Order:
-    """What refunds of an order need to know of it: `reversed` points were taken back so far, `waived` of them were gone."""
+    """What refunds of an order need to know of it: `reversed` points were taken back so far; of them `waived` had expired, and
+    `forgiven` were spent and let go."""
 
     id: uuid.UUID
     account_id: uuid.UUID
@@ -52,6 +53,7 @@ class Order:
     refunded_at: datetime | None = None
     reversed: int = 0
     waived: int = 0
+    forgiven: int = 0
 
 
 @dataclass(slots=True)
@@ -108,6 +110,10 @@ class Ledger:
 
     accounts: dict[uuid.UUID, Account] = field(default_factory=dict)
     orders: dict[tuple[uuid.UUID, str], Order] = field(default_factory=dict)
+    siblings: dict[tuple[uuid.UUID, str], list[Order]] = field(default_factory=dict)
+    """What others, who are one with their person now, said of the same orders."""
+    more_orders: dict[uuid.UUID, Order] = field(default_factory=dict)
+    """Orders by id that no event of the batch names, but whose lots get points back."""
     lots: dict[uuid.UUID, Lot] = field(default_factory=dict)
     of_order: dict[uuid.UUID, list[Lot]] = field(default_factory=dict)
     holds: dict[uuid.UUID, Hold] = field(default_factory=dict)
@@ -125,6 +131,8 @@ class Ledger:
     uses: list[dict[str, Any]] = field(default_factory=list)
     limited: list[tuple[str, str]] = field(default_factory=list)
     """Which earn rules gave less than they would have, and why."""
+    redeemed: dict[uuid.UUID, int] = field(default_factory=dict)
+    """How much of each lot is redeemed and not given back, as far as it matters."""
     undoable: set[uuid.UUID] = field(default_factory=set)
     """The lines that are there of those that are to be undone."""
     misfits: list[tuple[LogEvent, str]] = field(default_factory=list)
@@ -152,6 +160,15 @@ class Ledger:
             order = Order(derive_id(event.id, "order"), account.id, key)
             self.orders[account.user_id, key] = order
         return order
+
+    def known_orders(self) -> list[Order]:
+        """All orders."""
+        return [*self.orders.values(), *(one for alike in self.siblings.values() for one in alike), *self.more_orders.values()]
+
+    def order_of(self, lot: Lot) -> Order | None:
+        """The known order that a lot is of."""
+        known = (order for order in self.known_orders() if order.id == lot.order_id)
+        return next(known, None) if lot.order_id is not None else None
 
     def entry(self, event: LogEvent, account_id: uuid.UUID, kind: str, points: int, **more: Any) -> uuid.UUID:
         """A new line of the ledger; `part` tells several of one kind and event apart."""
@@ -220,34 +237,56 @@ def refund(ledger: Ledger, event: LogEvent, user_id: uuid.UUID, amount: int, rul
 
 
 def settle(ledger: Ledger, event: LogEvent, account: Account, order: Order, rules: LoyaltyRules) -> None:
-    """Bring what was taken back to what the refunds so far ask for: rounded once on their sum, so parts sum to the whole."""
-    if not order.points or order.refunded_at is None:
+    """Bring what was taken back to what the refunds so far ask for: rounded once on their sum, so parts sum to the whole. What
+    people who are one now said of one order counts together."""
+    alike = [order, *ledger.siblings.get((account.user_id, order.order_id), ())]
+    told = [one.refunded_at for one in alike if one.refunded_at is not None]
+    points, paid = sum(one.points for one in alike), sum(one.paid for one in alike)
+    if not points or not told:
         return
-    due = order.points * min(order.refunded, order.paid) // order.paid - order.reversed
-    if due <= 0:
-        return
+    due = points * min(sum(one.refunded for one in alike), paid) // paid - sum(one.reversed for one in alike)
+    for one in alike:
+        part = min(due, one.points - one.reversed)
+        if part > 0:
+            reverse(ledger, event, account, one, part, max(event.occurred_at, *told), rules)
+            due -= part
+
+
+def reverse(ledger: Ledger, event: LogEvent, account: Account, order: Order, due: int, at: datetime, rules: LoyaltyRules) -> None:
+    """Take back so many points of an order: those that have expired are gone, those that are there go, what was spent is owed."""
     order.reversed += due
-    at = max(event.occurred_at, order.refunded_at)
+    known = max(at, event.received_at)  # what has expired by then has, whether the job has said so or not
     own = sorted(ledger.of_order.get(order.id, []), key=lambda lot: lot.place)
     free = {lot.id: ledger.free(lot, event.received_at) for lot in own}
-    taken = _unspent(own, free, due, at)
-    lapsed = sum(lot.lapsed + (free[lot.id] if lot.expired(at) else 0) for lot in own)
-    left = due - sum(amount for _, amount in taken)
-    waived = left if rules.debt_policy == "floor_zero" else min(left, max(lapsed - order.waived, 0))
+    lapsed = sum(lot.lapsed + (free[lot.id] if lot.expired(known) else 0) for lot in own)
+    waived = min(due, max(lapsed - order.waived, 0))
+    taken = _unspent(own, free, due - waived, known)
+    owed = due - waived - sum(amount for _, amount in taken)
+    spent = sum(ledger.redeemed.get(lot.id, 0) for lot in own) if rules.debt_policy == "floor_zero" else 0
+    forgiven = min(owed, max(spent - order.forgiven, 0))
     order.waived += waived
-    owed = left - waived
+    order.forgiven += forgiven
+    owed -= forgiven
     account.debt += owed
-    points = due - waived
+    points = due - waived - forgiven
     if points:
-        entry_id = ledger.entry(
-            event, account.id, "REVERSE", -points, occurred_at=at, reference=order.order_id, reverses=order.entry_id
-        )
+        said = {"reference": order.order_id, "reverses": order.entry_id, "part": order.id.hex}
+        entry_id = ledger.entry(event, account.id, "REVERSE", -points, occurred_at=at, **said)
         for lot, amount in taken:
             ledger.take(entry_id, lot, amount)
     properties = {"points": points, "cancelled": due, "debt": owed, "orderId": order.order_id, "lots": _said(taken)}
-    ledger.announcements.append(
-        Announcement(REVERSED, event, account.user_id, properties, amount_minor=event.amount_minor, currency=event.currency)
-    )
+    money = event.amount_minor, event.currency
+    ledger.announcements.append(Announcement(REVERSED, event, account.user_id, properties, order.id.hex, *money))
+
+
+def take_back(ledger: Ledger, event: LogEvent, order: Order, lot: Lot, points: int) -> None:
+    """Points that were spent when their order was refunded, and let go, have come back to their lot: now they are taken."""
+    points = min(points, order.forgiven, ledger.free(lot, event.received_at))
+    if points <= 0:
+        return
+    order.forgiven -= points
+    said = {"reference": order.order_id, "reverses": order.entry_id, "part": lot.id.hex}
+    ledger.take(ledger.entry(event, lot.account_id, "REVERSE", -points, **said), lot, points)
 
 
 def _unspent(lots: Sequence[Lot], free: Mapping[uuid.UUID, int], points: int, at: datetime) -> list[tuple[Lot, int]]:

@@ -15,16 +15,17 @@ import sqlalchemy as sa
 
 from scrm.api import HandlerTx, LogEvent, Tx, absorbed_into, derive_id, hookimpl, insert_rows, line_id
 
-from .handlers import Loaded, find_accounts, load_lots
-from .ledger import Account, Ledger, Lot, moved_lot
-from .models import accounts, entries, held_lots, holds, lots, merges, notes
+from .handlers import Loaded, find_accounts, load_lots, load_orders, load_redeemed
+from .ledger import Account, Ledger, Lot, moved_lot, settle
+from .models import accounts, entries, held_lots, holds, lots, merges, notes, orders
+from .rules import LoyaltyRules
 
 MOVED_BY_A_MERGE = (lots, holds)
 """Tables whose rows go from account to account."""
 
 
 @hookimpl
-def merge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID) -> int:
+def merge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID, rules: LoyaltyRules) -> int:
     """Move what the absorbed person has to the survivor; returns how many lots moved."""
     found = _load(tx, [kept, absorbed])
     other = found.ledger.accounts.get(absorbed)
@@ -41,7 +42,36 @@ def merge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID) 
     tx.execute(sa.update(accounts).where(accounts.c.holder_id == absorbed).values(holder_id=kept))
     row = {"id": event.id, "kept_id": survivor.id, "absorbed_id": other.id, "debt": debt, "undone_by": None}
     insert_rows(tx, merges, [row])
+    _settle_what_both_said(tx, event, kept, absorbed_into(tx, merges, other.id), rules)
     return len(moving)
+
+
+def _settle_what_both_said(
+    tx: HandlerTx, event: LogEvent, kept: uuid.UUID, came: Collection[uuid.UUID], rules: LoyaltyRules
+) -> None:
+    """A refund that one said of an order that the other paid counts from now on."""
+    theirs, own = orders.alias("theirs"), orders.alias("own")
+    both = sa.join(theirs, own, theirs.c.order_id == own.c.order_id).join(accounts, accounts.c.id == own.c.account_id)
+    refunded = sa.or_(theirs.c.refunded > 0, own.c.refunded > 0), sa.or_(theirs.c.points > 0, own.c.points > 0)
+    here = accounts.c.holder_id == kept, own.c.account_id.not_in(came), theirs.c.account_id.in_(came)
+    said = tx.rows(sa.select(theirs.c.order_id).select_from(both).where(*here, *refunded).distinct().order_by(theirs.c.order_id))
+    if not said:
+        return
+    loaded = _load(tx, [kept])
+    ledger = loaded.ledger
+    load_orders(tx, ledger, {(kept, row.order_id) for row in said})
+    loaded.rows.keep(ledger.known_orders())
+    for lot in load_lots(tx, lots.c.order_id.in_([order.id for order in ledger.known_orders()])):
+        ledger.add_lot(lot)
+    loaded.rows.keep(ledger.lots.values())
+    loaded.keep_holds(tx)
+    if rules.debt_policy == "floor_zero":
+        ledger.redeemed = load_redeemed(tx, list(ledger.lots))
+    for order in list(ledger.orders.values()):
+        settle(ledger, event, ledger.accounts[kept], order, rules)
+    loaded.store(tx)
+    for announcement in ledger.announcements:
+        tx.announce(announcement)
 
 
 @hookimpl

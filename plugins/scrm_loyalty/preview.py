@@ -11,10 +11,10 @@ import sqlalchemy as sa
 
 from scrm.api import LogEvent, Tx, events
 
-from .earn_rules import EarnRule
+from .earn_rules import MOST, EarnRule
 from .facts import fold
 from .handlers import load
-from .ledger import EARNED, REVERSED, Ledger
+from .ledger import EARNED, ONCE, REVERSED, Ledger
 from .rules import PAID, LoyaltyRules
 
 
@@ -28,6 +28,7 @@ class Why(StrEnum):
     NOT_THIS_DAY = "NOT_THIS_DAY"
     NOT_SUCH_EVENTS = "NOT_SUCH_EVENTS"
     NO_POINTS = "NO_POINTS"
+    TOO_MANY = "TOO_MANY"
     NOTHING_TO_TELL_APART = "NOTHING_TO_TELL_APART"
     EARNED_BEFORE = "EARNED_BEFORE"
     DAY_CAP = "DAY_CAP"
@@ -46,12 +47,13 @@ WORDS: Mapping[Why, str] = {
     Why.NOT_THIS_DAY: "the rule does not count on {day}",
     Why.NOT_SUCH_EVENTS: "the rule's filter does not fit",
     Why.NO_POINTS: "the rule comes to less than one point",
+    Why.TOO_MANY: "the rule comes to more than {most} points, which none gives for one event",
     Why.NOTHING_TO_TELL_APART: "the rule earns once for each {once_per}, and the event has none",
     Why.EARNED_BEFORE: "the rule earns once for each {once_per}, and has for this one",
     Why.DAY_CAP: "the rule gives at most {cap_per_day} a day",
     Why.PERIOD_CAP: "the rule gives at most {cap_per_period} a {period}",
     Why.LIFETIME_CAP: "the rule gives at most {cap_lifetime} ever",
-    Why.ROUNDED_DOWN: "the points of the whole order, of {paid} minor units so far, are rounded down",
+    Why.ROUNDED_DOWN: "its points are rounded down, those of an order for all of it",
     Why.PAYS_DEBT: "{count} of them pay a debt",
     Why.REFUNDED_BEFORE: "{count} of them are cancelled at once, for the order was refunded before",
 }
@@ -101,7 +103,7 @@ def preview(tx: Tx, event: LogEvent, rules: LoyaltyRules) -> Preview:
     said: list[Mapping[str, Any]] = [one.properties for one in ledger.announcements if one.type == EARNED]
     repaid = sum(one["debtRepaid"] for one in said)
     cancelled = sum(one.properties["cancelled"] for one in ledger.announcements if one.type == REVERSED)
-    why = [*_by_rule(ledger, event, rules), *_of_all(ledger, event, rules, repaid, cancelled)]
+    why = [*_by_rule(ledger, event, rules), *_of_all(repaid, cancelled)]
     return Preview([_earning(one) for one in said], repaid, cancelled, why)
 
 
@@ -125,21 +127,22 @@ def _without_money(event: LogEvent, rules: LoyaltyRules) -> Reason | None:
 def _by_rule(ledger: Ledger, event: LogEvent, rules: LoyaltyRules) -> Iterator[Reason]:
     day = rules.day_of(event.occurred_at)
     limited = dict(reversed(ledger.limited))
+    paid = next((order.paid for order in ledger.orders.values()), 0) if event.type == PAID else event.amount_minor or 0
+    multiplier = next((account.multiplier for account in ledger.accounts.values()), ONCE)
     given = {one.properties["rule"] for one in ledger.announcements if one.type == EARNED}
     for rule in rules.earning[event.type]:
         code = rule.misfit(event.properties, day) or limited.get(rule.key)
         if code is not None:
-            yield _reason(Why(code), rule, day=day, **rule.model_dump(include=set(EarnRule.model_fields) - {"filter"}))
-        elif rule.key not in given:
+            yield _reason(Why(code), rule, day=day, most=MOST, **rule.model_dump(include=set(EarnRule.model_fields) - {"filter"}))
+        elif rule.key in given:
+            if rule.is_rounded(event.properties, rules.currency, multiplier, paid):
+                yield _reason(Why.ROUNDED_DOWN, rule)
+        else:
             lacking = _without_money(event, rules) if rule.per_unit else None
             yield _reason(Why.NO_POINTS, rule) if lacking is None else Reason(lacking.code, rule.key, lacking.message)
 
 
-def _of_all(ledger: Ledger, event: LogEvent, rules: LoyaltyRules, repaid: int, cancelled: int) -> Iterator[Reason]:
-    paid = next((order.paid for order in ledger.orders.values()), 0)
-    whole = 10**rules.exponent
-    if any(rule.per_unit and rule.per_unit * paid % whole for rule in rules.earning[event.type]):
-        yield _reason(Why.ROUNDED_DOWN, paid=paid)
+def _of_all(repaid: int, cancelled: int) -> Iterator[Reason]:
     if repaid:
         yield _reason(Why.PAYS_DEBT, count=repaid)
     if cancelled:

@@ -76,6 +76,7 @@ enum(
     NOT_THIS_DAY="The rule does not count on its day.",
     NOT_SUCH_EVENTS="The rule's filter does not fit.",
     NO_POINTS="The rule comes to less than one point.",
+    TOO_MANY="The rule comes to more points than one event gives.",
     NOTHING_TO_TELL_APART="The rule earns once per value of a property that it lacks.",
     EARNED_BEFORE="The rule earns once per value of a property, and has.",
     DAY_CAP="The rule's cap per day.",

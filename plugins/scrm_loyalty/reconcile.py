@@ -14,7 +14,7 @@ import typer
 from scrm.api import Command, Decision, Fact, Job, NewFact, PluginContext, Tx, UserError, global_id, new_id, node_id
 
 from .ledger import FROZEN, UNFROZEN
-from .models import accounts, allocations, entries, held_lots, holds, lots
+from .models import accounts, allocations, entries, held_lots, holds, lots, orders
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Drift:
 
 def drifts(tx: Tx) -> list[Drift]:
     """What does not agree; empty when all is well."""
-    return [*_balances(tx), *_lots(tx), *_moves(tx), *_pairs(tx), *_holds(tx), *_debts(tx)]
+    return [*_balances(tx), *_lots(tx), *_ends(tx), *_orders(tx), *_moves(tx), *_pairs(tx), *_holds(tx), *_debts(tx)]
 
 
 def _sum(column: sa.ColumnElement[Any], *conditions: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
@@ -48,6 +48,32 @@ def _lots(tx: Tx) -> Iterator[Drift]:
     rows = sa.select(lots.c.id, lots.c.account_id, lots.c.original, lots.c.remaining, taken.label("taken"))
     for row in tx.rows(rows.where(lots.c.remaining != lots.c.original - taken)):
         yield Drift(row.account_id, f"lot {row.id.hex}: {row.remaining} of {row.original} left, yet {row.taken} taken")
+
+
+def _ends(tx: Tx) -> Iterator[Drift]:
+    """A lot that a credit made ends when that says."""
+    made = sa.join(lots, entries, entries.c.id == lots.c.entry_id)
+    rows = sa.select(lots.c.id, lots.c.account_id, lots.c.expires_at, entries.c.expires_at.label("said")).select_from(made)
+    off = lots.c.expires_at.is_distinct_from(entries.c.expires_at)
+    for row in tx.rows(rows.where(entries.c.kind.in_(("EARN", "ADJUST")), off)):
+        yield Drift(row.account_id, f"lot {row.id.hex}: expires at {row.expires_at}, its entry says {row.said}")
+
+
+def _orders(tx: Tx) -> Iterator[Drift]:
+    """What refunds of an order took back is what its entries say; what it earned covers its lots."""
+    said = -_sum(entries.c.points, entries.c.reverses == orders.c.entry_id, entries.c.kind == "REVERSE")
+    kept = orders.c.reversed - orders.c.waived - orders.c.forgiven
+    made = _sum(lots.c.original, lots.c.order_id == orders.c.id, lots.c.entry_id.in_(_earning()))
+    rows = sa.select(
+        orders.c.id, orders.c.account_id, kept.label("kept"), said.label("said"), orders.c.points, made.label("made")
+    )
+    for row in tx.rows(rows.where(orders.c.entry_id.is_not(None), sa.or_(kept != said, made > orders.c.points))):
+        what = f"{row.kept} points taken back, entries say {row.said}; {row.points} earned, {row.made} in lots"
+        yield Drift(row.account_id, f"order {row.id.hex}: {what}")
+
+
+def _earning() -> sa.Select[Any]:
+    return sa.select(entries.c.id).where(entries.c.kind == "EARN")
 
 
 def _moves(tx: Tx) -> Iterator[Drift]:

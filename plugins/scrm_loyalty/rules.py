@@ -103,7 +103,7 @@ class LoyaltyRules(BusinessRules):
 
     def warnings(self, today: date) -> Sequence[str]:
         """Earn rules that can never earn."""
-        return [f"the earn rule {rule.key} can never earn: {said}" for rule in self.earn for said in rule.warnings(today)]
+        return [f"the earn rule {rule.key} can never earn: {said}" for rule in self.program for said in rule.warnings(today)]
 
     def expires_on(self, earned_at: datetime) -> date | None:
         """The local day on which points earned then are gone; the day before is the last to spend them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import date, timedelta
 from typing import Any
 
@@ -32,6 +32,9 @@ from .periods import last_review, opens_after
 from .rules import EARNED, METRICS, TiersRules
 
 CHANGING = ("tier", "since", "valid_until", "pin", "pinned_until", "failures", "changes", "announced", "seen_on", "reviewed_on")
+
+_ACCOUNT = [accounts.c[each.name] for each in fields(Account)]
+_DAY = [days.c[name] for name in ("account_id", "counted_on", "known_on", *METRICS)]
 
 
 def order_id_of(event: LogEvent) -> str:
@@ -116,9 +119,10 @@ def load_people(tx: Tx, first: Mapping[uuid.UUID, LogEvent], rules: TiersRules) 
         people[account.holder_id].held.append(account)
     oldest = min((account.reviewed_on for account in held if account.user_id == account.holder_id), default=date.max)
     counted = days.c.counted_on > opens_after(rules.window, oldest - timedelta(days=1))
-    for row in tx.rows(sa.select(days).where(_in(days.c.account_id, list(whose)), counted)):
-        values = row.spend, row.orders, row.points_earned, row.growth
-        whose[row.account_id].days[row.account_id, row.counted_on, row.known_on] = values
+    said = sa.select(*_DAY).where(_in(days.c.account_id, list(whose)), counted)
+    for row in tx.rows(said):
+        account_id, counted_on, known_on, spend, count, points, growth = tuple(row)
+        whose[account_id].days[account_id, counted_on, known_on] = spend, count, points, growth
     return people
 
 
@@ -129,8 +133,8 @@ def _opened(user: uuid.UUID, event: LogEvent, rules: TiersRules) -> Account:
 
 def load_accounts(tx: Tx, users: Iterable[uuid.UUID]) -> list[Account]:
     """The accounts that these people hold, locked in the order of their ids."""
-    statement = sa.select(accounts).where(_in(accounts.c.holder_id, sorted(users))).order_by(accounts.c.id).with_for_update()
-    return [Account(**row._mapping) for row in tx.rows(statement)]
+    mine = sa.select(*_ACCOUNT).where(_in(accounts.c.holder_id, sorted(users)))
+    return [Account(*tuple(row)) for row in tx.rows(mine.order_by(accounts.c.id).with_for_update())]
 
 
 def load_orders(tx: Tx, keys: Sequence[tuple[uuid.UUID, str]]) -> dict[tuple[uuid.UUID, str], Order]:

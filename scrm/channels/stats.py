@@ -58,6 +58,11 @@ def subtree(channel: Any) -> sa.Select[Any]:
     return sa.select(levels[0].c.id).select_from(chain).where(channel.c.id.in_([level.c.id for level in levels]))
 
 
+def channels_below(channel_id: Any) -> sa.Select[Any]:
+    """The ids of the channel with an id, which is a column or a parameter, and of everything below it."""
+    return subtree(SimpleNamespace(c=SimpleNamespace(id=channel_id)))
+
+
 def first_day(user: Any) -> sa.ScalarSelect[date]:
     """The business day of the user's first event; their creation is one. `user` has `.c.id`."""
     own = events.alias()

@@ -20,7 +20,8 @@ from scrm.errors import ScrmError
 from scrm.events.models import consumers, events
 from scrm.events.rules import Timeline, configure, current_rules, read_timeline
 from scrm.events.sequencer import head
-from scrm.plugin import Contribution, Handler, NoRules, Rules
+from scrm.indicators.service import offered_by_core
+from scrm.plugin import Contribution, Handler, Indicator, NoRules, Rules
 from scrm.watch import Hang, Watch
 
 CORE = "core"
@@ -48,6 +49,8 @@ class ReadsTheLog(Protocol):
     def rules(self) -> Rules: ...
     @property
     def hooks(self) -> object: ...
+    @property
+    def indicators(self) -> Mapping[str, tuple[str, Indicator]]: ...
 
 
 class ConsumerSettings(Protocol):
@@ -55,6 +58,8 @@ class ConsumerSettings(Protocol):
 
     @property
     def zone(self) -> ZoneInfo: ...
+    @property
+    def currency(self) -> str: ...
     @property
     def announcement_depth(self) -> int: ...
 
@@ -86,6 +91,8 @@ class Consumer:
     """Put around every call of its code: given the events, and what ends a statement that runs for it."""
     statement_seconds: float = 60.0
     """How long one statement of it may take on PostgreSQL, which ends it then: that is the handler's failure."""
+    indicators: Mapping[str, tuple[str, Indicator]] = field(default_factory=dict)
+    """Those of the core and of every active plugin by key, each with who offers it."""
     hung: set[uuid.UUID] = field(default_factory=set)
     """Events on which it did not return before this process began: not tried again until somebody asks for it."""
 
@@ -135,7 +142,9 @@ def consumer_of(plugin: ReadsTheLog, settings: ConsumerSettings) -> Consumer:
     tables = frozenset(brought.tables.tables if brought.tables is not None else ())
     handlers = tuple(brought.handlers)
     facts = frozenset(kind.name for kind in brought.event_types if kind.own) | {one.event_type for one in brought.decisions}
-    return Consumer(plugin.name, handlers, settings.zone, plugin.hooks, brought.rules, plugin.rules, depth, tables, facts)
+    offered = {**offered_by_core(settings.currency, settings.zone), **plugin.indicators}
+    found = Consumer(plugin.name, handlers, settings.zone, plugin.hooks, brought.rules, plugin.rules, depth, tables, facts)
+    return replace(found, indicators=offered)
 
 
 def core_consumer(handlers: Sequence[Handler], settings: ConsumerSettings) -> Consumer:

@@ -124,7 +124,7 @@ def _ask(
 ) -> Fact | UserError:
     try:
         with consumer.around((), tx.end_statement):
-            said: object = decision.decide(reading(tx), input, rules, at)
+            said: object = decision.decide(reading(tx, consumer.indicators), input, rules, at)
     except ScrmError:
         raise
     except BaseException as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 from collections.abc import AsyncIterator
 from enum import Enum
 from typing import Annotated
@@ -11,7 +12,8 @@ import sqlalchemy as sa
 import strawberry
 
 from scrm.channels.graphql import Channel
-from scrm.db import new_id
+from scrm.channels.service import find_channel
+from scrm.db import Tx, new_id
 from scrm.errors import ScrmError
 from scrm.events import reads
 from scrm.events.checks import Checker
@@ -248,9 +250,11 @@ async def as_recorded(info: Info, input: EventInput) -> LogEvent:
     if isinstance(checked, tuple):
         first = checked[0]
         raise ScrmError(first.code, first.message, path=first.path, params=first.params)
+    if checked.channel is not None:
+        await services.db.read(find_channel, checked.channel)
     user = await context.user(input.user_id) if input.user_id is not None else None
     if user is None and checked.identity is not None:
-        found = await services.db.read(user_by_identity, *checked.identity)
+        found = await services.db.read(_known, *checked.identity)
         user = found if context.principal.user_id in (None, found) else None
     return LogEvent(
         id=new_id(),
@@ -267,6 +271,12 @@ async def as_recorded(info: Info, input: EventInput) -> LogEvent:
         source=input.source,
         external_id=input.external_id,
     )
+
+
+def _known(tx: Tx, channel: str, external_id: str) -> uuid.UUID | None:
+    """Whom an identity of a channel that there is means."""
+    find_channel(tx, channel, ("identity", "channel"))
+    return user_by_identity(tx, channel, external_id)
 
 
 def _item(input: EventInput) -> Item:

@@ -8,6 +8,7 @@ import sqlite3
 import traceback
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -27,7 +28,7 @@ from scrm.events.models import events
 from scrm.events.records import Announcement, Event, derive_id
 from scrm.events.rules import Timeline
 from scrm.models import outbox
-from scrm.plugin import HandlerTx, Rules
+from scrm.plugin import HandlerTx, Indicator, Rules
 from scrm.rowset import row_set, upsert
 from scrm.statements import Check, read_statement
 from scrm.users.models import merges
@@ -57,20 +58,26 @@ EVENT_COLUMNS = (
 """What an `Event` is read from, in the order of its fields: the owner is the one as of its position."""
 
 
+Indicators = Mapping[str, tuple[str, Indicator]]
+"""Indicators by key, each with who offers it."""
+
+
 def event_of(row: Row[Any], *, position: int | None = None) -> Event:
     """An event as a handler sees it, from a row that begins with `EVENT_COLUMNS`; `position` where it shall see another."""
     event_id, place, *rest = row[: len(EVENT_COLUMNS)]
     return Event(event_id, (place or 0) if position is None else position, *rest)
 
 
-class _Guarded(HandlerTx):
+class Guarded(HandlerTx):
     """A transaction without its connection, which ends with the call it was made for."""
 
-    def __init__(self, tx: Tx, check: Check) -> None:
+    def __init__(self, tx: Tx, check: Check, indicators: Indicators | None = None) -> None:
         self.dialect = tx.dialect
         self._open = True
         self._check = check
         self._run = tx.checked
+        self._tx: Callable[[], Tx] = lambda: tx
+        self.indicators: Indicators = indicators or {}
 
     def execute(self, statement: sa.Executable, parameters: Any = None) -> CursorResult[Any]:
         """Run a statement; words that end or begin a transaction are refused, and so is writing what is somebody else's."""
@@ -87,14 +94,20 @@ class _Guarded(HandlerTx):
         """
         raise PermissionError("the connection is the host's; use execute, rows, row and scalar")
 
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """What fails in here has changed nothing, and the transaction goes on."""
+        with self._tx().connection.begin_nested():
+            yield
+
     def close(self) -> None:
         """End it: whoever kept it finds it closed."""
         self._open = False
 
 
-def reading(tx: Tx) -> Tx:
-    """A transaction that reads and locks, for decisions and jobs."""
-    return _Guarded(tx, partial(_refuse_writing, tx.dialect))
+def reading(tx: Tx, indicators: Indicators | None = None) -> Tx:
+    """A transaction that reads and locks, for decisions and jobs; `indicators` are those that it may ask for."""
+    return Guarded(tx, partial(_refuse_writing, tx.dialect), indicators)
 
 
 def _refuse_writing(dialect: str, statement: str) -> None:
@@ -105,14 +118,13 @@ def _refuse_writing(dialect: str, statement: str) -> None:
         )
 
 
-class Applying(_Guarded):
+class Applying(Guarded):
     """The transaction of a handler, with what it announces and sends, which `finish` writes; where no code of anybody's comes
     after that, it may `number` what it writes."""
 
     def __init__(self, tx: Tx, consumer: Consumer, *, after: int, backfill_to: int, at: datetime, number: bool = False) -> None:
-        super().__init__(tx, self._refuse_others)
+        super().__init__(tx, self._refuse_others, consumer.indicators)
         self._consumer = consumer
-        self._tx: Callable[[], Tx] = lambda: tx
         self._after = after
         self._backfill_to = backfill_to
         self._at = at
@@ -183,14 +195,21 @@ class Applying(_Guarded):
         self._messages.append({**message, **state, "payload": dict(payload)})
 
     def history(
-        self, types: Sequence[str], *, until: Event, users: Sequence[uuid.UUID] | None = None, since: datetime | None = None
+        self,
+        types: Sequence[str] | None,
+        *,
+        until: Event,
+        users: Sequence[uuid.UUID] | None = None,
+        since: datetime | None = None,
     ) -> sa.Subquery:
         """The log up to the position of `until` and its `occurred_at`, each event with its owner as of that position."""
         horizon = until.position or self._after
         owner: sa.ColumnElement[Any] = events.c.recorded_user_id
         source: sa.FromClause = events
         moved = _owners_at(self._tx(), horizon)
-        if moved:
+        if self.settled(until):
+            owner = events.c.user_id  # the same, and it has an index
+        elif moved:
             rows = [{"said": absorbed, "owner": kept} for absorbed, kept in moved.items()]
             said = row_set(self._tx(), "moved_owners", {"said": Id, "owner": Id}, rows)
             source = events.outerjoin(said, said.c.said == events.c.recorded_user_id)
@@ -199,13 +218,40 @@ class Applying(_Guarded):
         statement = (
             sa.select(*kept, owner.label("user_id"))
             .select_from(source)
-            .where(events.c.position <= horizon, events.c.occurred_at <= until.occurred_at, events.c.type.in_(types))
+            .where(events.c.position <= horizon, events.c.occurred_at <= until.occurred_at)
         )
+        if types is not None:
+            statement = statement.where(events.c.type.in_(types))
         if users is not None:
             statement = statement.where(owner.in_(users))
         if since is not None:
             statement = statement.where(events.c.occurred_at >= since)
         return statement.subquery()
+
+    def view_until(self, until: Event) -> Tx:
+        """The same to read with, where the log ends with this event."""
+        view = Guarded(self._tx(), partial(_refuse_writing, self.dialect), self.indicators)
+        view.log, view.log_is_settled = self.history(None, until=until), self.settled(until)
+        return view
+
+    def settled(self, until: Event) -> bool:
+        """Whether everybody's events are whose they were at the place of this event: nobody was merged or parted since."""
+        merged, undone = events.alias("merged"), events.alias("undone")
+        later = (
+            sa.select(sa.literal(1))
+            .select_from(merges)
+            .outerjoin(merged, merged.c.id == merges.c.event_id)
+            .outerjoin(undone, undone.c.id == merges.c.undone_by)
+            .where(
+                sa.or_(
+                    *(
+                        _after(each, said, until.position or self._after)
+                        for each, said in ((merged, merges.c.event_id), (undone, merges.c.undone_by))
+                    )
+                )
+            )
+        )
+        return self._tx().scalar(later.limit(1)) is None
 
     def end_statement(self) -> None:
         """End the statement that runs now, from another thread; PostgreSQL does it by itself."""
@@ -230,6 +276,10 @@ class Applying(_Guarded):
 
     def _is_history(self, cause: Event) -> bool:
         return cause.backfill or 0 < cause.position <= self._backfill_to
+
+
+def _after(event: sa.FromClause, said: sa.ColumnElement[Any], horizon: int) -> sa.ColumnElement[bool]:
+    return sa.and_(said.is_not(None), sa.or_(event.c.position.is_(None), event.c.position > horizon))
 
 
 def _own_tables(consumer: Consumer) -> str:

@@ -17,7 +17,7 @@ from uuid6 import uuid7
 
 from scrm.db import Tx, instant_text, new_id
 from scrm.plugin import EventType
-from scrm.uuids import uuid_of
+from scrm.uuids import uuid_of, uuid_of_hex
 
 CORE = "core"
 """The source of core's own changes; nobody else may say it."""
@@ -179,7 +179,9 @@ def owners(tx: Tx, user_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, uuid.UUID]:
     """Who each user is now: itself, or the survivor of its merges; an id that nobody has is absent."""
     ids = orjson.dumps([{"id": user_id.hex} for user_id in set(user_ids)]).decode()
     rows = tx.rows(_OWNERS_SQLITE if tx.dialect == "sqlite" else _OWNERS_POSTGRESQL, {"rows": ids})
-    return {uuid.UUID(str(row.said)): uuid.UUID(str(row.id)) for row in rows}
+    if tx.dialect == "sqlite":
+        return {uuid_of_hex(row.said): uuid_of_hex(row.id) for row in rows}
+    return {row.said: row.id for row in rows}
 
 
 def _values(entry: Entry, received: Mapping[datetime, str]) -> tuple[Any, ...]:

@@ -83,6 +83,8 @@ class BatchCall:
     decoders: tuple[Callable[[Any], Any], ...]
     field: BoundField
     arguments: Mapping[str, Any]
+    details: tuple[FieldDetails, ...] = ()
+    """What is selected of each, where the values are objects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +293,8 @@ class Compiler:
         number = len(self.compiled.batches)
         columns = [row.c[need] for need in source.needs]
         decoders = tuple(decoder(column.type) for column in columns)
-        self.compiled.batches.append(BatchCall(path, key, decoders, bound, arguments_of(self.selection, bound, nodes)))
+        arguments = arguments_of(self.selection, bound, nodes)
+        self.compiled.batches.append(BatchCall(path, key, decoders, bound, arguments, tuple(nodes)))
         needed = [self.encoding.leaf(leaf_kind(column), column) for column in columns]
         return [(key, self.encoding.marked(sa.type_coerce(MARKED, sa.Text()).concat(raw(f"'{number}:'")), needed))]
 

@@ -147,7 +147,7 @@ class Context:
 
     async def read(self, function: Callable[..., T], *args: Any) -> T:
         """Run `function(tx, *args)` in one read-only snapshot."""
-        return await self.services.db.read(lambda tx: function(reading(tx), *args))
+        return await self.services.db.read(lambda tx: function(reading(tx, self.services.indicators), *args))
 
     @contextmanager
     def reading(self, place: Place) -> Iterator[None]:
@@ -250,8 +250,8 @@ class Context:
 
     def batch_info(self) -> BatchInfo:
         """What batch functions may use."""
-        seconds = self.services.settings.server.timeout_seconds / 3
-        return BatchInfo(self.read, self.now, self.language, seconds)
+        settings = self.services.settings
+        return BatchInfo(self.read, self.now, self.language, settings.server.timeout_seconds / 3, settings.zone)
 
 
 @lru_cache(maxsize=1_000)

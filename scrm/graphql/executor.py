@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +15,7 @@ from graphql.execution.collect_fields import FieldDetails
 from graphql.pyutils import Path
 
 from scrm.errors import ScrmError
-from scrm.graphql.compiler import FieldFailure
+from scrm.graphql.compiler import BatchCall, FieldFailure
 from scrm.graphql.context import Context
 from scrm.graphql.filling import fill_one
 from scrm.graphql.guarded import GuardedExecutor
@@ -97,7 +99,7 @@ class CompiledExecutor(GuardedExecutor):
                 )
 
             with context.reading(place):
-                answer = await context.plans.culprits.answer(place, attempt, context.batch_info, context.services.db.clock())
+                answer = await context.plans.culprits.answer(place, attempt, self._batch_info(path), context.services.db.clock())
             self._report(answer.failures, path)
             return orjson.Fragment(answer.json)
         except Exception as error:
@@ -118,7 +120,7 @@ class CompiledExecutor(GuardedExecutor):
             async def attempt(excluded: frozenset[str], info: Callable[[], BatchInfo] | None) -> Answer:
                 return await context.plans.answer(place, lambda plan: run(plan, snapshot, facts, info), excluded)
 
-            answer = await context.plans.culprits.answer(place, attempt, context.batch_info, context.services.db.clock())
+            answer = await context.plans.culprits.answer(place, attempt, self._batch_info(path), context.services.db.clock())
             self._report(answer.failures, path)
             return orjson.Fragment(answer.json)
         except Exception as error:
@@ -132,11 +134,30 @@ class CompiledExecutor(GuardedExecutor):
         arguments = context.plans.arguments(self._read, bound, details, self.variable_values.coerced)
         needed = tuple(getattr(held, name) for name in source.needs)
         key = needed[0] if len(needed) == 1 else needed
-        found = await fill_one(bound, [key], context.batch_info(), arguments)
+        assert path.prev is not None
+        call = BatchCall((), str(path.key), (), bound, arguments, tuple(details))
+        found = await fill_one(call, [key], self._batch_info(path.prev)(), arguments)
         if found is None:
             self._report([FieldFailure((), bound.owner)], path)
             return None
         return orjson.Fragment(found[key])
+
+    def _batch_info(self, path: Path) -> Callable[[], BatchInfo]:
+        """What batch functions of this place may use, and how what is selected of their objects is answered."""
+        return lambda: replace(self._context.batch_info(), complete=partial(self._complete, path))
+
+    async def _complete(self, path: Path, call: BatchCall, value: object) -> bytes:
+        """What is selected of an object that a batch function made: as of any that Python answers."""
+        field, details = call.field, list(call.details)
+        place = path
+        for step in call.path:
+            place = place if step == "*" else place.add_key(step, None)
+        parent = self.schema.type_map[field.parent]
+        assert isinstance(parent, GraphQLObjectType)
+        place = place.add_key(call.key, field.parent)
+        info = self.build_resolve_info(field.definition, [detail.node for detail in details], parent, place)
+        done = self.complete_value(field.definition.type, details, info, place, value, None)
+        return orjson.dumps(await done if self.is_awaitable(done) else done)
 
     def _report(self, failures: Sequence[FieldFailure], path: Path) -> None:
         for failure in failures:
@@ -171,7 +192,7 @@ class CompiledExecutor(GuardedExecutor):
         nodes = tuple(id(detail.node) for detail in details)
         loader = context.refs.get((type_name, nodes))
         if loader is None:
-            loader = context.refs[type_name, nodes] = RefLoader(self, type_name, details)
+            loader = context.refs[type_name, nodes] = RefLoader(self, type_name, details, path)
         found, failures = await loader.load(ref.id)
         if found is None:
             if required:
@@ -184,10 +205,11 @@ class CompiledExecutor(GuardedExecutor):
 class RefLoader:
     """Reads rows named in one place of the selection together, in one statement."""
 
-    def __init__(self, executor: CompiledExecutor, type_name: str, details: list[FieldDetails]) -> None:
+    def __init__(self, executor: CompiledExecutor, type_name: str, details: list[FieldDetails], path: Path) -> None:
         self._executor = executor
         self._type_name = type_name
         self._details = details
+        self._path = path
         self._waiting: dict[Any, asyncio.Future[Any]] = {}
 
     async def load(self, key: Any) -> Any:
@@ -224,4 +246,5 @@ class RefLoader:
                 place, lambda plan: run_refs(plan, context.snapshot(plan, excluded), facts, info), excluded
             )
 
-        return await context.plans.culprits.answer(place, attempt, context.batch_info, context.services.db.clock())
+        info = executor._batch_info(self._path)
+        return await context.plans.culprits.answer(place, attempt, info, context.services.db.clock())

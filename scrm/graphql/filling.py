@@ -86,7 +86,7 @@ async def _fill_one(
     if not keys:
         return {}
     wanted = list(dict.fromkeys(keys.values()))
-    found = await fill_one(call.field, wanted, info, read_arguments(call.arguments, variables))
+    found = await fill_one(call, wanted, info, read_arguments(call.arguments, variables))
     return None if found is None else {said: found[key] for said, key in keys.items()}
 
 
@@ -95,22 +95,25 @@ def read_arguments(arguments: Mapping[str, Any], variables: Mapping[str, Any]) -
     return {name: value.slot.read(variables) if isinstance(value, Value) else value for name, value in arguments.items()}
 
 
-async def fill_one(
-    field: BoundField, keys: list[Any], info: BatchInfo, arguments: Mapping[str, Any]
-) -> Mapping[Any, bytes] | None:
+async def fill_one(call: BatchCall, keys: list[Any], info: BatchInfo, arguments: Mapping[str, Any]) -> Mapping[Any, bytes] | None:
     """The field's values as JSON by key; None where they could not be had."""
     try:
-        return await loaded(field, keys, info, arguments)
+        if call.field.target is not None and info.complete is None:
+            return None  # the short way does not answer what is selected of an object
+        found = await loaded(call.field, keys, info, arguments)
+        if call.field.target is not None and info.complete is not None:
+            return {key: await info.complete(call, value) for key, value in found.items()}
+        return found
     except UnavailableError:
         raise
     except Exception:  # a plugin's own code: whatever it raised, the core's data must come out
-        log.exception("field %s.%s of plugin %s failed", field.parent, field.name, field.owner)
+        log.exception("field %s.%s of plugin %s failed", call.field.parent, call.field.name, call.field.owner)
         return None
 
 
-async def loaded(field: BoundField, keys: list[Any], info: BatchInfo, arguments: Mapping[str, Any]) -> Mapping[Any, bytes]:
-    """What a batch function maps each of its keys to, as JSON. One that does not answer in time is cancelled, and left alone if
-    it goes on.
+async def loaded(field: BoundField, keys: list[Any], info: BatchInfo, arguments: Mapping[str, Any]) -> Mapping[Any, Any]:
+    """What a batch function maps each of its keys to, as JSON, or as it is where it is an object. One that does not answer in
+    time is cancelled, and left alone if it goes on.
 
     Raises: TimeoutError, PluginFailedError with what it raised as the cause.
     """
@@ -126,7 +129,7 @@ async def loaded(field: BoundField, keys: list[Any], info: BatchInfo, arguments:
     failure, found = task.result()
     if failure is not None:
         raise PluginFailedError(field.owner, f"{field.parent}.{field.name}") from failure
-    answer: Mapping[Any, bytes] = found
+    answer: Mapping[Any, Any] = found
     return answer
 
 
@@ -136,6 +139,8 @@ async def _load(field: BoundField, keys: list[Any], info: BatchInfo, arguments: 
     try:
         found = await source.load(list(keys), info, **arguments)
         # Read here: what it answered is a plugin's too, and may do anything where it is looked at.
+        if field.target is not None:
+            return None, {key: found.get(key) for key in keys}
         return None, {key: orjson.dumps(_checked(found.get(key), field)) for key in keys}
     except BaseException as error:  # even what would end the server
         return error, None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, date, datetime, tzinfo
 from typing import Any, Generic, TypeVar, dataclass_transform
 
 import sqlalchemy as sa
@@ -86,14 +86,27 @@ class ManySource(Source):
     cap: int = 100
 
 
+Complete = Callable[[Any, Any], Awaitable[bytes]]
+"""From a call of a batch function and one of its values to that value's JSON."""
+
+
 @dataclass(frozen=True, slots=True)
 class BatchInfo:
-    """What a batch function may use: a way to read, the request's instant and language; and how long it may take."""
+    """What a batch function may use: a way to read, the request's instant, its business day and its language; and how long it may
+    take."""
 
     read: Callable[..., Awaitable[Any]]
     now: datetime
     language: str
     seconds: float = 10.0
+    zone: tzinfo = UTC
+    complete: Complete | None = None
+    """Answers what is selected of an object that Python made: the host's own."""
+
+    @property
+    def today(self) -> date:
+        """The business day of the instant."""
+        return self.now.astimezone(self.zone).date()
 
 
 BatchFunction = Callable[..., Awaitable[Mapping[Any, Any]]]
@@ -273,7 +286,7 @@ def many(
 
 def batch(description: str, load: BatchFunction, *, needs: Sequence[str], scope: str | None = None, **arguments: Argument) -> Any:
     """Computed in Python from columns of the row: `await load(keys, info, **arguments)` maps each key (a value, or a tuple) to
-    a value."""
+    a value; also to an object of a type that Python answers, of which each is asked once for what is selected of it."""
     return _field(description, BatchSource(load=load, needs=tuple(needs), scope=scope, arguments=arguments))
 
 

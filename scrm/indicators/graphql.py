@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Annotated
 
 import strawberry
 
-from scrm.errors import ScrmError
+from scrm.db import Tx
 from scrm.graphql.context import Context, Info
 from scrm.graphql.enums import enum
 from scrm.graphql.resolvers import field, query
@@ -18,6 +19,8 @@ from scrm.indicators import periods
 from scrm.plugin import Indicator as Definition
 from scrm.plugin import IndicatorUnit as Unit
 from scrm.plugin import Ratio
+
+READ = "indicators:read"
 
 IndicatorUnit = enum(
     "What an indicator's number counts.",
@@ -76,7 +79,7 @@ class Indicator:
     definition: str = strawberry.field(description="How it is computed.")
     higher_is_better: bool | None = strawberry.field(description="Which way is good, if one is.")
 
-    @field("Its values for the periods that touch the days `from` to before `to`, at most 800.")
+    @field("Its values for the periods that touch the days `from` to before `to`, at most 800.", scope=READ)
     async def series(
         self,
         info: Info,
@@ -88,7 +91,7 @@ class Indicator:
         spans = periods.spans(from_, to, period.value)
         return await _points(info.context, self.key, spans, channel, info.context.now)
 
-    @field("The last complete period against the one before.")
+    @field("The last complete period against the one before.", scope=READ)
     async def change(
         self,
         info: Info,
@@ -111,6 +114,8 @@ async def _points(
     context: Context, key: str, spans: list[periods.Span], channel: str | None, as_of: dt.datetime
 ) -> list[IndicatorPoint]:
     services = context.services
+    if key not in services.indicators:
+        raise periods.unknown_indicator(key, services.indicators)
     owner, definition = services.indicators[key]
     ratios = await services.db.read(periods.read_series, owner, definition, spans, channel, as_of)
     today = as_of.astimezone(services.settings.zone).date()
@@ -140,11 +145,23 @@ def _shown(owner: str, definition: Definition) -> Indicator:
     )
 
 
+def shown_indicators(tx: Tx, keys: Sequence[str]) -> dict[str, Indicator]:
+    """Indicators by key as GraphQL shows them; of one that nobody offers now there is nothing but its key."""
+    offered: Mapping[str, tuple[str, Definition]] = getattr(tx, "indicators", {})
+    gone = "nobody offers it now"
+    return {
+        key: _shown(*offered[key])
+        if key in offered
+        else Indicator(key=key, name=key, owner="", unit=Unit.COUNT, definition=gone, higher_is_better=None)
+        for key in keys
+    }
+
+
 @extend(Query)
 class IndicatorQuery:
     """Indicators to read."""
 
-    @query("Series that the core and plugins offer, by key.", scope="indicators:read")
+    @query("Series that the core and plugins offer, by key.", scope=READ)
     async def indicators(
         self,
         info: Info,
@@ -153,9 +170,5 @@ class IndicatorQuery:
         known = info.context.services.indicators
         missing = [key for key in keys or () if key not in known]
         if missing:
-            raise ScrmError(
-                "UNKNOWN_INDICATOR",
-                f"no indicator is called {missing[0]!r}; known are {', '.join(sorted(known))}",
-                path=("keys",),
-            )
+            raise periods.unknown_indicator(missing[0], known, "keys")
         return [_shown(*known[key]) for key in (keys if keys is not None else sorted(known))]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -11,8 +12,9 @@ from zoneinfo import ZoneInfo
 from scrm.channels.service import find_channel
 from scrm.db import Tx
 from scrm.errors import PluginFailedError, ScrmError
-from scrm.events.handling import is_trouble, reading
+from scrm.events.handling import Applying, Guarded, is_trouble, reading
 from scrm.events.log import CORE
+from scrm.events.records import Event
 from scrm.plugin import Indicator, Period, Ratio
 
 Span = Period
@@ -98,6 +100,66 @@ def change_pp(current: float | None, previous: float | None) -> float | None:
     return None if current is None or previous is None else (current - previous) * 100
 
 
+def complete_periods(at: datetime, zone: ZoneInfo, period: str, count: int) -> list[Span]:
+    """The last so many periods that are over at an instant, oldest first; fewer where the calendar begins."""
+    end = start_of(at.astimezone(zone).date(), period)
+    found: list[Span] = []
+    while len(found) < count and end > date(1, 4, 1):
+        start = start_of(end - timedelta(days=1), period)
+        found.append(Span(start, end))
+        end = start
+    return found[::-1]
+
+
+def known_indicators(tx: Tx) -> Mapping[str, Indicator]:
+    """The indicators that the core and the active plugins offer, by key; in a handler, a decision, a job or a read."""
+    offered: Mapping[str, tuple[str, Indicator]] = getattr(tx, "indicators", {})
+    return {key: indicator for key, (_, indicator) in offered.items()}
+
+
+def read_indicator(
+    tx: Tx,
+    key: str,
+    wanted: Sequence[Span],
+    *,
+    as_of: datetime,
+    channel: str | None = None,
+    until: Event | None = None,
+) -> list[Ratio]:
+    """An indicator's values, one per period, of one channel with those below it or of all; in a decision, a job or a read as they
+    are now. A handler says `until` which event: then they are as the log was at its place, for indicators that are `of_log`.
+
+    A failure changes nothing of the transaction.
+
+    Raises:
+        ScrmError: UNKNOWN_INDICATOR, UNKNOWN_CHANNEL, or INDICATOR_NOT_OF_LOG for a handler.
+        PluginFailedError: the owner's code failed, or answered something else.
+    """
+    offered: Mapping[str, tuple[str, Indicator]] = getattr(tx, "indicators", {})
+    if key not in offered:
+        raise unknown_indicator(key, offered)
+    owner, definition = offered[key]
+    if isinstance(tx, Applying):
+        if until is None:
+            raise PermissionError("a handler reads an indicator as it was at an event; say until=event")
+        if not definition.of_log:
+            said = f"the indicator {key} of {owner} is not read from the log, so a handler cannot see it as it was; a job can"
+            raise ScrmError("INDICATOR_NOT_OF_LOG", said)
+    elif until is not None:
+        raise PermissionError("only a handler reads an indicator as it was at an event")
+    assert isinstance(tx, Guarded)
+    channel_id: Any = find_channel(tx, channel).id if channel is not None else None
+    with tx.savepoint():
+        view = tx.view_until(until) if isinstance(tx, Applying) and until is not None else tx
+        return list(values_of(view, owner, definition, wanted, channel_id, as_of))
+
+
+def unknown_indicator(key: str, known: Iterable[str], *path: str) -> ScrmError:
+    """Says that there is none of this name."""
+    said = f"no indicator is called {key!r}; known are {', '.join(sorted(known))}"
+    return ScrmError("UNKNOWN_INDICATOR", said, path=path)
+
+
 def read_series(
     tx: Tx, owner: str, definition: Indicator, wanted: Sequence[Span], channel: str | None, as_of: datetime
 ) -> Sequence[Ratio]:
@@ -108,9 +170,16 @@ def read_series(
         PluginFailedError: the owner's code failed, or answered something else.
     """
     channel_id: Any = find_channel(tx, channel).id if channel is not None else None
+    return values_of(reading(tx), owner, definition, wanted, channel_id, as_of)
+
+
+def values_of(
+    tx: Tx, owner: str, definition: Indicator, wanted: Sequence[Span], channel_id: uuid.UUID | None, as_of: datetime
+) -> Sequence[Ratio]:
+    """The same of a channel that is known by its id, or of all."""
     what = f"the indicator {definition.key}"
     try:
-        found = list(islice(definition.series(reading(tx), wanted, channel_id, as_of), len(wanted) + 1))
+        found = list(islice(definition.series(tx, wanted, channel_id, as_of), len(wanted) + 1))
     except ScrmError:
         raise
     except BaseException as error:

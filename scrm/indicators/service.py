@@ -1,18 +1,18 @@
 """The core's indicators: named series over business days, each list of periods answered by one statement.
 
 An indicator is one or two measures. A measure is SQL on a row of periods (`[opens, closes)`); it sees the log up to an
-instant and, if asked, one channel with its children.
+instant and, if asked, one channel with its children. Which log that is, its transaction says: a handler's ends with its event.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -22,12 +22,13 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from scrm.channels.models import channels
 from scrm.channels.service import MAX_DEPTH
-from scrm.channels.stats import LOST_TYPES, subtree, within
+from scrm.channels.stats import LOST_TYPES, channels_below, within
 from scrm.db import Id, Tx
 from scrm.events.models import events
+from scrm.events.view import is_settled, log_of
 from scrm.plugin import Indicator, IndicatorUnit, Period, Ratio
 from scrm.rowset import row_set
-from scrm.sql import json_text
+from scrm.sql import json_kind, json_text
 from scrm.users.models import users
 from scrm.users.seen import shows_person_where
 
@@ -64,6 +65,9 @@ class Scope:
     as_of: datetime
     today: date
     channel_id: uuid.UUID | None
+    log: sa.FromClause = events
+    settled: bool = True
+    """Whether everybody's events are whose they are now."""
     shared: dict[str, sa.CTE] = field(default_factory=dict)
     """What both measures of a statement are made from, by name: computed once for all periods."""
 
@@ -73,18 +77,20 @@ class Scope:
             self.shared[name] = build(self).cte(name).prefix_with("MATERIALIZED")
         return self.shared[name]
 
-    def sees(self, table: Any = events) -> sa.ColumnElement[bool]:
+    def sees(self) -> sa.ColumnElement[bool]:
         """The condition on rows of the log."""
-        known = table.c.occurred_at <= self.as_of
-        return known if self.channel_id is None else sa.and_(known, table.c.channel_id.in_(self.channels()))
+        known = self.log.c.occurred_at <= self.as_of
+        return known if self.channel_id is None else sa.and_(known, self.log.c.channel_id.in_(self.channels()))
 
     def channels(self) -> sa.Select[Any]:
         """The ids of the channel and of those below it."""
-        return subtree(SimpleNamespace(c=SimpleNamespace(id=sa.literal(self.channel_id, Id))))
+        return channels_below(sa.literal(self.channel_id, Id))
 
 
 Measure = Callable[[Scope, sa.FromClause], sa.ColumnElement[int]]
 """SQL on a row of periods."""
+Condition = Callable[[sa.FromClause], sa.ColumnElement[bool]]
+"""SQL on a row of the log."""
 
 
 def series(
@@ -99,7 +105,7 @@ def series(
     """One `Ratio` per period, in order; one statement whatever their number."""
     if not periods:
         return []
-    scope = Scope(as_of, as_of.astimezone(zone).date(), channel_id)
+    scope = Scope(as_of, as_of.astimezone(zone).date(), channel_id, log_of(tx), is_settled(tx))
     rows = [{"n": n, "opens": period.start, "closes": period.end} for n, period in enumerate(periods)]
     span = row_set(tx, "period", {"n": sa.Integer(), "opens": sa.Date(), "closes": sa.Date()}, rows)
     below = denominator(scope, span) if denominator is not None else sa.null()
@@ -110,20 +116,25 @@ def series(
 # ---- measures
 
 
+def of_types(*types: str) -> Condition:
+    """Events of these types."""
+    return lambda log: log.c.type.in_(types)
+
+
 def count_events(*types: str) -> Measure:
     """How many events of these types."""
 
     def measure(scope: Scope, period: sa.FromClause) -> sa.ColumnElement[int]:
-        return _of_events(sa.func.count(), scope, period, events.c.type.in_(types))
+        return _of_events(sa.func.count(), scope, period, scope.log.c.type.in_(types))
 
     return measure
 
 
-def distinct_users(condition: sa.ColumnElement[bool]) -> Measure:
+def distinct_users(condition: Condition) -> Measure:
     """How many users have such an event."""
 
     def measure(scope: Scope, period: sa.FromClause) -> sa.ColumnElement[int]:
-        return _of_events(sa.func.count(sa.distinct(events.c.user_id)), scope, period, condition)
+        return _of_events(sa.func.count(sa.distinct(scope.log.c.user_id)), scope, period, condition(scope.log))
 
     return measure
 
@@ -132,17 +143,42 @@ def net_revenue(currency: str) -> Measure:
     """Paid less refunded, minor units of the business currency; other currencies are left out."""
 
     def measure(scope: Scope, period: sa.FromClause) -> sa.ColumnElement[int]:
-        signed = sa.case((events.c.type == "order.refunded", -events.c.amount_minor), else_=events.c.amount_minor)
+        log = scope.log.c
+        signed = sa.case((log.type == "order.refunded", -log.amount_minor), else_=log.amount_minor)
         total = sa.cast(sa.func.coalesce(sa.func.sum(signed), 0), sa.BigInteger())
-        money = sa.and_(events.c.type.in_(("order.paid", "order.refunded")), events.c.currency == currency)
+        money = sa.and_(log.type.in_(("order.paid", "order.refunded")), log.currency == currency)
         return _of_events(total, scope, period, money)
 
     return measure
 
 
 def _of_events(what: Any, scope: Scope, period: sa.FromClause, condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
-    seen = sa.and_(condition, within(events, period.c.opens, period.c.closes), scope.sees())
-    return sa.select(what).select_from(events).where(seen).correlate(period).scalar_subquery()
+    seen = sa.and_(condition, within(scope.log, period.c.opens, period.c.closes), scope.sees())
+    return sa.select(what).select_from(scope.log).where(seen).correlate(period).scalar_subquery()
+
+
+THOUSANDTHS = 1_000
+
+
+def reported(key: str) -> tuple[Measure, Measure]:
+    """The last figure that was reported from outside under this name, in thousandths, and a thousand; 0 and 0 where none was."""
+
+    def last(scope: Scope, period: sa.FromClause, what: Callable[[Any], Any], missing: int) -> sa.ColumnElement[int]:
+        log = scope.log.c
+        named = sa.and_(log.type == "indicator.reported", json_text(log.properties, sa.literal("indicator")) == key)
+        seen = sa.and_(named, json_kind(log.properties, sa.literal("value")) == "number", scope.sees())
+        newest = sa.select(what(json_text(log.properties, sa.literal("value")))).select_from(scope.log)
+        newest = newest.where(seen, within(scope.log, period.c.opens, period.c.closes))
+        newest = newest.order_by(log.occurred_at.desc(), log.id.desc()).limit(1)
+        return sa.func.coalesce(newest.correlate(period).scalar_subquery(), missing, type_=sa.BigInteger())
+
+    def thousandths(text: Any) -> Any:
+        return sa.cast(sa.func.round(sa.cast(text, sa.Numeric(24, 6)) * THOUSANDTHS), sa.BigInteger())
+
+    return (
+        lambda scope, period: last(scope, period, thousandths, 0),
+        lambda scope, period: last(scope, period, lambda _: sa.literal(THOUSANDTHS, sa.BigInteger()), 0),
+    )
 
 
 def joined_users(scope: Scope, period: sa.FromClause) -> sa.ColumnElement[int]:
@@ -199,10 +235,18 @@ def _count_users(table: sa.FromClause, period: sa.FromClause, *conditions: sa.Co
 
 
 def _first_days(scope: Scope) -> sa.Select[Any]:
-    """Everybody's first day."""
-    mine = sa.select(events.c.business_date).where(events.c.user_id == users.c.id, events.c.occurred_at <= scope.as_of)
-    day = mine.order_by(events.c.occurred_at, events.c.id).limit(1).correlate(users).scalar_subquery()
-    statement = sa.select(users.c.id, day.label("day")).where(users.c.merged_into.is_(None))
+    """Everybody's first day: by the index on people's events, or where people were merged since, from the whole log."""
+    log = scope.log.c
+    if scope.settled:
+        mine = sa.select(log.business_date).where(log.user_id == users.c.id, log.occurred_at <= scope.as_of)
+        day: sa.ColumnElement[Any] = mine.order_by(log.occurred_at, log.id).limit(1).correlate(users).scalar_subquery()
+        statement = sa.select(users.c.id, day.label("day")).where(users.c.merged_into.is_(None))
+    else:
+        day = sa.func.min(log.business_date, type_=sa.Date())
+        statement = sa.select(log.user_id.label("id"), day.label("day")).select_from(
+            scope.log.outerjoin(users, users.c.id == log.user_id)
+        )
+        statement = statement.where(log.user_id.is_not(None), log.occurred_at <= scope.as_of).group_by(log.user_id)
     if scope.channel_id is not None:
         statement = statement.where(users.c.acquisition_channel_id.in_(scope.channels()))
     return statement
@@ -210,8 +254,9 @@ def _first_days(scope: Scope) -> sa.Select[Any]:
 
 def _purchase_days(scope: Scope) -> sa.Select[Any]:
     """Everybody's days with a purchase, each with the next one and the first."""
-    paid = sa.and_(events.c.type == "order.paid", events.c.user_id.is_not(None), scope.sees())
-    days = sa.select(events.c.user_id, events.c.business_date.label("day")).where(paid).distinct().subquery("days")
+    log = scope.log.c
+    paid = sa.and_(log.type == "order.paid", log.user_id.is_not(None), scope.sees())
+    days = sa.select(log.user_id, log.business_date.label("day")).where(paid).distinct().subquery("days")
     after = sa.func.lead(days.c.day, type_=sa.Date()).over(partition_by=days.c.user_id, order_by=days.c.day)
     first = sa.func.min(days.c.day, type_=sa.Date()).over(partition_by=days.c.user_id)
     return sa.select(days.c.user_id, days.c.day, after.label("following"), first.label("earliest"))
@@ -228,23 +273,24 @@ def _reachable(scope: Scope, period: sa.FromClause, moment: sa.ColumnElement[dat
 
 def _reach_spans(scope: Scope) -> sa.Select[Any]:
     """Since when somebody can be reached through an account or a group, and the day of the next word on that."""
+    log = scope.log.c
     levels = [channels.alias(f"level_{n}") for n in range(MAX_DEPTH)]
-    source: sa.FromClause = events.outerjoin(levels[0], levels[0].c.id == events.c.channel_id)
+    source: sa.FromClause = scope.log.outerjoin(levels[0], levels[0].c.id == log.channel_id)
     for below, above in itertools.pairwise(levels):
         source = source.outerjoin(above, above.c.id == below.c.parent_id)
     root = sa.func.coalesce(*(level.c.id for level in reversed(levels)))
-    in_group = events.c.type.in_(("group.joined", "group.left"))
-    group = sa.case((in_group, json_text(events.c.properties, sa.literal("groupId"))))
-    place = [events.c.user_id, in_group, root, group]
-    following = sa.func.lead(events.c.business_date, type_=sa.Date())
+    in_group = log.type.in_(("group.joined", "group.left"))
+    group = sa.case((in_group, json_text(log.properties, sa.literal("groupId"))))
+    place = [log.user_id, in_group, root, group]
+    following = sa.func.lead(log.business_date, type_=sa.Date())
     word = sa.select(
-        events.c.user_id,
-        events.c.channel_id,
-        events.c.type,
-        events.c.business_date.label("since"),
-        following.over(partition_by=place, order_by=[events.c.occurred_at, events.c.id]).label("until"),
+        log.user_id,
+        log.channel_id,
+        log.type,
+        log.business_date.label("since"),
+        following.over(partition_by=place, order_by=[log.occurred_at, log.id]).label("until"),
     ).select_from(source)
-    known = sa.and_(events.c.type.in_((*_REACHED, *_LEFT)), events.c.user_id.is_not(None), events.c.occurred_at <= scope.as_of)
+    known = sa.and_(log.type.in_((*_REACHED, *_LEFT)), log.user_id.is_not(None), log.occurred_at <= scope.as_of)
     words = word.where(known).subquery("words")
     return sa.select(words).where(words.c.type.in_(_REACHED))
 
@@ -253,21 +299,31 @@ def _reach_spans(scope: Scope) -> sa.Select[Any]:
 
 
 def core_indicators(currency: str, zone: ZoneInfo) -> tuple[Indicator, ...]:
-    """Every indicator that core offers, with its definition in words."""
+    """Every indicator that core offers, with its definition in words; all are of the log."""
     found = []
     for key, name, definition, better, above, below in (*_PEOPLE, *_PURCHASES):
         unit = IndicatorUnit.COUNT if below is None else IndicatorUnit.RATE
-        found.append(Indicator(key, name, unit, definition, partial(series, above, below, zone), better))
+        found.append(Indicator(key, name, unit, definition, partial(series, above, below, zone), better, of_log=True))
     earned = partial(series, net_revenue(currency), None, zone)
     said = "paid − refunded, in the business currency"
-    return (*found, Indicator("revenue", "Revenue", IndicatorUnit.MONEY, said, earned, True))
+    revenue = Indicator("revenue", "Revenue", IndicatorUnit.MONEY, said, earned, True, of_log=True)
+    words = "the last `indicator.reported` of the period, in thousandths, ÷ 1 000"
+    index = partial(series, *reported("opinion_index"), zone)
+    opinion = Indicator("opinion_index", "Opinion index", IndicatorUnit.INDEX, words, index, False, of_log=True)
+    return (*found, revenue, opinion)
 
 
-_ACTIVE = distinct_users(shows_person_where())
-_BUYERS = distinct_users(events.c.type == "order.paid")
-_INTERACTING = distinct_users(events.c.type.in_(INTERACTIONS))
-_LOST = distinct_users(events.c.type.in_(LOST_TYPES))
-_REFUNDED = distinct_users(events.c.type == "order.refunded")
+@functools.lru_cache(maxsize=16)
+def offered_by_core(currency: str, zone: ZoneInfo) -> Mapping[str, tuple[str, Indicator]]:
+    """The same by key, each with who offers it."""
+    return {each.key: ("core", each) for each in core_indicators(currency, zone)}
+
+
+_ACTIVE = distinct_users(shows_person_where)
+_BUYERS = distinct_users(of_types("order.paid"))
+_INTERACTING = distinct_users(of_types(*INTERACTIONS))
+_LOST = distinct_users(of_types(*LOST_TYPES))
+_REFUNDED = distinct_users(of_types("order.refunded"))
 _CONTENT, _READ = count_events(*CONTENT_INTERACTIONS), count_events("content.read")
 _DISPUTES, _ORDERS, _COMPLAINTS = count_events("dispute.opened"), count_events("order.paid"), count_events("complaint.filed")
 

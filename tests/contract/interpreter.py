@@ -277,7 +277,8 @@ class _Run:
         async def read(function: Callable[..., Any], *args: Any) -> Any:
             return function(self.tx, *args)
 
-        call = source.load([key], sources.BatchInfo(read, self.asked.moment.now, self.asked.language), **plain)
+        moment = self.asked.moment
+        call = source.load([key], sources.BatchInfo(read, moment.now, self.asked.language, zone=moment.zone), **plain)
         try:
             call.send(None)
         except StopIteration as ended:

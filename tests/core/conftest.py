@@ -28,7 +28,7 @@ from scrm.events.records import Announcement, Event
 from scrm.events.sequencer import sequence
 from scrm.events.steps import Step, step
 from scrm.migrate import upgrade
-from scrm.plugin import Contribution, Decision, Fact, Handler, HandlerTx, NoWiring, Rules, Wiring
+from scrm.plugin import Contribution, Decision, Fact, Handler, HandlerTx, Indicator, NoWiring, Rules, Wiring
 from scrm.testing import PostgresServer
 from scrm.users.handlers import core_handlers
 from scrm.users.models import users
@@ -79,6 +79,7 @@ class ToyPlugin:
     rules: Rules
     hooks: object
     wiring: Wiring = field(default_factory=NoWiring)
+    indicators: Mapping[str, tuple[str, Indicator]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class ToySettings:
     """The settings that the log needs."""
 
     zone: ZoneInfo = ZONE
+    currency: str = "CNY"
     announcement_depth: int = 3
 
 

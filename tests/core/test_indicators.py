@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -11,8 +12,15 @@ import pytest
 import sqlalchemy as sa
 
 from scrm.channels.service import find_channel
-from scrm.indicators.service import core_indicators
-from scrm.plugin import IndicatorUnit, Period, Ratio
+from scrm.db import Tx
+from scrm.errors import ScrmError
+from scrm.events.consumers import Consumer
+from scrm.events.handling import EVENT_COLUMNS, Applying, event_of, reading
+from scrm.events.models import events
+from scrm.events.sequencer import sequence
+from scrm.indicators.periods import complete_periods, read_indicator
+from scrm.indicators.service import core_indicators, offered_by_core
+from scrm.plugin import Indicator, IndicatorUnit, Period, Ratio
 from scrm.users.merging import merge
 
 Brand = Any
@@ -57,16 +65,23 @@ def test_every_indicator_of_the_domain_is_there_with_its_definition() -> None:
         "dispute_rate",
         "complaints",
         "revenue",
+        "opinion_index",
     }
     assert all(one.definition and one.name for one in INDICATORS.values())
     units = {key: one.unit for key, one in INDICATORS.items() if one.unit != IndicatorUnit.RATE}
     count = IndicatorUnit.COUNT
-    assert units == {"new_users": count, "active_users": count, "complaints": count, "revenue": IndicatorUnit.MONEY}
+    assert units == {
+        "new_users": count,
+        "active_users": count,
+        "complaints": count,
+        "revenue": IndicatorUnit.MONEY,
+        "opinion_index": IndicatorUnit.INDEX,
+    }
 
 
 @pytest.mark.parametrize("key", sorted(INDICATORS))
 async def test_nothing_is_nought_and_a_rate_of_nothing_has_no_value(brand: Brand, key: str) -> None:
-    rate = INDICATORS[key].unit == IndicatorUnit.RATE
+    rate = INDICATORS[key].unit in (IndicatorUnit.RATE, IndicatorUnit.INDEX)
     assert await _series(brand, key, JAN, FEB) == [(0, 0 if rate else None)] * 2
     assert await _series(brand, key) == []
     oa = (await brand.read(find_channel, "oa")).id
@@ -172,6 +187,87 @@ async def test_rates_of_buyers(old: Brand) -> None:
     assert await _series(old, "revenue", JAN, FEB) == [(1000, None), (700, None)]
 
 
+async def test_an_index_is_the_last_that_was_reported(old: Brand) -> None:
+    for when, said in (
+        ("2026-01-05T09:00", {"indicator": "opinion_index", "value": 640}),
+        ("2026-01-05T18:00", {"indicator": "opinion_index", "value": 800.125}),
+        ("2026-01-05T20:00", {"indicator": "opinion_index", "value": "none"}),
+        ("2026-01-05T21:00", {"indicator": "else", "value": 1}),
+        ("2026-01-06T00:00", {"indicator": "opinion_index", "value": -3}),
+    ):
+        await old.happen("indicator.reported", None, when, **said)
+    days = _days("2026-01-04", 4)
+    assert await _series(old, "opinion_index", *days) == [(0, 0), (800_125, 1_000), (-3_000, 1_000), (0, 0)]
+    noon = datetime(2026, 1, 5, 4, tzinfo=UTC)
+    assert await _series(old, "opinion_index", *days[1:2], as_of=noon) == [(640_000, 1_000)]
+
+
+async def test_a_handler_reads_an_indicator_as_it_was_at_an_event(old: Brand) -> None:
+    consumer = Consumer("probe", (), ZONE, indicators=offered_by_core("CNY", ZONE))
+    days = [*_days("2026-01-04", 3), JAN]
+
+    def seen(tx: Tx, until: uuid.UUID) -> dict[str, list[Ratio]]:
+        row = tx.row(sa.select(*EVENT_COLUMNS).where(events.c.id == until))
+        assert row is not None
+        scope = Applying(tx, consumer, after=0, backfill_to=0, at=LATER)
+        event = replace(event_of(row), occurred_at=LATER)
+        return {key: read_indicator(scope, key, days, as_of=LATER, until=event) for key in INDICATORS}
+
+    async def now() -> dict[str, list[Ratio]]:
+        return {key: await old.read(INDICATORS[key].series, days, None, LATER) for key in INDICATORS}
+
+    one, two = await old.user(), await old.user()
+    for user in (one, two):
+        await old.happen("user.followed", user, "2026-01-04T10:00")
+        await old.happen("order.paid", user, "2026-01-04T11:00", amount=500)
+        await old.happen("order.paid", user, "2026-01-05T12:00", amount=500)
+        await old.happen("content.read", user, "2026-01-05T13:00")
+        await old.happen("content.liked", user, "2026-01-05T13:00")
+    await old.happen("order.refunded", one, "2026-01-05T14:00", amount=100)
+    await old.happen("complaint.filed", two, "2026-01-05T14:00")
+    await old.happen("dispute.opened", two, "2026-01-05T14:00")
+    await old.happen("user.unfollowed", two, "2026-01-05T15:00")
+    mark = await old.happen("indicator.reported", None, "2026-01-05T16:00", indicator="opinion_index", value=7)
+    await sequence(old.db)
+    before = await now()
+    assert all(any(point.numerator for point in points) for key, points in before.items() if key != "churn_rate")
+    assert await old.read(seen, mark) == before
+    await old.happen("order.paid", one, "2026-01-05T17:00", amount=77)
+    await old.happen("complaint.filed", one, "2026-01-05T17:00")
+    await old.do(merge, one, two, reason="x")
+    later = await old.happen("indicator.reported", None, "2026-01-06T00:00", indicator="x", value=0)
+    await sequence(old.db)
+    assert await old.read(seen, mark) == before  # what came later, and whose it is by now, is not seen there
+    assert await old.read(seen, later) == await now() != before
+
+
+async def test_who_may_read_what(old: Brand) -> None:
+    mine = Indicator("mine", "Mine", IndicatorUnit.COUNT, "x", lambda *_: [Ratio(1)])
+    consumer = Consumer("probe", (), ZONE, indicators={"mine": ("probe", mine), **offered_by_core("CNY", ZONE)})
+    mark = await old.happen("page.viewed", None)
+    await sequence(old.db)
+
+    def ask(tx: Tx, handling: bool, key: str, until: bool) -> Any:
+        row = tx.row(sa.select(*EVENT_COLUMNS).where(events.c.id == mark))
+        assert row is not None
+        scope = Applying(tx, consumer, after=0, backfill_to=0, at=LATER) if handling else reading(tx, consumer.indicators)
+        return read_indicator(scope, key, [JAN], as_of=LATER, until=event_of(row) if until else None)
+
+    assert await old.read(ask, False, "mine", False) == [Ratio(1)]
+    assert await old.read(ask, True, "complaints", True) == [Ratio(0)]
+    for handling, key, until, said in (
+        (True, "mine", True, "INDICATOR_NOT_OF_LOG"),
+        (True, "other", True, "UNKNOWN_INDICATOR"),
+        (False, "other", False, "UNKNOWN_INDICATOR"),
+    ):
+        with pytest.raises(ScrmError) as refused:
+            await old.read(ask, handling, key, until)
+        assert refused.value.code == said
+    for handling in (True, False):
+        with pytest.raises(PermissionError, match=r"until=event|only a handler"):
+            await old.read(ask, handling, "complaints", not handling)
+
+
 async def test_two_orders_of_one_day_are_no_repurchase(old: Brand) -> None:
     one = await old.user()
     await old.happen("order.paid", one, "2026-02-04T09:00", amount=200)
@@ -187,6 +283,16 @@ async def test_a_channels_indicators_include_its_childrens(old: Brand) -> None:
     for key, expected in {"revenue": [5, 5, 7], "active_users": [1, 1, 1], "new_users": [1, 1, 0]}.items():
         found = [(await _series(old, key, JAN, channel=channel))[0][0] for channel in (oa, poster, mini)]
         assert found == expected
+
+
+def test_the_last_complete_periods() -> None:
+    noon = datetime(2026, 3, 1, 4, tzinfo=UTC)
+    assert complete_periods(noon, ZONE, "MONTH", 2) == [JAN, FEB]
+    assert complete_periods(datetime(2026, 2, 28, 15, 59, tzinfo=UTC), ZONE, "MONTH", 1) == [JAN]
+    assert complete_periods(datetime(2026, 2, 28, 16, tzinfo=UTC), ZONE, "MONTH", 1) == [FEB]
+    assert complete_periods(noon, ZONE, "DAY", 3) == _days("2026-02-26", 3)
+    assert complete_periods(noon, ZONE, "WEEK", 1) == [Period(date(2026, 2, 16), date(2026, 2, 23))]
+    assert len(complete_periods(datetime(1, 6, 1, tzinfo=UTC), ZONE, "MONTH", 99)) < 99
 
 
 async def test_many_periods_are_one_statement(old: Brand) -> None:

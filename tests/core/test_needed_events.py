@@ -1,12 +1,15 @@
-"""Rules may need events that another plugin announces; the start says so where nobody does."""
+"""Rules may need events that another plugin announces, or indicators that it offers; the start says so where nobody does."""
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
+from datetime import datetime
 
 from scrm.config import PluginSection, Settings
+from scrm.db import Tx
 from scrm.events.consumers import EVERY
-from scrm.plugin import EventType, Handler, Rules
+from scrm.plugin import EventType, Handler, Indicator, IndicatorUnit, Period, Ratio, Rules
 from tests.core.test_loader import handle, load, names, plugin, refused
 
 
@@ -37,6 +40,28 @@ def test_rules_that_need_events_are_refused_where_nobody_registers_them() -> Non
         }
     )
     assert names(load(a, c, settings=both)) == []  # c goes, and its events with it
+
+
+def test_rules_that_need_indicators_are_refused_where_nobody_offers_them() -> None:
+    class Needy(Rules):
+        watch: str = "revenue"
+
+        def indicators(self) -> Sequence[str]:
+            return (self.watch,)
+
+    settings = Settings(plugins={"a": PluginSection(enabled=True, watch="bells")})
+    a = plugin("a", rules=Needy)
+    assert refused(a, settings=settings) == [
+        "plugin a needs the indicator bells for its rules, and no enabled plugin offers it; enable one that does, "
+        "or change [plugins.a]"
+    ]
+    b = plugin("b", indicators=[Indicator("bells", "Bells", IndicatorUnit.COUNT, "x", series)])
+    assert names(load(a, b, settings=settings)) == ["a", "b"]
+    assert names(load(a)) == ["a"]  # the core offers revenue
+
+
+def series(tx: Tx, periods: Sequence[Period], channel_id: uuid.UUID | None, as_of: datetime) -> list[Ratio]:
+    return [Ratio(1) for _ in periods]
 
 
 def test_rules_that_cannot_say_what_they_need_are_their_plugins_failure() -> None:

@@ -145,20 +145,31 @@ class Model:
         self.settle(self.root(person), order)
 
     def settle(self, account: int, order: Order) -> None:
-        if not order.points or not order.refunded:
+        others = [
+            each for each in self.orders if each is not order and each.name == order.name and self.root(each.home) == account
+        ]
+        alike = [order, *sorted(others, key=lambda each: (not each.points, each.home != account))]
+        points, paid = sum(len(each.points) for each in alike), sum(each.paid for each in alike)
+        refunded = sum(each.refunded for each in alike)
+        if not points or not refunded:
             return
-        due = len(order.points) * min(order.refunded, order.paid) // order.paid - order.reversed
-        for _ in range(due):
-            order.reversed += 1
-            own = [point for point in order.points if not point.moved]
-            usable = [point for point in own if point.free(self.now) and point.expires > self.now]
-            gone = sum(point.state == "expired" or (point.free(self.now) and point.expires <= self.now) for point in own)
-            if usable:
-                min(usable, key=lambda point: (point.expires, point.earned)).state = "reversed"
-            elif gone > order.waived:
-                order.waived += 1
-            else:
-                self.debt[account] += 1
+        due = points * min(refunded, paid) // paid - sum(each.reversed for each in alike)
+        for each in alike:
+            for _ in range(min(max(due, 0), len(each.points) - each.reversed)):
+                due -= 1
+                self.reverse(account, each)
+
+    def reverse(self, account: int, order: Order) -> None:
+        order.reversed += 1
+        own = [point for point in order.points if not point.moved]
+        usable = [point for point in own if point.free(self.now) and point.expires > self.now]
+        gone = sum(point.state == "expired" or (point.free(self.now) and point.expires <= self.now) for point in own)
+        if gone > order.waived:
+            order.waived += 1
+        elif usable:
+            min(usable, key=lambda point: (point.expires, point.earned)).state = "reversed"
+        else:
+            self.debt[account] += 1
 
     def redeem(self, person: int, count: int) -> bool:
         account = self.root(person)
@@ -264,6 +275,8 @@ class Model:
         self.move(absorbed, kept, set(range(PEOPLE)), made.debt)
         self.into[absorbed] = kept
         self.merges.append(made)
+        for name in sorted({order.name for order in self.orders if self.root(order.home) == kept}):
+            self.settle(kept, self.order(kept, name))
         return made
 
     def unmerge(self, merge: Merge) -> None:

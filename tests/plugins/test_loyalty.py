@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 import scrm_loyalty
 from scrm.api import Tx
 from scrm.testing.client import drain, serving
-from scrm_loyalty.models import accounts, entries, lots
+from scrm_loyalty.models import accounts, allocations, entries, lots
 from scrm_loyalty.rules import LoyaltyRules
 from tests.plugins.shop import Shop, opened
 
@@ -311,7 +311,12 @@ async def test_entries_cannot_be_changed(migrated_url: str) -> None:
         user = await shop.member()
         await shop.pay(user, "o1", 10_000)
         db = shop.client.services.db
-        for change in (sa.update(entries).values(points=1), sa.delete(entries)):
+        kept = "loyalty_entries select * from loyalty_entries"
+        changes: list[sa.Executable] = [sa.text(f"insert or replace into {kept}")] if db.dialect == "sqlite" else []
+        for table in (entries, allocations):
+            changes += [sa.update(table).values({"points" if table is entries else "amount": 1}), sa.delete(table)]
+        await shop.redeem(user, 10)
+        for change in changes:
             with pytest.raises(DBAPIError, match="append-only"):
                 await db.write(run, change)
         for broken in ({"remaining": 101}, {"remaining": -1}):

@@ -74,6 +74,28 @@ async def test_what_is_given_back_pays_a_debt_first(migrated_url: str) -> None:
         await shop.check()
 
 
+async def test_undoing_an_adjustment_makes_the_debt_that_it_paid_again(migrated_url: str) -> None:
+    async with opened(migrated_url) as shop:
+        user = await shop.member()
+        await shop.pay(user, "o1", 4_000)
+        await redeemed(shop, user, 40)
+        await shop.refund(user, "o1", 4_000)
+        assert await shop.account(user, "balance debt") == {"balance": 0, "debt": 40}
+        given = await shop.done("adjustPoints", userId=user, points=100, reason="sorry")
+        assert await shop.account(user, "balance debt") == {"balance": 60, "debt": 0}
+        nodes = (await shop.account(user, "entries { nodes { id kind points } }"))["entries"]["nodes"]
+        [paid] = [node["id"] for node in nodes if node["kind"] == "DEBT_REPAID"]
+        await shop.done("reversePointsEntry", entryId=paid)
+        assert await shop.account(user, "balance debt") == {"balance": 0, "debt": 40}
+        for entry in (paid, given["entry"]["id"]):
+            assert (await shop.refusal("reversePointsEntry", entryId=entry))[0] == "ENTRY_ALREADY_REVERSED"
+        small = await shop.done("adjustPoints", userId=user, points=15, reason="again")
+        assert small["entry"]["kind"] == "DEBT_REPAID"
+        await shop.done("reversePointsEntry", entryId=small["entry"]["id"])
+        assert await shop.account(user, "balance debt") == {"balance": 0, "debt": 40}
+        await shop.check()
+
+
 async def test_a_captured_hold_can_be_undone(migrated_url: str) -> None:
     async with opened(migrated_url) as shop:
         user = await shop.member()

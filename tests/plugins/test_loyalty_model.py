@@ -166,8 +166,11 @@ def _all_lots(own: Any) -> Any:
 def refunds_do_not_see_merged_orders(patch: pytest.MonkeyPatch) -> None:
     load = handlers.load_orders
 
-    def own_only(tx: Any, keys: Any, own: Any) -> Any:
-        return {key: order for key, order in load(tx, keys, own).items() if order.account_id == handlers._own_id(own, key[0])}
+    def own_only(tx: Any, book: Any, keys: Any) -> None:
+        load(tx, book, keys)
+        own = {key: handlers._own_id(book.accounts, key[0]) for key in book.orders}
+        book.orders = {key: order for key, order in book.orders.items() if order.account_id == own[key]}
+        book.siblings.clear()
 
     patch.setattr(handlers, "load_orders", own_only)
 

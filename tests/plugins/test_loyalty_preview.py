@@ -41,8 +41,8 @@ async def test_a_preview_says_what_the_event_then_earns(migrated_url: str) -> No
             "why": [
                 {
                     "code": "ROUNDED_DOWN",
-                    "rule": None,
-                    "message": "the points of the whole order, of 12549 minor units so far, are rounded down",
+                    "rule": "order",
+                    "message": "its points are rounded down, those of an order for all of it",
                 }
             ],
         }
@@ -94,6 +94,10 @@ async def test_what_earns_nothing_says_why(migrated_url: str) -> None:
         stranger = shop.event("order.paid", user, "o1", 500, None)
         del stranger["userId"]
         stranger["identity"] = {"channel": "nowhere", "externalId": "somebody"}
+        answer = await shop.client.graphql(ASKED, i=stranger)
+        assert answer["errors"][0]["extensions"]["code"] == "UNKNOWN_CHANNEL"
+        made = 'mutation { createChannel(input: {key: "nowhere", name: "N", kind: APP}) { errors { code } } }'
+        assert (await shop.client.data(made))["createChannel"]["errors"] == []
         assert (await previewed(shop, stranger))["points"] == 5
         for wrong, code in (
             ({"amount": {"amountMinor": -1, "currency": "CNY"}}, "INVALID_AMOUNT"),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from scrm.api import Tx
-from scrm_loyalty.models import accounts, allocations, held_lots, holds, lots
+from scrm_loyalty.models import accounts, allocations, held_lots, holds, lots, orders
 from tests.plugins.conftest import Commands
 from tests.plugins.shop import Shop, opened
 
@@ -22,6 +23,8 @@ def told(tmp_path: Path, migrated_url: str, scrm: Commands) -> Commands:
 
 async def break_it(shop: Shop, *statements: sa.Executable) -> None:
     def run(tx: Tx) -> None:
+        ends = "_no_delete" if tx.dialect == "sqlite" else "_kept on loyalty_allocations"
+        tx.execute(sa.text(f"drop trigger if exists loyalty_allocations{ends}"))
         for statement in statements:
             tx.execute(statement)
 
@@ -82,6 +85,9 @@ async def test_a_drift_is_named_and_freezes_its_account(migrated_url: str, told:
         (sa.delete(allocations), "REDEEM"),
         (sa.update(held_lots).values(amount=1), "hold"),
         (sa.update(holds).values(captured=1), "hold"),
+        (sa.update(lots).values(expires_at=sa.literal(datetime(2099, 1, 1, tzinfo=UTC), lots.c.expires_at.type)), "lot"),
+        (sa.update(orders).values(reversed=7), "order"),
+        (sa.update(orders).values(points=3), "order"),
     ],
 )
 async def test_each_kind_of_drift_is_found(migrated_url: str, told: Commands, change: sa.Executable, word: str) -> None:

@@ -178,13 +178,71 @@ async def test_after_expiry_a_refund_leaves_what_expired_and_owes_what_was_spent
         await shop.check()
 
 
-async def test_a_refund_from_before_expiry_that_comes_late_takes_the_points(migrated_url: str) -> None:
+@pytest.mark.parametrize("job", [False, True])
+async def test_a_refund_from_before_expiry_that_comes_late_finds_what_expired(migrated_url: str, job: bool) -> None:
     async with opened(migrated_url, validity_days=10) as shop:
         user = await shop.member()
         await shop.pay(user, "o1", 10_000)
+        await shop.expire()
         shop.set_time("2026-03-20T12:00")
-        await shop.refund(user, "o1", 10_000, "2026-03-05T12:00")
-        assert await shop.account(user, "balance expired debt") == {"balance": 0, "expired": 0, "debt": 0}
+        if job:
+            await shop.expire()
+        await shop.refund(user, "o1", 5_000, "2026-03-05T12:00")
+        assert await shop.account(user, "balance expired debt") == {"balance": 0, "expired": 100, "debt": 0}
+        await shop.check()
+
+
+async def test_what_has_expired_of_an_order_is_what_its_refunds_take_first(migrated_url: str) -> None:
+    async with opened(migrated_url, at="2026-03-15T12:00", validity_days=10) as shop:
+        user, other = await shop.member(), await shop.member()
+        first, second = ("pay", 10_000, "2026-03-01T12:00"), ("pay", 3_000, "2026-03-14T12:00")
+        for who, steps in ((user, (first, "refund", second)), (other, (first, second, "refund"))):
+            for step in steps:
+                if isinstance(step, str):
+                    await shop.refund(who, "o1", 10_000)
+                else:
+                    await shop.pay(who, "o1", step[1], step[2])
+        assert await shop.account(user, "balance expired") == await shop.account(other, "balance expired")
+        assert await shop.balance(user) == 30
+        await shop.check()
+
+
+async def test_nobody_keeps_what_floor_zero_lets_go_but_what_was_spent(migrated_url: str) -> None:
+    async with opened(migrated_url, debt_policy="floor_zero") as shop:
+        held, spent, gave, got, kept = [await shop.member() for _ in range(5)]
+        for who in (held, spent, gave, kept):
+            await shop.pay(who, f"of {who}", 10_000)
+        hold = await shop.hold(held, 100)
+        entry = (await shop.done("redeemPoints", userId=spent, points=60))["entry"]["id"]
+        await shop.done("transferPoints", userId=gave, toUserId=got, points=100)
+        await shop.done("redeemPoints", userId=kept, points=100)
+        for who in (held, spent, gave, kept):
+            await shop.refund(who, f"of {who}", 10_000)
+        await shop.done("releaseHold", holdId=hold)
+        assert await shop.account(held, "balance debt") == {"balance": 100, "debt": 100}
+        assert await shop.account(spent, "balance debt redeemed") == {"balance": 0, "debt": 0, "redeemed": 60}
+        await shop.done("reversePointsEntry", entryId=entry)
+        assert await shop.account(spent, "balance debt redeemed") == {"balance": 0, "debt": 0, "redeemed": 0}
+        assert await shop.account(gave, "balance debt") == {"balance": 0, "debt": 100}
+        assert (await shop.balance(got), (await shop.account(kept, "debt"))["debt"]) == (100, 0)
+        await shop.check()
+
+
+@pytest.mark.parametrize("first", ["merge", "refund"])
+async def test_a_refund_that_somebody_else_said_counts_once_they_are_one(migrated_url: str, first: str) -> None:
+    async with opened(migrated_url) as shop:
+        one, other = await shop.member(), await shop.member()
+        await shop.pay(one, "o1", 10_000)
+        await shop.pay(one, "o5", 10_000)
+        await shop.pay(other, "o5", 5_000)
+        if first == "merge":
+            await shop.merge(one, other)
+        await shop.refund(other, "o1", 10_000)
+        if first == "refund":
+            await shop.merge(one, other)
+        assert await shop.balance(one) == 150
+        await shop.refund(one, "o5", 15_000)
+        assert await shop.account(one, "balance debt") == {"balance": 0, "debt": 0}
         await shop.check()
 
 

@@ -115,7 +115,7 @@ async def test_a_filter_chooses_events(migrated_url: str) -> None:
 
         await shop.send(order("o1", "Bund"), order("o2", "Pudong"))
         assert await shop.balance(user) == 9
-        assert await codes(shop, order("o3", "Pudong")) == [("NOT_SUCH_EVENTS", "shoes"), ("ROUNDED_DOWN", None)]
+        assert await codes(shop, order("o3", "Pudong")) == [("ROUNDED_DOWN", "order"), ("NOT_SUCH_EVENTS", "shoes")]
         await shop.check()
 
 
@@ -128,6 +128,31 @@ async def test_points_that_an_event_says(migrated_url: str) -> None:
         assert await shop.entries(user) == [("EARN", 30), ("EARN", 20)]
         lacking = shop.event("quiz.won", user, None, None, None, properties={})
         assert await codes(shop, lacking) == [("NO_POINTS", "quiz")]
+        await shop.check()
+
+
+async def test_a_value_that_earns_once_is_itself_and_no_other(migrated_url: str) -> None:
+    async with opened(migrated_url, earn=[{"key": "once", "event": "quiz.won", "fixed": 1, "once_per": "quiz"}]) as shop:
+        user = await shop.member()
+        for quiz in (1, "1", 1.0, 1.5, "1", True, "true", "q" * 300, "q" * 300, ["a"], None):
+            await shop.send(shop.event("quiz.won", user, None, None, None, properties={"quiz": quiz}))
+        assert await shop.balance(user) == 7
+        await shop.check()
+
+
+async def test_no_event_earns_more_than_can_be_summed(migrated_url: str) -> None:
+    rules = [{"key": "prize", "event": "quiz.won", "points_property": "prize"}, {**ORDER, "per_unit": 100}]
+    async with opened(migrated_url, beside={"levels": levels}, earn=rules) as shop:
+        user = await shop.member()
+        await shop.level(user, "100")
+        large = shop.event("quiz.won", user, None, None, None, properties={"prize": 10**9})
+        assert await codes(shop, large) == []
+        await shop.send(large, shop.event("quiz.won", user, None, None, None, properties={"prize": 10**9 + 1}))
+        assert await shop.balance(user) == 10**11
+        order = shop.event("order.paid", user, "o1", 10**15, None)
+        assert await codes(shop, order) == [("TOO_MANY", "order")]
+        await shop.send(order)
+        assert await shop.balance(user) == 10**11
         await shop.check()
 
 
@@ -230,6 +255,9 @@ def test_rules_that_are_wrong_are_refused_at_start(rule: dict[str, Any], said: s
         ({"fixed": 1, "from_date": "2099-02-01", "until_date": "2099-02-02", "weekdays": ["sat"]}, "no day is one of"),
         ({"fixed": 1, "filter": [{"key": "a", "eq": 1}, {"key": "a", "eq": 2}]}, "a cannot be eq 1 and eq 2"),
         ({"fixed": 1, "filter": [{"key": "a", "gt": 5, "lte": 5}]}, "a cannot be gt 5 and lte 5"),
+        ({"points_property": "prize", "filter": [{"key": "prize", "lte": 0}]}, "prize cannot be"),
+        ({"points_property": "prize", "filter": {"prize": "many"}}, "prize cannot be"),
+        ({"fixed": 1, "once_per": "contentId", "filter": [{"key": "contentId", "exists": False}]}, "contentId cannot be"),
         ({"fixed": 1, "filter": [{"key": "a", "exists": False, "ne": "x"}]}, "a cannot be exists False and ne 'x'"),
         ({"fixed": 1, "event": "page.veiwed"}, "name the event type page.veiwed, which nobody registers"),
     ],

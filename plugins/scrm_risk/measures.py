@@ -1,0 +1,98 @@
+"""What is counted of the log for all people together, as indicators, and for each of them, by rules about people."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+import sqlalchemy as sa
+
+from scrm.api import Indicator, IndicatorUnit, Period, Ratio, Tx, channels, json_kind, json_text, log_of, row_set
+
+LARGEST = 2**53 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """How many such events there are, or the sum of a number that they carry."""
+
+    key: str
+    name: str
+    unit: IndicatorUnit
+    definition: str
+    type: str
+    summed: str | None = None
+    whose: str | None = None
+    """The property that names whose it is; None: the event's own user."""
+
+    def amount(self, log: Any) -> sa.ColumnElement[int]:
+        """What is made of rows of the log."""
+        if self.summed is None:
+            return sa.func.count()
+        said = sa.literal(self.summed)
+        number = sa.cast(
+            sa.case((json_kind(log.properties, said) == "number", json_text(log.properties, said))), sa.Numeric(40, 6)
+        )
+        whole = sa.case((sa.and_(number >= -LARGEST, number <= LARGEST), sa.cast(number, sa.BigInteger())), else_=0)
+        return sa.cast(sa.func.coalesce(sa.func.sum(whole), 0), sa.BigInteger())
+
+
+MEASURES = {
+    each.key: each
+    for each in (
+        Measure(
+            "points_earned", "Points earned", IndicatorUnit.POINTS, "sum of `points` of points.earned", "points.earned", "points"
+        ),
+        Measure("coupons_redeemed", "Coupons redeemed", IndicatorUnit.COUNT, "number of coupon.redeemed", "coupon.redeemed"),
+        Measure(
+            "coupon_cost", "Cost of coupons", IndicatorUnit.MONEY, "sum of `cost` of coupon.redeemed", "coupon.redeemed", "cost"
+        ),
+        Measure(
+            "referrals",
+            "Referrals",
+            IndicatorUnit.COUNT,
+            "number of referral.accepted, by inviter",
+            "referral.accepted",
+            None,
+            "inviter",
+        ),
+        Measure("refunds", "Refunds", IndicatorUnit.COUNT, "number of order.refunded", "order.refunded"),
+        Measure("complaints", "Complaints", IndicatorUnit.COUNT, "complaints filed", "complaint.filed"),
+    )
+}
+"""By key. `complaints` of all together are the core's."""
+
+
+def indicators() -> list[Indicator]:
+    """Those that this plugin offers."""
+    return [
+        Indicator(each.key, each.name, each.unit, each.definition, partial(series, each), None, of_log=True)
+        for each in MEASURES.values()
+        if each.key != "complaints"
+    ]
+
+
+def series(measure: Measure, tx: Tx, periods: Sequence[Period], channel_id: uuid.UUID | None, as_of: datetime) -> list[Ratio]:
+    """One `Ratio` per period, in order; one statement whatever their number."""
+    if not periods:
+        return []
+    log = log_of(tx)
+    rows = [{"n": n, "opens": period.start, "closes": period.end} for n, period in enumerate(periods)]
+    span = row_set(tx, "period", {"n": sa.Integer(), "opens": sa.Date(), "closes": sa.Date()}, rows)
+    inside = (log.c.business_date >= span.c.opens, log.c.business_date < span.c.closes)
+    counted = sa.select(measure.amount(log.c)).select_from(log).where(log.c.type == measure.type, *inside)
+    counted = counted.where(log.c.occurred_at <= as_of)
+    if channel_id is not None:
+        counted = counted.where(log.c.channel_id.in_(_with_children(channel_id)))
+    value = counted.correlate(span).scalar_subquery()
+    return [Ratio(int(row.value)) for row in tx.rows(sa.select(value.label("value")).select_from(span).order_by(span.c.n))]
+
+
+def _with_children(channel_id: uuid.UUID) -> sa.Select[Any]:
+    family = sa.select(channels.c.id).where(channels.c.id == channel_id).cte("family", recursive=True)
+    below = sa.select(channels.c.id).join(family, channels.c.parent_id == family.c.id)
+    return sa.select(family.union_all(below).c.id)

@@ -1,0 +1,191 @@
+"""Who is told of alerts; indicators of other plugins; and back-tests."""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import pytest
+import sqlalchemy as sa
+
+from scrm.api import Contribution, Indicator, IndicatorUnit, Period, Ratio, Tx, hookimpl
+from scrm.testing.client import drain
+from scrm_risk import notices
+from tests.plugins.conftest import Commands
+from tests.plugins.tower import Tower, opened, threshold, utc
+
+
+class Post:
+    """Stands in for Apprise: what was sent where, and whether it works."""
+
+    sent: ClassVar[list[tuple[str, str, str]]] = []
+    works = True
+
+    def __init__(self) -> None:
+        self.url = ""
+
+    def add(self, url: str) -> bool:
+        self.url = url
+        return url != "nonsense"
+
+    async def async_notify(self, *, title: str, body: str) -> bool:
+        if Post.works:
+            Post.sent.append((self.url, title, body))
+        return Post.works
+
+
+@pytest.fixture
+def post(monkeypatch: pytest.MonkeyPatch) -> type[Post]:
+    """Nothing leaves this process."""
+    monkeypatch.setattr(notices, "Apprise", Post)
+    Post.sent, Post.works = [], True
+    return Post
+
+
+async def messages(tower: Tower) -> list[tuple[str, int, str | None]]:
+    """The outbox: state, attempts, error."""
+    statement = sa.text("select state, attempts, error from outbox order by id")
+    return [tuple(row) for row in await tower.client.services.db.read(lambda tx: list(tx.rows(statement)))]
+
+
+async def test_messages_are_grouped_limited_and_tried_again(migrated_url: str, post: type[Post]) -> None:
+    rules = {
+        "many": threshold(playbook="call them"),
+        "watch": threshold(severity="WATCH"),
+        "urgent": threshold(severity="URGENT"),
+    }
+    notify = [{"to": "ops"}, {"to": "boss", "severity": "URGENT", "resolved": False}]
+    said: dict[str, Any] = {
+        "notify": notify,
+        "notify_per_hour": 2,
+        "urls": {"ops": "json://ops", "boss": "json://boss"},
+        "language": "en",
+    }
+    async with opened(migrated_url, "2026-03-09T08:00", rules=rules, **said) as tower:
+        await tower.complain("2026-03-08", 3)
+        await tower.evaluate()
+        assert [(to, title) for to, title, _ in sorted(post.sent)] == [
+            ("json://boss", "[URGENT] 1 risk alert"),
+            ("json://ops", "[URGENT] 2 risk alerts"),
+        ]
+        body = {to: body for to, _, body in post.sent}["json://ops"]
+        assert body == (
+            "Alert URGENT Rule\nComplaints was 3 on 2026-03-08; limit 2\ndue 2026-03-09 10:00\n\n"
+            "Alert GENERAL Rule\nComplaints was 3 on 2026-03-08; limit 2\ndue 2026-03-09 16:00\ncall them"
+        )
+        post.sent.clear()
+        await tower.report("2026-03-08", 1)
+        await tower.evaluate("2026-03-09T08:30")  # nothing is new
+        await tower.called("saveRiskRule", key="many", enabled=False, **threshold())
+        await tower.evaluate("2026-03-09T08:59:59")
+        assert post.sent == []  # two messages an hour are sent
+        await tower.evaluate("2026-03-09T09:00")
+        [(to, title, body)] = post.sent
+        assert (to, title, body.splitlines()[0]) == ("json://ops", "[GENERAL] 1 risk alert", "Resolved GENERAL Rule")
+        post.sent.clear()
+        post.works = False
+        await tower.complain("2026-03-09", 1)
+        await tower.evaluate("2026-03-10T10:00")
+        assert post.sent == []
+        assert [each[:2] for each in await messages(tower) if each[0] == "PENDING"] == [("PENDING", 1)]
+        post.works = True
+        tower.set_time("2026-03-10T10:00:02")
+        await drain(tower.client)
+        assert [(to, title) for to, title, _ in post.sent] == [("json://ops", "[URGENT] 1 risk alert")]
+        assert {state for state, _, _ in await messages(tower)} == {"SENT"}
+        await tower.check()
+
+
+async def test_a_dry_run_only_writes_to_the_log(tmp_path: Any, post: type[Post], caplog: pytest.LogCaptureFixture) -> None:
+    said: dict[str, Any] = {
+        "rules": {"many": threshold()},
+        "notify": [{"to": "ops"}],
+        "dry_run": True,
+        "urls": {"ops": "json://secret"},
+    }
+    async with opened(f"sqlite:///{tmp_path / 'scrm.db'}", "2026-03-09T08:00", **said) as tower:
+        await tower.complain("2026-03-08", 3)
+        with caplog.at_level(logging.INFO, "scrm.risk"):
+            await tower.evaluate()
+        assert post.sent == []
+        assert "dry run: to ops: 【GENERAL】风险预警 1 条" in caplog.text
+        assert "投诉量2026-03-08为3，限值2" in caplog.text
+        assert "secret" not in caplog.text
+        shown = await tower.client.data("{ plugins { name settings } }")
+        assert "json://secret" not in json.dumps(shown)
+    with pytest.raises(LookupError, match="nothing is said of x in plugins"):
+        await notices.deliver({"to": "x", "title": "", "body": ""}, notices.RiskWiring())
+    with pytest.raises(ValueError, match="none that Apprise knows"):
+        await notices.send("nonsense", "", "")
+
+
+VALUES = {"value": 5}
+
+
+def series(tx: Tx, periods: Sequence[Period], channel_id: uuid.UUID | None, as_of: datetime) -> list[Ratio]:
+    if VALUES["value"] < 0:
+        raise RuntimeError("broken")
+    return [Ratio(VALUES["value"]) for _ in periods]
+
+
+@hookimpl
+def contribute() -> Contribution:
+    own = Indicator("bells", "Bells", IndicatorUnit.COUNT, "bells that rang", series)
+    return Contribution(name="bells", version="1", indicators=[own])
+
+
+async def test_an_indicator_and_a_rule_of_a_partner(migrated_url: str) -> None:
+    modules = {"bells": SimpleNamespace(contribute=contribute)}
+    rules = {"rings": threshold("bells"), "many": threshold()}
+    VALUES["value"] = 5
+    sections = {"bells": {"enabled": True}}
+    async with opened(migrated_url, "2026-03-09T08:00", rules=rules, modules=modules, sections=sections) as tower:
+        await tower.evaluate()
+        VALUES["value"] = -1  # an error neither resolves nor fires
+        failed = await tower.evaluate("2026-03-10T08:00")
+        assert failed["problems"] == ["rings: plugin bells failed in the indicator bells"]
+        await tower.pass_to("2026-03-10T09:00")
+        assert await tower.states() == [("rings", "FIRING")]
+        VALUES["value"] = 2
+        await tower.pass_to("2026-03-10T10:00")
+        [alert] = await tower.alerts()
+        assert (alert["state"], alert["value"], alert["explanation"]) == (
+            "RESOLVED",
+            5.0,
+            "Bells was 5 on 8 consecutive days; limit 2",
+        )
+        await tower.check()  # the replay reads what the events carry, not what the other plugin says by now
+
+
+async def test_backtests(tmp_path: Any, scrm: Commands) -> None:
+    url = f"sqlite:///{tmp_path / 'scrm.db'}"
+    (tmp_path / "scrm.toml").write_text(f'database_url = "{url}"\n[plugins.risk]\nenabled = true\n')
+    two = {"kind": "in_a_row", "periods": 2, "condition": {"kind": "threshold", "above": 800}}
+    rule = {**threshold("opinion_index", condition=two)}
+    async with opened(url, "2026-03-20T08:00", presets=True, rules={"two": rule}) as tower:
+        for day, value in (("05", 801), ("06", 802), ("07", 803), ("09", 900), ("10", 1), ("12", 801), ("13", 801)):
+            await tower.report(f"2026-03-{day}", value)
+    (tmp_path / "mine.toml").write_text(
+        'name = "m"\nindicator = "opinion_index"\nseverity = "URGENT"\ncondition = {kind = "threshold", above = 850}\n'
+    )
+    ran = scrm(
+        "risk backtest two --from 2026-03-01 --to 2026-03-20",
+        "risk backtest mine.toml --from 2026-03-01 --to 2026-03-20",
+        "risk backtest none --from 2026-03-01 --to 2026-03-20",
+        "risk backtest coupon_abuse --from 2026-03-01 --to 2026-03-20",
+        "risk backtest two --from 2026-03-20 --to 2026-03-20",
+    )
+    assert [done.code for done in ran] == [0, 0, 2, 2, 2], ran
+    assert ran[0].out.splitlines() == [
+        "2026-03-07 00:00  FIRING    Opinion index was 802 on 2 consecutive days; limit 800",
+        "2026-03-11 00:00  RESOLVED  Opinion index was 1 on 2026-03-10; limit 800",
+        "2026-03-14 00:00  FIRING    Opinion index was 801 on 2 consecutive days; limit 800",
+        "two would have fired 2 times from 2026-03-01 to 2026-03-20",
+    ]
+    assert ran[1].out.splitlines()[-1] == "mine.toml would have fired 1 time from 2026-03-01 to 2026-03-20"
+    assert utc("2026-03-20T00:00")
