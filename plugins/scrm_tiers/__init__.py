@@ -41,7 +41,7 @@ def contribute() -> Contribution:
         event_types=events.TYPES,
         handlers=[handlers.handler],
         decisions=mutations.DECISIONS,
-        jobs=[Job("review", timedelta(minutes=1), review.due_review)],
+        jobs=[Job("review", timedelta(seconds=10), review.due_review)],
         scopes=[
             Scope("tiers:read", "See levels, who has which, and try other schemes."),
             Scope("tiers:write", "Give levels and growth value by hand, and review."),

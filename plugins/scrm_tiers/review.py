@@ -18,7 +18,7 @@ from .periods import last_review, opens_after
 from .rows import CHANGING, store_moves
 from .rules import METRICS, TiersRules, Values
 
-PART = 5_000
+PART = 20_000
 """How many people one event reviews; the others are reviewed with the next."""
 AFTER_MIDNIGHT = timedelta(minutes=15)
 """When the job finds that a period is over, so that what its last minutes brought is there."""
