@@ -3,8 +3,9 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 pytho
 	$(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $(p))))
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-# One pytest process per core, at most four; each starts its own PostgreSQL. `make test WORKERS=0` runs in one process.
-WORKERS ?= auto
+# One pytest process more than there are cores, for each waits for its own PostgreSQL now and then; at most four.
+# `make test WORKERS=0` runs in one process.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --maxprocesses 4 --dist worksteal
 
 # Side by side, each line of a recipe says what it has to say at its end; an old make (macOS has 3.81) mixes them.

@@ -82,7 +82,7 @@ orders = Table(
     Column("refunded", BigInteger, nullable=False),
     Column("refunded_at", Instant, comment="the latest refund"),
     Column("reversed", BigInteger, nullable=False, comment="points taken back for refunds so far, in whatever form"),
-    Column("waived", BigInteger, nullable=False, comment="of these the part that had expired"),
+    Column("waived", BigInteger, nullable=False, comment="of these the part that had expired, or that the policy let go"),
     Column("forgiven", BigInteger, nullable=False, comment="of these the part that was spent, and that the policy let go"),
     UniqueConstraint("account_id", "order_id"),
     CheckConstraint("0 <= waived and waived <= reversed and reversed <= points", name="reversed"),

@@ -434,23 +434,9 @@ async def test_a_fact_of_its_own_is_not_believed_to_anybody_else(toy: Any) -> No
 
 
 async def test_history_as_a_handler_sees_it(toy: Any) -> None:
-    ann, ben = await toy.user(), await toy.user()
+    ann, ben, eve = await toy.user(), await toy.user(), await toy.user()
     await toy.paid(ben, 1, "early", minute=1)
-    merge_id = uuid.uuid4()
-    merged = core_event(
-        "user.merged", ann, {"kept": ann.hex, "absorbed": ben.hex, "merge": merge_id.hex}, minutes(toy, 2), toy.zone
-    )
-    event_id = await toy.append(merged)
-    row = {
-        "id": merge_id,
-        "kept_id": ann,
-        "absorbed_id": ben,
-        "reason": "",
-        "moved": {},
-        "merged_at": toy.start,
-        "event_id": event_id,
-    }
-    await toy.db.write(lambda tx: tx.execute(sa.insert(merges).values(row)))
+    await merge_now(toy, ann, ben, 2)
     due = replace(core_event("shout.due", None, {}, minutes(toy, 10), toy.zone), source="test")
     await toy.append(due)
     await toy.paid(ann, 2, "too late", minute=3)
@@ -462,10 +448,23 @@ async def test_history_as_a_handler_sees_it(toy: Any) -> None:
         only = tx.history(["order.paid"], until=batch[0], users=[ann], since=minutes(toy, 2))
         seen.append([tuple(row) for row in tx.rows(sa.select(only.c.external_id))])
 
-    consumer = Consumer("shout", (Handler(("shout.due",), review),), toy.zone)
-    await toy.db.write(enable, consumer, toy.start)
-    assert (await toy.db.write(step, consumer, at=toy.start)).applied == 1
-    assert seen == [[(ann, "early", 1)], []]
+    for name in ("shout", "later"):  # who reads it later, after another merge, sees the same
+        consumer = Consumer(name, (Handler(("shout.due",), review),), toy.zone)
+        await toy.db.write(enable, consumer, toy.start)
+        assert (await toy.db.write(step, consumer, at=toy.start)).applied == 1
+        assert seen == [[(ann, "early", 1)], []]
+        seen.clear()
+        await merge_now(toy, eve, ann, 20)
+
+
+async def merge_now(toy: Any, kept: uuid.UUID, absorbed: uuid.UUID, minute: int) -> None:
+    """One of two, as the core writes it down."""
+    said = {"kept": kept.hex, "absorbed": absorbed.hex, "merge": uuid.uuid4().hex}
+    event_id = await toy.append(core_event("user.merged", kept, said, minutes(toy, minute), toy.zone))
+    row = {"id": uuid.UUID(said["merge"]), "kept_id": kept, "absorbed_id": absorbed, "reason": "", "moved": {}}
+    await toy.db.write(lambda tx: tx.execute(sa.insert(merges).values({**row, "merged_at": toy.start, "event_id": event_id})))
+    moved = sa.update(events).where(events.c.user_id == absorbed).values(user_id=kept)
+    await toy.db.write(lambda tx: tx.execute(moved))
 
 
 async def test_hooks_follow_what_core_does_to_a_person(toy: Any) -> None:

@@ -152,7 +152,7 @@ async def test_a_consumer_that_fails_or_blocks_stops_nobody_else(toy: Any) -> No
 
     def plugin(name: str, handle: Any) -> Any:
         brings = Contribution(name, "1", handlers=(Handler(("order.paid",), handle),), deliverers=(Deliverer("mail", mail),))
-        return SimpleNamespace(name=name, contribution=brings, rules=NoRules(), hooks=None, wiring=None)
+        return SimpleNamespace(name=name, contribution=brings, rules=NoRules(), hooks=None, wiring=None, indicators={})
 
     others = [plugin("failing", fail)]
     if toy.db.dialect != "sqlite":  # with one writer for all, a handler that blocks ends only with its process
