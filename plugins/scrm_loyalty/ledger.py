@@ -253,12 +253,13 @@ def settle(ledger: Ledger, event: LogEvent, account: Account, order: Order, rule
 
 
 def reverse(ledger: Ledger, event: LogEvent, account: Account, order: Order, due: int, at: datetime, rules: LoyaltyRules) -> None:
-    """Take back so many points of an order: those that have expired are gone, those that are there go, what was spent is owed."""
+    """Take back so many points of an order: those that have expired are gone, held or not, those that are there go, and what was
+    spent is owed."""
     order.reversed += due
     known = max(at, event.received_at)  # what has expired by then has, whether the job has said so or not
     own = sorted(ledger.of_order.get(order.id, []), key=lambda lot: lot.place)
     free = {lot.id: ledger.free(lot, event.received_at) for lot in own}
-    lapsed = sum(lot.lapsed + (free[lot.id] if lot.expired(known) else 0) for lot in own)
+    lapsed = sum(lot.lapsed + (lot.remaining if lot.expired(known) else 0) for lot in own)
     waived = min(due, max(lapsed - order.waived, 0))
     taken = _unspent(own, free, due - waived, known)
     owed = due - waived - sum(amount for _, amount in taken)

@@ -163,7 +163,7 @@ class Model:
         order.reversed += 1
         own = [point for point in order.points if not point.moved]
         usable = [point for point in own if point.free(self.now) and point.expires > self.now]
-        gone = sum(point.state == "expired" or (point.free(self.now) and point.expires <= self.now) for point in own)
+        gone = sum(point.state == "expired" or (point.state == "free" and point.expires <= self.now) for point in own)
         if gone > order.waived:
             order.waived += 1
         elif usable:

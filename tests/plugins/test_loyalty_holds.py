@@ -104,6 +104,21 @@ async def test_a_held_lot_expires_at_its_release(migrated_url: str) -> None:
         await shop.check()
 
 
+async def test_what_is_held_past_its_end_is_owed_by_nobody(migrated_url: str) -> None:
+    async with opened(migrated_url, validity_days=10) as shop:
+        user = await shop.member()
+        await shop.pay(user, "o1", 10_000)
+        hold = await shop.hold(user, 100, 86_400 * 20)
+        shop.set_time("2026-03-15T12:00")
+        await shop.refund(user, "o1", 10_000)
+        assert await shop.account(user, "held debt") == {"held": 100, "debt": 0}
+        await shop.done("releaseHold", holdId=hold)
+        assert await shop.account(user, "balance held debt expired") == {"balance": 0, "held": 0, "debt": 0, "expired": 100}
+        await shop.pay(user, "o2", 10_000)
+        assert await shop.balance(user) == 100
+        await shop.check()
+
+
 async def test_a_refund_leaves_what_is_held_and_makes_debt(migrated_url: str) -> None:
     async with opened(migrated_url) as shop:
         user = await shop.member()
