@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from scrm.api import Contribution, HandlerTx, LogEvent, Scope, Tx, hookimpl
+from scrm.api import Contribution, Scope, hookimpl
 
-from . import backtest, events, graphql, handlers, jobs, measures, merging, models, mutations, notices, rules
+from . import backtest, events, graphql, handlers, jobs, measures, models, mutations, notices, rules
+from .merging import count, erase, export, merge, unmerge
+
+__all__ = ["contribute", "count", "erase", "export", "merge", "unmerge"]
 
 
 @hookimpl
@@ -40,35 +40,3 @@ def contribute() -> Contribution:
         commands=backtest.COMMANDS,
         deliverers=notices.DELIVERERS,
     )
-
-
-@hookimpl
-def merge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID, rules: rules.RiskRules) -> int:
-    """Let the survivor have the absorbed person's alerts."""
-    return merging.merge(tx, event, kept, absorbed, rules)
-
-
-@hookimpl
-def unmerge(
-    tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID, merge: uuid.UUID, rules: rules.RiskRules
-) -> int:
-    """Give the absorbed person's alerts back."""
-    return merging.unmerge(tx, event, kept, absorbed, merge, rules)
-
-
-@hookimpl
-def count(tx: Tx, user: uuid.UUID) -> int:
-    """How many alerts hang on a person."""
-    return merging.count(tx, user)
-
-
-@hookimpl
-def erase(tx: HandlerTx, event: LogEvent, user: uuid.UUID, pseudonym: uuid.UUID) -> None:
-    """End what is open, and let the rest go on under the pseudonym."""
-    merging.erase(tx, event, user, pseudonym)
-
-
-@hookimpl
-def export(tx: Tx, user: uuid.UUID) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-    """A person's alerts and what happened to them."""
-    return merging.export(tx, user)

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from scrm.api import HandlerTx, LogEvent, Tx, global_id, insert_rows, upsert
+from scrm.api import HandlerTx, LogEvent, Tx, global_id, hookimpl, insert_rows, upsert
 
 from .desk import Desk, ScopeRow
 from .machine import Alert
@@ -18,6 +18,7 @@ from .people import scope_place
 from .rules import RiskRules
 
 
+@hookimpl
 def merge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID, rules: RiskRules) -> int:
     """Let the survivor have the absorbed person's alerts; where both have one of a rule open, the survivor's goes on."""
     desk = Desk(tx, event, rules, event.occurred_at).load(scopes.c.user_id.in_([kept, absorbed]))
@@ -35,6 +36,7 @@ def merge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID, 
     return len(theirs)
 
 
+@hookimpl
 def unmerge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID, merge: uuid.UUID, rules: RiskRules) -> int:
     """Give the absorbed person's alerts back; what opened since stays with the survivor."""
     theirs = [row.alert_id for row in tx.rows(sa.select(moves.c.alert_id).where(moves.c.merge_id == merge))]
@@ -64,6 +66,7 @@ def _note(tx: HandlerTx, user: uuid.UUID, holder: uuid.UUID, *, erased: bool = F
     tx.execute(upsert(tx, people).values(user_id=user, **row).on_conflict_do_update(index_elements=["user_id"], set_=row))
 
 
+@hookimpl
 def erase(tx: HandlerTx, event: LogEvent, user: uuid.UUID, pseudonym: uuid.UUID) -> None:
     """End what is open, forget what was written about it, and let the rest go on under the pseudonym."""
     desk = Desk(tx, event, RiskRules(), event.occurred_at).load(scopes.c.user_id == user)
@@ -80,11 +83,13 @@ def erase(tx: HandlerTx, event: LogEvent, user: uuid.UUID, pseudonym: uuid.UUID)
     _note(tx, user, pseudonym, erased=True)
 
 
+@hookimpl
 def count(tx: Tx, user: uuid.UUID) -> int:
     """How many alerts hang on a person."""
     return int(tx.scalar(sa.select(sa.func.count()).where(alerts.c.user_id == user)))
 
 
+@hookimpl
 def export(tx: Tx, user: uuid.UUID) -> dict[str, Sequence[Mapping[str, Any]]]:
     """A person's alerts and what happened to them, oldest first."""
     own = sa.select(alerts.c.id).where(alerts.c.user_id == user)

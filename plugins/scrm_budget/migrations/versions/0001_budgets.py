@@ -14,6 +14,22 @@ depends_on = None
 
 
 def upgrade() -> None:
+    budgets()
+    guard()
+    people()
+    lines()
+    earned()
+    merges()
+    revenue()
+    commitments()
+    crossings()
+    sources()
+    entries()
+    op.bulk_insert(sa.table("budget_guard", sa.column("one", sa.SmallInteger())), [{"one": 1}])
+    append_only("budget_entries")
+
+
+def budgets() -> None:
     op.create_table(
         "budget_budgets",
         sa.Column("id", Id, nullable=False),
@@ -41,12 +57,17 @@ def upgrade() -> None:
     op.create_index("ix_budget_budgets_chain_id", "budget_budgets", ["chain_id", "opens_on"])
     op.create_index("ix_budget_budgets_opens_on", "budget_budgets", ["opens_on"])
 
+
+def guard() -> None:
     op.create_table(
         "budget_guard",
         sa.Column("one", sa.SmallInteger(), autoincrement=False, nullable=False),
         sa.PrimaryKeyConstraint("one", name=op.f("pk_budget_guard")),
         comment="its row is locked while lines are given their channels and campaigns, which no two may share",
     )
+
+
+def people() -> None:
     op.create_table(
         "budget_people",
         sa.Column("id", Id, nullable=False),
@@ -60,6 +81,8 @@ def upgrade() -> None:
     )
     op.create_index("ix_budget_people_holder_id", "budget_people", ["holder_id"])
 
+
+def lines() -> None:
     op.create_table(
         "budget_lines",
         sa.Column("id", Id, nullable=False),
@@ -90,6 +113,8 @@ def upgrade() -> None:
     )
     op.create_index("ix_budget_lines_previous_id", "budget_lines", ["previous_id"])
 
+
+def earned() -> None:
     op.create_table(
         "budget_earned",
         sa.Column("day", sa.Date(), nullable=False),
@@ -100,6 +125,9 @@ def upgrade() -> None:
         sa.Column("amount", sa.BigInteger(), nullable=False, comment="what the known rows of budget_revenue sum to"),
         sa.PrimaryKeyConstraint("day", "currency", "touch", name=op.f("pk_budget_earned")),
     )
+
+
+def merges() -> None:
     op.create_table(
         "budget_merges",
         sa.Column("id", Id, nullable=False, comment="the event of the merge"),
@@ -112,6 +140,8 @@ def upgrade() -> None:
     )
     op.create_index("ix_budget_merges_kept_id", "budget_merges", ["kept_id"])
 
+
+def revenue() -> None:
     op.create_table(
         "budget_revenue",
         sa.Column("id", Id, nullable=False),
@@ -131,6 +161,8 @@ def upgrade() -> None:
     op.create_index("ix_budget_revenue_day", "budget_revenue", ["day"])
     op.create_index("ix_budget_revenue_person_id", "budget_revenue", ["person_id", "order_id"])
 
+
+def commitments() -> None:
     op.create_table(
         "budget_commitments",
         sa.Column("id", Id, nullable=False),
@@ -158,6 +190,8 @@ def upgrade() -> None:
     op.create_index("ix_budget_commitments_line_id", "budget_commitments", ["line_id", "state", "expires_at"])
     op.create_index("ix_budget_commitments_person_id", "budget_commitments", ["person_id"])
 
+
+def crossings() -> None:
     op.create_table(
         "budget_crossings",
         sa.Column("id", Id, nullable=False),
@@ -174,6 +208,8 @@ def upgrade() -> None:
     )
     op.create_index("ix_budget_crossings_budget_id", "budget_crossings", ["budget_id"])
 
+
+def sources() -> None:
     op.create_table(
         "budget_sources",
         sa.Column("line_id", Id, nullable=False),
@@ -185,6 +221,8 @@ def upgrade() -> None:
     op.create_index("ix_budget_sources_channel_id", "budget_sources", ["channel_id"])
     op.create_index("ix_budget_sources_key", "budget_sources", ["key"])
 
+
+def entries() -> None:
     op.create_table(
         "budget_entries",
         sa.Column("id", Id, nullable=False),
@@ -221,6 +259,3 @@ def upgrade() -> None:
     op.create_index("ix_budget_entries_line_id", "budget_entries", ["line_id", "counts_on"])
     op.create_index("ix_budget_entries_person_id", "budget_entries", ["person_id"])
     op.create_index("ix_budget_entries_reverses", "budget_entries", ["reverses"])
-
-    op.bulk_insert(sa.table("budget_guard", sa.column("one", sa.SmallInteger())), [{"one": 1}])
-    append_only("budget_entries")

@@ -14,15 +14,34 @@ depends_on = None
 
 
 def upgrade() -> None:
+    current()
+    erased()
+    merges()
+    people()
+    requests()
+    run_cells()
+    run_moves()
+    run_segments()
+    runs()
+    segments()
+
+
+def current() -> None:
     op.create_table(
         "rfm_current",
         sa.Column("one", sa.SmallInteger(), autoincrement=False, nullable=False),
         sa.Column("run_id", Id, nullable=False, comment="the run by which everybody stands"),
         sa.PrimaryKeyConstraint("one", name=op.f("pk_rfm_current")),
     )
+
+
+def erased() -> None:
     op.create_table(
         "rfm_erased", sa.Column("user_id", Id, nullable=False), sa.PrimaryKeyConstraint("user_id", name=op.f("pk_rfm_erased"))
     )
+
+
+def merges() -> None:
     op.create_table(
         "rfm_merges",
         sa.Column("id", Id, nullable=False, comment="the event of the merge"),
@@ -35,6 +54,8 @@ def upgrade() -> None:
     op.create_index("ix_rfm_merges_absorbed_id", "rfm_merges", ["absorbed_id"])
     op.create_index("ix_rfm_merges_kept_id", "rfm_merges", ["kept_id"])
 
+
+def people() -> None:
     op.create_table(
         "rfm_people",
         sa.Column("run_id", Id, nullable=False),
@@ -60,12 +81,18 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("run_id", "holder_id", name=op.f("pk_rfm_people")),
         sqlite_with_rowid=False,
     )
+
+
+def requests() -> None:
     op.create_table(
         "rfm_requests",
         sa.Column("id", Id, nullable=False, comment="the event that asked"),
         sa.Column("run_id", Id, nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_rfm_requests")),
     )
+
+
+def run_cells() -> None:
     op.create_table(
         "rfm_run_cells",
         sa.Column("run_id", Id, nullable=False),
@@ -75,6 +102,9 @@ def upgrade() -> None:
         sa.Column("revenue", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("run_id", "r", "f", name=op.f("pk_rfm_run_cells")),
     )
+
+
+def run_moves() -> None:
     op.create_table(
         "rfm_run_moves",
         sa.Column("run_id", Id, nullable=False),
@@ -83,6 +113,9 @@ def upgrade() -> None:
         sa.Column("count", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("run_id", "from_segment", "to_segment", name=op.f("pk_rfm_run_moves")),
     )
+
+
+def run_segments() -> None:
     op.create_table(
         "rfm_run_segments",
         sa.Column("run_id", Id, nullable=False),
@@ -91,6 +124,9 @@ def upgrade() -> None:
         sa.Column("revenue", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("run_id", "segment", name=op.f("pk_rfm_run_segments")),
     )
+
+
+def runs() -> None:
     op.create_table(
         "rfm_runs",
         sa.Column("id", Id, nullable=False, comment="follows from the instant and the settings"),
@@ -122,6 +158,8 @@ def upgrade() -> None:
     )
     op.create_index("ix_rfm_runs_as_of", "rfm_runs", ["as_of", "id"])
 
+
+def segments() -> None:
     op.create_table(
         "rfm_segments",
         sa.Column("key", Text, nullable=False),

@@ -14,6 +14,21 @@ depends_on = None
 
 
 def upgrade() -> None:
+    evaluations()
+    messages()
+    people()
+    register()
+    rules()
+    samples()
+    scopes()
+    settings()
+    alerts()
+    held()
+    moves()
+    transitions()
+
+
+def evaluations() -> None:
     op.create_table(
         "risk_evaluations",
         sa.Column("id", Id, nullable=False, comment="the event"),
@@ -26,6 +41,8 @@ def upgrade() -> None:
     )
     op.create_index("ix_risk_evaluations_as_of", "risk_evaluations", ["as_of"])
 
+
+def messages() -> None:
     op.create_table(
         "risk_messages",
         sa.Column("id", Id, nullable=False),
@@ -34,6 +51,8 @@ def upgrade() -> None:
     )
     op.create_index("ix_risk_messages_at", "risk_messages", ["at"])
 
+
+def people() -> None:
     op.create_table(
         "risk_people",
         sa.Column("user_id", Id, nullable=False),
@@ -41,6 +60,9 @@ def upgrade() -> None:
         sa.Column("erased", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("user_id", name=op.f("pk_risk_people")),
     )
+
+
+def register() -> None:
     op.create_table(
         "risk_register",
         sa.Column("id", Id, nullable=False, comment="follows from the key"),
@@ -70,6 +92,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_risk_register")),
         sa.UniqueConstraint("key", name=op.f("uq_risk_register_key")),
     )
+
+
+def rules() -> None:
     op.create_table(
         "risk_rules",
         sa.Column("id", Id, nullable=False, comment="follows from the key"),
@@ -91,6 +116,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_risk_rules")),
         sa.UniqueConstraint("key", name=op.f("uq_risk_rules_key")),
     )
+
+
+def samples() -> None:
     op.create_table(
         "risk_samples",
         sa.Column("rule_key", Text, nullable=False),
@@ -100,6 +128,9 @@ def upgrade() -> None:
         sa.Column("streak", sa.Integer(), nullable=False, comment="for how many periods in a row by then"),
         sa.PrimaryKeyConstraint("rule_key", "scope_key", "start", name=op.f("pk_risk_samples")),
     )
+
+
+def scopes() -> None:
     op.create_table(
         "risk_scopes",
         sa.Column("rule_key", Text, nullable=False),
@@ -119,12 +150,17 @@ def upgrade() -> None:
     )
     op.create_index("ix_risk_scopes_user_id", "risk_scopes", ["user_id"])
 
+
+def settings() -> None:
     op.create_table(
         "risk_settings",
         sa.Column("one", sa.SmallInteger(), autoincrement=False, nullable=False),
         sa.Column("digest", Text, nullable=False, comment="of the rules of the settings as they were last kept"),
         sa.PrimaryKeyConstraint("one", name=op.f("pk_risk_settings")),
     )
+
+
+def alerts() -> None:
     op.create_table(
         "risk_alerts",
         sa.Column("id", Id, nullable=False),
@@ -172,6 +208,8 @@ def upgrade() -> None:
     )
     op.create_index("ix_risk_alerts_user_id", "risk_alerts", ["user_id"])
 
+
+def held() -> None:
     op.create_table(
         "risk_held",
         sa.Column("to_name", Text, nullable=False),
@@ -181,6 +219,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["alert_id"], ["risk_alerts.id"], name=op.f("fk_risk_held_alert_id")),
         sa.PrimaryKeyConstraint("to_name", "alert_id", name=op.f("pk_risk_held")),
     )
+
+
+def moves() -> None:
     op.create_table(
         "risk_moves",
         sa.Column("merge_id", Id, nullable=False, comment="the event of the merge"),
@@ -188,6 +229,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["alert_id"], ["risk_alerts.id"], name=op.f("fk_risk_moves_alert_id")),
         sa.PrimaryKeyConstraint("merge_id", "alert_id", name=op.f("pk_risk_moves")),
     )
+
+
+def transitions() -> None:
     op.create_table(
         "risk_transitions",
         sa.Column("id", Id, nullable=False),

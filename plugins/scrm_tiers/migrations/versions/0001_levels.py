@@ -14,6 +14,20 @@ depends_on = None
 
 
 def upgrade() -> None:
+    accounts()
+    benefits()
+    bounds()
+    levels()
+    scheme()
+    days()
+    merges()
+    orders()
+    tasks()
+    transitions()
+    transition_values()
+
+
+def accounts() -> None:
     op.create_table(
         "tiers_accounts",
         sa.Column("id", Id, nullable=False),
@@ -37,6 +51,8 @@ def upgrade() -> None:
     op.create_index("ix_tiers_accounts_reviewed_on", "tiers_accounts", ["reviewed_on"])
     op.create_index("ix_tiers_accounts_tier", "tiers_accounts", ["tier"])
 
+
+def benefits() -> None:
     op.create_table(
         "tiers_benefits",
         sa.Column("level", Text, nullable=False),
@@ -47,6 +63,9 @@ def upgrade() -> None:
         sa.Column("value", Json),
         sa.PrimaryKeyConstraint("level", "place", name=op.f("pk_tiers_benefits")),
     )
+
+
+def bounds() -> None:
     op.create_table(
         "tiers_bounds",
         sa.Column("level", Text, nullable=False),
@@ -55,6 +74,9 @@ def upgrade() -> None:
         sa.Column("bound", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("level", "metric", name=op.f("pk_tiers_bounds")),
     )
+
+
+def levels() -> None:
     op.create_table(
         "tiers_levels",
         sa.Column("id", Id, nullable=False, comment="follows from the key"),
@@ -70,6 +92,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_tiers_levels")),
         sa.UniqueConstraint("key", name=op.f("uq_tiers_levels_key")),
     )
+
+
+def scheme() -> None:
     op.create_table(
         "tiers_scheme",
         sa.Column("one", sa.SmallInteger(), autoincrement=False, nullable=False),
@@ -81,6 +106,9 @@ def upgrade() -> None:
         sa.Column("lowest", Text, nullable=False, comment="key of the lowest level"),
         sa.PrimaryKeyConstraint("one", name=op.f("pk_tiers_scheme")),
     )
+
+
+def days() -> None:
     op.create_table(
         "tiers_days",
         sa.Column("account_id", Id, nullable=False),
@@ -93,6 +121,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["account_id"], ["tiers_accounts.id"], name=op.f("fk_tiers_days_account_id")),
         sa.PrimaryKeyConstraint("account_id", "counted_on", "known_on", name=op.f("pk_tiers_days")),
     )
+
+
+def merges() -> None:
     op.create_table(
         "tiers_merges",
         sa.Column("id", Id, nullable=False, comment="the event of the merge"),
@@ -107,6 +138,8 @@ def upgrade() -> None:
     op.create_index("ix_tiers_merges_absorbed_id", "tiers_merges", ["absorbed_id"])
     op.create_index("ix_tiers_merges_kept_id", "tiers_merges", ["kept_id"])
 
+
+def orders() -> None:
     op.create_table(
         "tiers_orders",
         sa.Column("id", Id, nullable=False),
@@ -122,6 +155,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_tiers_orders")),
         sa.UniqueConstraint("account_id", "order_id", name=op.f("uq_tiers_orders_account_id_order_id")),
     )
+
+
+def tasks() -> None:
     op.create_table(
         "tiers_tasks",
         sa.Column("account_id", Id, nullable=False),
@@ -132,6 +168,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["account_id"], ["tiers_accounts.id"], name=op.f("fk_tiers_tasks_account_id")),
         sa.PrimaryKeyConstraint("account_id", "task", "day", name=op.f("pk_tiers_tasks")),
     )
+
+
+def transitions() -> None:
     op.create_table(
         "tiers_transitions",
         sa.Column("id", Id, nullable=False),
@@ -150,6 +189,8 @@ def upgrade() -> None:
     )
     op.create_index("ix_tiers_transitions_account_id", "tiers_transitions", ["account_id", "at", "number"])
 
+
+def transition_values() -> None:
     op.create_table(
         "tiers_transition_values",
         sa.Column("transition_id", Id, nullable=False),
