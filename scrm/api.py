@@ -83,7 +83,7 @@ from scrm.plugin import (
     hookspec,
 )
 from scrm.rowset import id_set, insert_rows, row_set, update_rows, upsert
-from scrm.sql import CURRENCY, NOW, SELF, TODAY, ListOf, Moment, Row, Value, json_kind, json_text, member, of_moment
+from scrm.sql import CURRENCY, NOW, SELF, TODAY, ListOf, Moment, Row, Value, among, json_kind, json_text, member, of_moment
 from scrm.tags.graphql import Tag, TagGroup
 from scrm.users.graphql import User, UserFilter, UserOrder
 from scrm.users.models import users
@@ -177,6 +177,7 @@ __all__ = [
     "Value",
     "Wiring",
     "absorbed_into",
+    "among",
     "append_only",
     "arg",
     "as_node_id",

@@ -4,7 +4,7 @@ a FROM."""
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, tzinfo
 from typing import Any
@@ -159,6 +159,11 @@ class member(FunctionElement[bool]):
     type = sa.Boolean()
     inherit_cache = True
     _is_implicitly_boolean = True  # else it is compared with 1 on SQLite, which reads the whole table then and no index
+
+
+def among(column: ColumnElement[Any], values: Iterable[Any]) -> ColumnElement[bool]:
+    """The column's value is one of these, which are one parameter however many there are: the text of the statement stays."""
+    return member(column, sa.bindparam(None, list(values), ListOf(column.type)))
 
 
 @compiles(member, "postgresql")

@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from scrm.api import BatchInfo, Id, ListOf, Tx, member
+from scrm.api import BatchInfo, Tx, among
 
 from .models import budgets, lines, sources
 from .returns import LONGEST, WINDOW, Return, returns
@@ -40,15 +40,11 @@ def pace_of(spent: int, funds: int, opens_on: date, ends_on: date, today: date) 
     return Fraction(spent * days, funds * elapsed) if elapsed > 0 and funds > 0 else None
 
 
-def _of(column: sa.Column[Any], ids: Keys) -> sa.ColumnElement[bool]:
-    return member(column, sa.bindparam(None, list(ids), ListOf(Id)))
-
-
 def paced_lines(tx: Tx, ids: Keys, today: date) -> dict[uuid.UUID, Fraction | None]:
     """How fast each line is spent."""
     funds = (lines.c.allocated + carried(lines, on(today))).label("funds")
     said = sa.select(lines.c.id, lines.c.spent, funds, budgets.c.opens_on, budgets.c.ends_on).join(budgets)
-    rows = tx.rows(said.where(_of(lines.c.id, ids)))
+    rows = tx.rows(said.where(among(lines.c.id, ids)))
     return {row.id: pace_of(row.spent, row.funds, row.opens_on, row.ends_on, today) for row in rows}
 
 
@@ -56,7 +52,7 @@ def paced_budgets(tx: Tx, ids: Keys, today: date) -> dict[uuid.UUID, Fraction | 
     """How fast each budget is spent, its reserve included."""
     sums = [sa.func.sum(lines.c.spent).label("spent"), sa.func.sum(lines.c.allocated + carried(lines, on(today))).label("funds")]
     said = sa.select(budgets.c.id, budgets.c.opens_on, budgets.c.ends_on, *sums).join(lines, lines.c.budget_id == budgets.c.id)
-    rows = tx.rows(said.where(_of(budgets.c.id, ids)).group_by(budgets.c.id, budgets.c.opens_on, budgets.c.ends_on))
+    rows = tx.rows(said.where(among(budgets.c.id, ids)).group_by(budgets.c.id, budgets.c.opens_on, budgets.c.ends_on))
     return {row.id: pace_of(int(row.spent), int(row.funds), row.opens_on, row.ends_on, today) for row in rows}
 
 
@@ -65,15 +61,15 @@ def shared(tx: Tx, ids: Keys) -> dict[uuid.UUID, Fraction]:
     other = lines.alias()
     whole = sa.select(sa.func.sum(other.c.allocated)).where(other.c.budget_id == lines.c.budget_id, other.c.place > 0)
     said = sa.select(lines.c.id, lines.c.allocated, whole.correlate(lines).scalar_subquery().label("whole"))
-    rows = tx.rows(said.where(_of(lines.c.id, ids)))
+    rows = tx.rows(said.where(among(lines.c.id, ids)))
     return {row.id: (share_of(row.allocated, int(row.whole)) or Fraction(0)) * HUNDRED for row in rows}
 
 
 def breaches(tx: Tx, ids: Keys, language: str) -> dict[uuid.UUID, list[str]]:
     """Which lines have a share outside the range of their category, in words."""
     found: dict[uuid.UUID, list[str]] = {key: [] for key in ids}
-    ranges = {row.id: row.ranges for row in tx.rows(sa.select(budgets.c.id, budgets.c.ranges).where(_of(budgets.c.id, ids)))}
-    said = sa.select(lines.c.id, lines.c.budget_id, lines.c.category).where(_of(lines.c.budget_id, ids), lines.c.place > 0)
+    ranges = {row.id: row.ranges for row in tx.rows(sa.select(budgets.c.id, budgets.c.ranges).where(among(budgets.c.id, ids)))}
+    said = sa.select(lines.c.id, lines.c.budget_id, lines.c.category).where(among(lines.c.budget_id, ids), lines.c.place > 0)
     rows = tx.rows(said.order_by(lines.c.budget_id, lines.c.place))
     shares = shared(tx, [row.id for row in rows])
     for row in rows:
@@ -96,7 +92,7 @@ def _breach(category: str, share: Fraction, low: int, high: int, language: str) 
 def named(tx: Tx, ids: Keys) -> dict[uuid.UUID, list[str]]:
     """The campaigns that lines name."""
     found: dict[uuid.UUID, list[str]] = {key: [] for key in ids}
-    said = sa.select(sources.c.line_id, sources.c.key).where(_of(sources.c.line_id, ids), sources.c.channel_id.is_(None))
+    said = sa.select(sources.c.line_id, sources.c.key).where(among(sources.c.line_id, ids), sources.c.channel_id.is_(None))
     for row in tx.rows(said.order_by(sources.c.key)):
         found[row.line_id].append(row.key)
     return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -15,14 +14,13 @@ from scrm.api import (
     Handler,
     HandlerTx,
     Id,
-    ListOf,
     LogEvent,
     Text,
     Tx,
+    among,
     as_row,
     derive_id,
     insert_rows,
-    member,
     row_set,
     upsert,
 )
@@ -124,7 +122,7 @@ class Loaded:
     def _store_sources(self, tx: Tx) -> None:
         changed = {key: said for key, said in self.book.sources.items() if said != self.sources.get(key, {})}
         if changed:
-            tx.execute(sa.delete(sources).where(_in(sources.c.line_id, list(changed))))
+            tx.execute(sa.delete(sources).where(among(sources.c.line_id, list(changed))))
             said = [(line_id, key, channel) for line_id, own in changed.items() for key, channel in own.items()]
             insert_rows(tx, sources, [dict(zip(("line_id", "key", "channel_id"), row, strict=True)) for row in said])
 
@@ -143,7 +141,7 @@ def load(tx: Tx, batch: Sequence[LogEvent], rules: BudgetRules) -> Loaded:
         chosen = sorted({key for event in facts for key in named(event.properties)})
         of_budgets = sa.select(budgets.c.id).where(sa.or_(_whole_budgets(facts), *paying))
         alone = not paying and all(event.type in OF_ONE_LINE for event in facts)
-        load_lines(tx, book, sa.or_(_in(lines.c.id, chosen), lines.c.budget_id.in_(of_budgets)), alone=alone)
+        load_lines(tx, book, sa.or_(among(lines.c.id, chosen), lines.c.budget_id.in_(of_budgets)), alone=alone)
         load_commitments(tx, book, batch)
     loaded.keep()
     return loaded
@@ -153,7 +151,7 @@ def _whole_budgets(facts: Sequence[LogEvent]) -> sa.ColumnElement[bool]:
     """Budgets of which every line is needed: those whose funds or spending change, and those that others follow."""
     changing = [event.properties for event in facts if event.type not in OF_ONE_LINE]
     said = {id_of(fact, name) for fact in changing for name in ("budget", "previous") if fact.get(name)}
-    return _in(budgets.c.id, sorted(said))
+    return among(budgets.c.id, sorted(said))
 
 
 def _paying(batch: Sequence[LogEvent], book: Book) -> list[sa.ColumnElement[bool]]:
@@ -168,14 +166,14 @@ def load_lines(tx: Tx, book: Book, wanted: sa.ColumnElement[bool], *, alone: boo
     if not known or alone:
         return
     while known:
-        known = _lock_lines(tx, book, _in(lines.c.previous_id, known))
+        known = _lock_lines(tx, book, among(lines.c.previous_id, known))
     own = sorted({line.budget_id for line in book.lines.values()})
-    before = sa.select(budgets.c.previous_id).where(_in(budgets.c.id, own))
-    for row in tx.rows(sa.select(budgets).where(sa.or_(_in(budgets.c.id, own), budgets.c.id.in_(before)))):
+    before = sa.select(budgets.c.previous_id).where(among(budgets.c.id, own))
+    for row in tx.rows(sa.select(budgets).where(sa.or_(among(budgets.c.id, own), budgets.c.id.in_(before)))):
         book.budgets[row.id] = Budget(**row._mapping)
-    for row in tx.rows(sa.select(sources).where(_in(sources.c.line_id, list(book.lines)))):
+    for row in tx.rows(sa.select(sources).where(among(sources.c.line_id, list(book.lines)))):
         book.sources.setdefault(row.line_id, {})[row.key] = row.channel_id
-    for row in tx.rows(sa.select(crossings).where(_in(crossings.c.budget_id, own))):
+    for row in tx.rows(sa.select(crossings).where(among(crossings.c.budget_id, own))):
         book.crossed.add((row.budget_id, row.line_id, row.percent))
 
 
@@ -195,9 +193,9 @@ def load_commitments(tx: Tx, book: Book, batch: Sequence[LogEvent]) -> None:
     last = sa.literal(max(event.received_at for event in batch), commitments.c.expires_at.type)
     closing = [id_of(event.properties, "budget") for event in batch if event.type == CLOSED]
     closed = [line.id for line in book.lines.values() if line.budget_id in closing]
-    over = sa.and_(_in(commitments.c.line_id, list(book.lines)), commitments.c.expires_at <= last)
-    opened = sa.and_(commitments.c.state == "OPEN", sa.or_(over, _in(commitments.c.line_id, closed)))
-    for row in tx.rows(sa.select(commitments).where(sa.or_(opened, _in(commitments.c.id, chosen)))):
+    over = sa.and_(among(commitments.c.line_id, list(book.lines)), commitments.c.expires_at <= last)
+    opened = sa.and_(commitments.c.state == "OPEN", sa.or_(over, among(commitments.c.line_id, closed)))
+    for row in tx.rows(sa.select(commitments).where(sa.or_(opened, among(commitments.c.id, chosen)))):
         book.commitments[row.id] = Commitment(**row._mapping)
 
 
@@ -218,7 +216,7 @@ def load_people(tx: Tx, book: Book, first: Mapping[uuid.UUID, LogEvent]) -> None
 
 def held_by(tx: Tx, users: Iterable[uuid.UUID]) -> list[Person]:
     """The accounts that these people hold, locked in the order of their ids."""
-    statement = sa.select(people).where(_in(people.c.holder_id, sorted(users))).order_by(people.c.id).with_for_update()
+    statement = sa.select(people).where(among(people.c.holder_id, sorted(users))).order_by(people.c.id).with_for_update()
     return [Person(**row._mapping) for row in tx.rows(statement)]
 
 
@@ -235,7 +233,3 @@ def load_orders(tx: Tx, book: Book, batch: Sequence[LogEvent]) -> None:
     for row in tx.rows(sa.select(people.c.holder_id, revenue).select_from(joined).order_by(revenue.c.occurred_at, revenue.c.id)):
         known = {name: value for name, value in row._mapping.items() if name != "holder_id"}
         book.orders.setdefault((row.holder_id, row.order_id), []).append(Revenue(**known))
-
-
-def _in(column: sa.Column[Any], ids: Sequence[uuid.UUID]) -> sa.ColumnElement[bool]:
-    return member(column, sa.bindparam(None, list(ids), ListOf(Id)))

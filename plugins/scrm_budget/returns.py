@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from scrm.api import TODAY, Id, ListOf, Row, Tx, channels_below, member, plus_days
+from scrm.api import TODAY, Row, Tx, among, channels_below, plus_days
 
 from .models import budgets, earned, entries, lines, sources
 from .service import whole
@@ -117,6 +117,6 @@ def returns(tx: Tx, line_ids: Sequence[uuid.UUID], today: date, days: int = WIND
     """What these lines brought in and cost over so many days: one statement."""
     row, day, count = Row(dict(lines.c.items()), lines.name), sa.literal(today, sa.Date()), sa.literal(days, sa.Integer())
     sums = attributed(row, count, day).label("revenue"), cost(row, count, day).label("cost")
-    wanted = member(lines.c.id, sa.bindparam(None, list(line_ids), ListOf(Id)))
+    wanted = among(lines.c.id, line_ids)
     found = tx.rows(sa.select(lines.c.id, lines.c.expected_roi, *sums).where(wanted))
     return {one.id: Return(one.id, int(one.revenue), int(one.cost), one.expected_roi) for one in found}

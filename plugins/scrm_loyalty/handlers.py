@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from scrm.api import EVERY, FoundRows, Handler, HandlerTx, Id, ListOf, LogEvent, Text, Tx, insert_rows, member, row_set
+from scrm.api import EVERY, FoundRows, Handler, HandlerTx, Id, LogEvent, Text, Tx, among, insert_rows, row_set
 
 from .earn_rules import REFUNDED
 from .facts import FACTS, TIER_CHANGED, fold, received_by
@@ -66,9 +66,9 @@ class Loaded:
         ledger = self.ledger
         if not ledger.lots and not named:
             return
-        of_lots = sa.and_(holds.c.state == "OPEN", _in(held_lots.c.lot_id, list(ledger.lots)))
+        of_lots = sa.and_(holds.c.state == "OPEN", among(held_lots.c.lot_id, list(ledger.lots)))
         found = sa.select(holds, held_lots.c.lot_id, held_lots.c.amount).join(held_lots, held_lots.c.hold_id == holds.c.id)
-        for condition in (of_lots, _in(holds.c.id, named)) if named else (of_lots,):
+        for condition in (of_lots, among(holds.c.id, named)) if named else (of_lots,):
             for row in tx.rows(found.where(condition)):
                 said = {column.name: row._mapping[column.name] for column in holds.c}
                 ledger.holds.setdefault(row.id, Hold(**said))
@@ -83,7 +83,7 @@ class Loaded:
         if not wanted:
             return
         joined = sa.select(accounts.c.holder_id, orders).join(accounts, accounts.c.id == orders.c.account_id)
-        for row in tx.rows(joined.where(_in(orders.c.id, wanted))):
+        for row in tx.rows(joined.where(among(orders.c.id, wanted))):
             order = Order(**{name: value for name, value in row._mapping.items() if name != "holder_id"})
             ledger.more_orders[order.id] = order
         self.rows.keep(ledger.more_orders.values())
@@ -105,14 +105,14 @@ def load(tx: Tx, batch: Sequence[LogEvent], rules: LoyaltyRules, *, lock: bool =
     named = [uuid.UUID(part["lot"]) for fact in facts for name in ("lots", "renewed") for part in _parts(fact, name)]
     wanted = [order.id for order in ledger.known_orders() if order.points]
     for column, ids in ((lots.c.id, named), (lots.c.order_id, wanted)):  # one by one: each has an index, both together have none
-        for lot in load_lots(tx, _in(column, ids)) if ids else ():
+        for lot in load_lots(tx, among(column, ids)) if ids else ():
             if lot.id not in ledger.lots:
                 ledger.add_lot(lot)
     loaded.rows.keep(ledger.lots.values())
     loaded.keep_holds(tx, [uuid.UUID(fact["hold"]) for fact in facts if fact.get("hold")])
     undone = [uuid.UUID(event.properties["entry"]) for event in batch if event.type == UNDONE]
     if undone:
-        ledger.undoable = {row.id for row in tx.rows(sa.select(entries.c.id).where(_in(entries.c.id, undone)))}
+        ledger.undoable = {row.id for row in tx.rows(sa.select(entries.c.id).where(among(entries.c.id, undone)))}
         loaded.keep_orders_of_lots(tx)
     if ledger.accounts:
         load_limits(tx, ledger, batch, rules)
@@ -126,13 +126,9 @@ def _parts(fact: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any]]:
     return [part for part in parts if isinstance(part, dict) and "lot" in part] if isinstance(parts, list) else []
 
 
-def _in(column: sa.Column[Any], ids: Sequence[uuid.UUID]) -> sa.ColumnElement[bool]:
-    return member(column, sa.bindparam(None, list(ids), ListOf(Id)))
-
-
 def find_accounts(tx: Tx, users: Iterable[uuid.UUID], *, lock: bool = True) -> list[Account]:
     """The accounts of these users, locked in the order of their ids."""
-    mine = sa.select(*_ACCOUNT).where(_in(accounts.c.user_id, list(users)))
+    mine = sa.select(*_ACCOUNT).where(among(accounts.c.user_id, list(users)))
     statement = mine.order_by(accounts.c.id)
     return [Account(*tuple(row)) for row in tx.rows(statement.with_for_update() if lock else statement)]
 
@@ -174,4 +170,6 @@ def load_redeemed(tx: Tx, of: Sequence[uuid.UUID]) -> dict[uuid.UUID, int]:
     """How much of these lots is redeemed and not given back."""
     spent = sa.select(allocations.c.lot_id, sa.cast(sa.func.sum(allocations.c.amount), sa.BigInteger).label("amount"))
     spent = spent.join(entries, entries.c.id == allocations.c.entry_id).where(entries.c.kind.in_(("REDEEM", "RESTORE")))
-    return {row.lot_id: row.amount for row in tx.rows(spent.where(_in(allocations.c.lot_id, of)).group_by(allocations.c.lot_id))}
+    return {
+        row.lot_id: row.amount for row in tx.rows(spent.where(among(allocations.c.lot_id, of)).group_by(allocations.c.lot_id))
+    }

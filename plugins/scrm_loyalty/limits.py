@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from scrm.api import Id, ListOf, LogEvent, Text, Tx, member
+from scrm.api import LogEvent, Tx, among
 
 from .earn_rules import EarnRule
 from .earning import EVER
@@ -44,8 +43,8 @@ def _load_earned(tx: Tx, ledger: Ledger, capped: Sequence[Limited], rules: Loyal
     first = sa.literal(rules.midnight(min(first for first, _ in periods)), at.type)
     after = sa.literal(rules.midnight(max(after for _, after in periods)), at.type)
     mine = [
-        _any(accounts.c.holder_id, _users(capped), Id),
-        _any(entries.c.rule, _keys(capped), Text),
+        among(accounts.c.holder_id, _users(capped)),
+        among(entries.c.rule, _keys(capped)),
         entries.c.kind.in_(CREDITS),
     ]
     said = sa.select(accounts.c.holder_id, entries.c.rule, at, entries.c.points)
@@ -59,14 +58,14 @@ def _load_earned(tx: Tx, ledger: Ledger, capped: Sequence[Limited], rules: Loyal
         return
     whole = sa.select(accounts.c.holder_id, entries.c.rule, sa.func.sum(entries.c.points).label("points"))
     whole = whole.join(accounts, accounts.c.id == entries.c.account_id).where(*mine, sa.or_(at < first, at >= after))
-    for row in tx.rows(whole.where(_any(entries.c.rule, ever, Text)).group_by(accounts.c.holder_id, entries.c.rule)):
+    for row in tx.rows(whole.where(among(entries.c.rule, ever)).group_by(accounts.c.holder_id, entries.c.rule)):
         ledger.earned.setdefault((row.holder_id, row.rule), {})[EVER] = int(row.points)
 
 
 def _load_used(tx: Tx, ledger: Ledger, once: Sequence[Limited]) -> None:
     values = [value for event, rule in once if (value := rule.once(event.properties)) is not None]
     said = sa.select(accounts.c.holder_id, uses.c.rule, uses.c.value).join(accounts, accounts.c.id == uses.c.account_id)
-    mine = [_any(accounts.c.holder_id, _users(once), Id), _any(uses.c.rule, _keys(once), Text), _any(uses.c.value, values, Text)]
+    mine = [among(accounts.c.holder_id, _users(once)), among(uses.c.rule, _keys(once)), among(uses.c.value, values)]
     ledger.used.update((row.holder_id, row.rule, row.value) for row in tx.rows(said.where(*mine)))
 
 
@@ -76,7 +75,3 @@ def _users(found: Sequence[Limited]) -> list[uuid.UUID]:
 
 def _keys(found: Sequence[Limited]) -> list[str]:
     return sorted({rule.key for _, rule in found})
-
-
-def _any(column: sa.Column[Any], values: Iterable[Any], kind: Any) -> sa.ColumnElement[bool]:
-    return member(column, sa.bindparam(None, list(values), ListOf(kind)))

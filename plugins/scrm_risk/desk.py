@@ -15,14 +15,12 @@ import sqlalchemy as sa
 from scrm.api import (
     Announcement,
     HandlerTx,
-    Id,
-    ListOf,
     LogEvent,
     Tx,
+    among,
     derive_id,
     insert_rows,
     instant_text,
-    member,
     update_rows,
 )
 
@@ -345,7 +343,7 @@ def read_alerts(tx: Tx, ids: Iterable[uuid.UUID]) -> list[AlertRow]:
     wanted = sorted(set(ids))
     if not wanted:
         return []
-    statement = sa.select(alerts).where(member(alerts.c.id, sa.bindparam(None, wanted, ListOf(Id)))).order_by(alerts.c.id)
+    statement = sa.select(alerts).where(among(alerts.c.id, wanted)).order_by(alerts.c.id)
     return [AlertRow(**row._mapping) for row in tx.rows(statement.with_for_update())]
 
 

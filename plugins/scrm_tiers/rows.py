@@ -14,14 +14,13 @@ from scrm.api import (
     FoundRows,
     HandlerTx,
     Id,
-    ListOf,
     LogEvent,
     Text,
     Tx,
+    among,
     as_row,
     derive_id,
     insert_rows,
-    member,
     row_set,
     upsert,
 )
@@ -119,7 +118,7 @@ def load_people(tx: Tx, first: Mapping[uuid.UUID, LogEvent], rules: TiersRules) 
         people[account.holder_id].held.append(account)
     oldest = min((account.reviewed_on for account in held if account.user_id == account.holder_id), default=date.max)
     counted = days.c.counted_on > opens_after(rules.window, oldest - timedelta(days=1))
-    said = sa.select(*_DAY).where(_in(days.c.account_id, list(whose)), counted)
+    said = sa.select(*_DAY).where(among(days.c.account_id, list(whose)), counted)
     for row in tx.rows(said):
         account_id, counted_on, known_on, spend, count, points, growth = tuple(row)
         whose[account_id].days[account_id, counted_on, known_on] = spend, count, points, growth
@@ -133,7 +132,7 @@ def _opened(user: uuid.UUID, event: LogEvent, rules: TiersRules) -> Account:
 
 def load_accounts(tx: Tx, users: Iterable[uuid.UUID]) -> list[Account]:
     """The accounts that these people hold, locked in the order of their ids."""
-    mine = sa.select(*_ACCOUNT).where(_in(accounts.c.holder_id, sorted(users)))
+    mine = sa.select(*_ACCOUNT).where(among(accounts.c.holder_id, sorted(users)))
     return [Account(*tuple(row)) for row in tx.rows(mine.order_by(accounts.c.id).with_for_update())]
 
 
@@ -154,10 +153,6 @@ def load_orders(tx: Tx, keys: Sequence[tuple[uuid.UUID, str]]) -> dict[tuple[uui
 def load_times(tx: Tx, book: Book) -> None:
     """How often tasks were counted for everybody in the book."""
     whose = {account.id: person.main.user_id for person in book.people.values() for account in person.held}
-    for row in tx.rows(sa.select(tasks).where(_in(tasks.c.account_id, list(whose)))):
+    for row in tx.rows(sa.select(tasks).where(among(tasks.c.account_id, list(whose)))):
         times = book.times.setdefault((whose[row.account_id], row.task), {})
         times[row.day] = times.get(row.day, 0) + row.times
-
-
-def _in(column: sa.Column[Any], ids: Sequence[uuid.UUID]) -> sa.ColumnElement[bool]:
-    return member(column, sa.bindparam(None, list(ids), ListOf(Id)))
