@@ -18,6 +18,8 @@ import sqlalchemy as sa
 from scrm.db import Tx, new_id
 from scrm.models import audit_log, audit_pending
 
+_WRITE, _LEAVE = audit_log.insert(), audit_pending.insert()
+
 
 @dataclass(frozen=True, slots=True)
 class AuditLine:
@@ -34,8 +36,9 @@ class AuditLine:
 def audit(tx: Tx, actor: str, action: str, subject: str | None, detail: Mapping[str, Any] | None = None, *, at: datetime) -> None:
     """Write one line: `action` is `noun.verb`, `subject` an id, `detail` names of fields and counts, never personal values."""
     line = new_id()
-    tx.execute(audit_log.insert().values(id=line, at=at, actor=actor, action=action, subject=subject, detail=dict(detail or {})))
-    tx.execute(audit_pending.insert().values(audit_id=line))
+    said = {"id": line, "at": at, "actor": actor, "action": action, "subject": subject, "detail": dict(detail or {})}
+    tx.execute(_WRITE, said)
+    tx.execute(_LEAVE, {"audit_id": line})
 
 
 def audit_lines(tx: Tx, *, limit: int, actor: str | None = None, action: str | None = None) -> Sequence[AuditLine]:

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
 from types import SimpleNamespace
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -113,7 +114,7 @@ class Context:
 
     async def read(self, function: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function(tx, …)` in one read-only snapshot."""
-        indicators = self._consumer().indicators if self._settings is not None else None
+        indicators = self._consumer.indicators if self._settings is not None else None
         return await self._db.read(lambda tx: function(reading(tx, indicators), *args, **kwargs))
 
     async def record(self, events: Sequence[NewEvent]) -> list[RecordResult]:
@@ -124,7 +125,7 @@ class Context:
 
     async def rules(self) -> Rules:
         """The plugin's rules that are in force now."""
-        consumer = self._consumer()
+        consumer = self._consumer
         return await self._db.read(lambda tx: consumer.timeline(tx).latest)
 
     async def decide(self, decision: Decision, input: Mapping[str, Any], *, key: str, actor: str) -> Decided:
@@ -133,11 +134,12 @@ class Context:
         Raises:
             ScrmError: what it is refused for.
         """
-        answer = await decide(self._db, self._consumer(), decision, input, key=key, at=self._db.clock(), actor=actor)
+        answer = await decide(self._db, self._consumer, decision, input, key=key, at=self._db.clock(), actor=actor)
         if isinstance(answer, UserError):
             raise ScrmError(answer.code, answer.message, path=answer.path, params=answer.params)
         return answer
 
+    @cached_property
     def _consumer(self) -> Consumer:
         if self._settings is None:
             raise RuntimeError(f"plugin {self._name} has no rules to see here")

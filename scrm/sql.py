@@ -161,9 +161,11 @@ class member(FunctionElement[bool]):
     _is_implicitly_boolean = True  # else it is compared with 1 on SQLite, which reads the whole table then and no index
 
 
-def among(column: ColumnElement[Any], values: Iterable[Any]) -> ColumnElement[bool]:
-    """The column's value is one of these, which are one parameter however many there are: the text of the statement stays."""
-    return member(column, sa.bindparam(None, list(values), ListOf(column.type)))
+def among(column: ColumnElement[Any], values: Iterable[Any] | str) -> ColumnElement[bool]:
+    """The column's value is one of these, which are one parameter however many there are: the text of the statement stays. In a
+    statement that is kept, `values` is the name under which it is told a list each time."""
+    kind = ListOf(column.type)
+    return member(column, sa.bindparam(values, type_=kind) if isinstance(values, str) else sa.bindparam(None, list(values), kind))
 
 
 @compiles(member, "postgresql")

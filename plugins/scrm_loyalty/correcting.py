@@ -11,10 +11,10 @@ import sqlalchemy as sa
 
 from scrm.api import Fact, Tx, UserError, instant_text, users
 
-from .handlers import load_lots
+from .handlers import load_lots, select_lots
 from .models import accounts, allocations, entries, lots
 from .rules import LoyaltyRules
-from .spending import LARGEST, Part, first_of, free_parts, insufficient, invalid, lock, of_account, said
+from .spending import LARGEST, Part, first_of, free_parts, insufficient, invalid, lock, lock_both, of_account, said
 
 LASTING = timedelta(days=36_500)
 REVERSIBLE = ("REDEEM", "ADJUST")
@@ -47,7 +47,7 @@ def undo(tx: Tx, input: Mapping[str, Any], rules: LoyaltyRules, at: datetime) ->
     kind = "ADJUST" if given else row.kind
     common = {"entry": entry_id.hex, "account": row.account_id.hex, "kind": kind, "reference": row.reference}
     common = {**common, "reason": input["reason"], "points": -row.points}
-    found = load_lots(tx, there)
+    found = load_lots(tx, select_lots(there))
     if given:
         parts, debt = _free_of(tx, found, at), sum(line.points for line in given if line.kind == "DEBT_REPAID")
         points = sum(line.points for line in given) - debt
@@ -103,10 +103,10 @@ def adjust(tx: Tx, input: Mapping[str, Any], rules: LoyaltyRules, at: datetime) 
         return invalid(points, "an adjustment, in either direction,")
     if not input["reason"].strip():
         return UserError("REASON_NEEDED", "an adjustment says why; give a reason", ("reason",))
-    account_id = lock(tx, user)
+    account = lock(tx, user)
     common = {"points": points, "reason": input["reason"], "reference": input["reference"]}
     if points < 0:
-        parts = free_parts(tx, account_id, at) if account_id is not None else []
+        parts = free_parts(tx, account.id, at) if account is not None else []
         balance = sum(amount for _, amount in parts)
         if balance < -points:
             return insufficient(balance, -points)
@@ -119,7 +119,7 @@ def adjust(tx: Tx, input: Mapping[str, Any], rules: LoyaltyRules, at: datetime) 
             message = f"expiresAt is {instant_text(until)}; points last until later than now, and at most {LASTING.days} days"
             return UserError("INVALID_EXPIRY", message, ("expiresAt",), {"expiresAt": instant_text(until)})
         day = rules.day_of(until)
-    debt = tx.scalar(sa.select(accounts.c.debt).where(accounts.c.id == account_id)) if account_id is not None else 0
+    debt = account.debt if account is not None else 0
     lasting = {"expiresAt": instant_text(until), "expiresOn": day.isoformat()} if until is not None and day is not None else {}
     return Fact(user, {**common, **lasting, "lots": [], "debtRepaid": min(points, debt)})
 
@@ -138,9 +138,8 @@ def transfer(tx: Tx, input: Mapping[str, Any], rules: LoyaltyRules, at: datetime
     taker = to.merged_into or to.id
     if taker == giver:
         return UserError("SAME_ACCOUNT", "toUserId is who gives; name somebody else", ("toUserId",))
-    both = sa.select(accounts).where(accounts.c.user_id.in_((giver, taker))).order_by(accounts.c.id).with_for_update()
-    account_id = next((row.id for row in tx.rows(both) if row.user_id == giver), None)
-    taken = of_account(tx, account_id, points, at)
+    account = next((one for one in lock_both(tx, giver, taker) if one.user_id == giver), None)
+    taken = of_account(tx, account, points, at)
     if isinstance(taken, UserError):
         return taken
     fact = {"points": points, "lots": said(taken), "to": taker.hex}

@@ -19,7 +19,34 @@ from .models import accounts, allocations, entries, held_lots, holds, lots, note
 from .rules import PAID, LoyaltyRules
 
 ORDERS = (PAID, REFUNDED)
-_ACCOUNT = [accounts.c[each.name] for each in fields(Account)]
+
+
+def select_lots(condition: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    """The lots of a condition, for `load_lots`."""
+    lapsed = (
+        sa.select(sa.cast(sa.func.coalesce(sa.func.sum(allocations.c.amount), 0), sa.BigInteger))
+        .join(entries, entries.c.id == allocations.c.entry_id)
+        .where(allocations.c.lot_id == lots.c.id, entries.c.kind == "EXPIRE")
+        .scalar_subquery()
+    )
+    columns = [lapsed.label("lapsed") if each.name == "lapsed" else lots.c[each.name] for each in fields(Lot)]
+    return sa.select(*columns).where(condition).order_by(lots.c.expires_at.asc().nulls_last(), lots.c.earned_at, lots.c.id)
+
+
+# Built once: to build a statement costs more than to run it.
+_ACCOUNTS = (
+    sa.select(*(accounts.c[each.name] for each in fields(Account)))
+    .where(among(accounts.c.user_id, "users"))
+    .order_by(accounts.c.id)
+)
+_ACCOUNTS_LOCKED = _ACCOUNTS.with_for_update()
+LOTS = select_lots(among(lots.c.id, "ids"))
+_LOTS_OF_ORDERS = select_lots(among(lots.c.order_id, "ids"))
+_HELD = sa.select(*(holds.c[each.name] for each in fields(Hold)), held_lots.c.lot_id, held_lots.c.amount).join(
+    held_lots, held_lots.c.hold_id == holds.c.id
+)
+_HELD_OF_LOTS = _HELD.where(holds.c.state == "OPEN", among(held_lots.c.lot_id, "ids"))
+_HELD_BY = _HELD.where(among(holds.c.id, "ids"))
 
 
 def follow(tx: HandlerTx, batch: Sequence[LogEvent], rules: LoyaltyRules) -> None:
@@ -66,12 +93,9 @@ class Loaded:
         ledger = self.ledger
         if not ledger.lots and not named:
             return
-        of_lots = sa.and_(holds.c.state == "OPEN", among(held_lots.c.lot_id, list(ledger.lots)))
-        found = sa.select(holds, held_lots.c.lot_id, held_lots.c.amount).join(held_lots, held_lots.c.hold_id == holds.c.id)
-        for condition in (of_lots, among(holds.c.id, named)) if named else (of_lots,):
-            for row in tx.rows(found.where(condition)):
-                said = {column.name: row._mapping[column.name] for column in holds.c}
-                ledger.holds.setdefault(row.id, Hold(**said))
+        for statement, ids in ((_HELD_OF_LOTS, list(ledger.lots)), (_HELD_BY, list(named))):
+            for row in tx.rows(statement, {"ids": ids}) if ids else ():
+                ledger.holds.setdefault(row.id, Hold(*tuple(row)[:-2]))
                 ledger.held.setdefault(row.lot_id, {})[row.id] = row.amount
         self.rows.keep(ledger.holds.values())
 
@@ -104,8 +128,8 @@ def load(tx: Tx, batch: Sequence[LogEvent], rules: LoyaltyRules, *, lock: bool =
         loaded.rows.keep(ledger.known_orders())
     named = [uuid.UUID(part["lot"]) for fact in facts for name in ("lots", "renewed") for part in _parts(fact, name)]
     wanted = [order.id for order in ledger.known_orders() if order.points]
-    for column, ids in ((lots.c.id, named), (lots.c.order_id, wanted)):  # one by one: each has an index, both together have none
-        for lot in load_lots(tx, among(column, ids)) if ids else ():
+    for statement, ids in ((LOTS, named), (_LOTS_OF_ORDERS, wanted)):  # one by one: each has an index, both together have none
+        for lot in load_lots(tx, statement, ids=ids) if ids else ():
             if lot.id not in ledger.lots:
                 ledger.add_lot(lot)
     loaded.rows.keep(ledger.lots.values())
@@ -128,9 +152,7 @@ def _parts(fact: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any]]:
 
 def find_accounts(tx: Tx, users: Iterable[uuid.UUID], *, lock: bool = True) -> list[Account]:
     """The accounts of these users, locked in the order of their ids."""
-    mine = sa.select(*_ACCOUNT).where(among(accounts.c.user_id, list(users)))
-    statement = mine.order_by(accounts.c.id)
-    return [Account(*tuple(row)) for row in tx.rows(statement.with_for_update() if lock else statement)]
+    return [Account(*tuple(row)) for row in tx.rows(_ACCOUNTS_LOCKED if lock else _ACCOUNTS, {"users": list(users)})]
 
 
 def load_orders(tx: Tx, ledger: Ledger, keys: Collection[tuple[uuid.UUID, str]]) -> None:
@@ -153,17 +175,9 @@ def _own_id(own: Mapping[uuid.UUID, Account], user_id: uuid.UUID) -> uuid.UUID |
     return account.id if account is not None else None
 
 
-def load_lots(tx: Tx, condition: sa.ColumnElement[bool]) -> list[Lot]:
-    """Lots in the order in which they are spent, each with what was written off of it."""
-    lapsed = (
-        sa.select(sa.func.coalesce(sa.func.sum(allocations.c.amount), 0))
-        .join(entries, entries.c.id == allocations.c.entry_id)
-        .where(allocations.c.lot_id == lots.c.id, entries.c.kind == "EXPIRE")
-        .scalar_subquery()
-    )
-    order = (lots.c.expires_at.asc().nulls_last(), lots.c.earned_at, lots.c.id)
-    rows = tx.rows(sa.select(lots, lapsed.label("lapsed")).where(condition).order_by(*order))
-    return [Lot(**{**row._mapping, "lapsed": int(row.lapsed)}) for row in rows]
+def load_lots(tx: Tx, statement: sa.Select[Any], **said: Any) -> list[Lot]:
+    """Lots in the order in which they are spent, each with what was written off of it, by a statement of `select_lots`."""
+    return [Lot(*tuple(row)) for row in tx.rows(statement, said)]
 
 
 def load_redeemed(tx: Tx, of: Sequence[uuid.UUID]) -> dict[uuid.UUID, int]:

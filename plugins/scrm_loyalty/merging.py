@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from scrm.api import HandlerTx, LogEvent, Tx, absorbed_into, derive_id, hookimpl, insert_rows, line_id
 
-from .handlers import Loaded, find_accounts, load_lots, load_orders, load_redeemed
+from .handlers import Loaded, find_accounts, load_lots, load_orders, load_redeemed, select_lots
 from .ledger import Account, Ledger, Lot, moved_lot, settle
 from .models import accounts, entries, held_lots, holds, lots, merges, notes, orders
 from .rules import LoyaltyRules
@@ -61,7 +61,7 @@ def _settle_what_both_said(
     ledger = loaded.ledger
     load_orders(tx, ledger, {(kept, row.order_id) for row in said})
     loaded.rows.keep(ledger.known_orders())
-    for lot in load_lots(tx, lots.c.order_id.in_([order.id for order in ledger.known_orders()])):
+    for lot in load_lots(tx, select_lots(lots.c.order_id.in_([order.id for order in ledger.known_orders()]))):
         ledger.add_lot(lot)
     loaded.rows.keep(ledger.lots.values())
     loaded.keep_holds(tx)
@@ -126,7 +126,7 @@ def _own_lots(tx: Tx, found: Loaded, account: Account, homes: Collection[uuid.UU
     condition = sa.and_(lots.c.account_id == account.id, lots.c.remaining > 0)
     if homes is not None:
         condition = sa.and_(condition, lots.c.home_id.in_(homes))
-    own = load_lots(tx, condition)
+    own = load_lots(tx, select_lots(condition))
     for lot in own:
         found.ledger.add_lot(lot)
     found.rows.keep(own)

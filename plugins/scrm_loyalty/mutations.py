@@ -19,6 +19,7 @@ from scrm.api import (
     extend,
     global_id,
     instant_text,
+    line_id,
     mutation,
     node_id,
     ref,
@@ -140,11 +141,19 @@ async def _of_user(info: Info, input: RedeemPointsInput | HoldPointsInput) -> di
     return {**said, "channel": (await info.context.read(service.channel_of, input.channel)).hex}
 
 
-async def _payload(info: Info, decided: Decided) -> PointsPayload:
-    entry = await info.context.read(service.entry_of, decided.event_id)
+def _spent(decided: Decided) -> PointsPayload:
+    """What a redemption is answered; its line's id follows from its event."""
+    return _line(decided, line_id(decided.event_id, "REDEEM"))
+
+
+def _line(decided: Decided, entry: uuid.UUID | None) -> PointsPayload:
     return PointsPayload(
         entry=ref(PointsEntry, entry) if entry is not None else None, account=ref(PointsAccount, _user_of(decided))
     )
+
+
+async def _corrected(info: Info, decided: Decided) -> PointsPayload:
+    return _line(decided, await info.context.read(service.entry_of, decided.event_id))
 
 
 def _user_of(decided: Decided) -> uuid.UUID:
@@ -159,7 +168,7 @@ class LoyaltyMutation:
     @mutation("Spend points, those that expire soonest first.", scope=WRITE)
     async def redeem_points(self, info: Info, input: RedeemPointsInput) -> PointsPayload | None:
         said = await _of_user(info, input)
-        return await _payload(info, await info.context.decide(redeem_points, said, key=input.idempotency_key))
+        return _spent(await info.context.decide(redeem_points, said, key=input.idempotency_key))
 
     @mutation("Keep points for something, until it is captured, released, or too late.", scope=WRITE)
     async def hold_points(self, info: Info, input: HoldPointsInput) -> PointsHoldPayload | None:
@@ -171,12 +180,12 @@ class LoyaltyMutation:
     async def capture_hold(self, info: Info, input: CaptureHoldInput) -> PointsPayload | None:
         hold = node_id("PointsHold", input.hold_id, ("holdId",))
         said = {"hold": hold.hex, "points": input.points, "reference": input.reference}
-        return await _payload(info, await info.context.decide(capture_hold, said, key=input.idempotency_key))
+        return _spent(await info.context.decide(capture_hold, said, key=input.idempotency_key))
 
     @mutation("Give up a hold: its points are free again.", scope=WRITE)
     async def release_hold(self, info: Info, input: ReleaseHoldInput) -> PointsPayload | None:
         said = {"hold": node_id("PointsHold", input.hold_id, ("holdId",)).hex}
-        return await _payload(info, await info.context.decide(release_hold, said, key=input.idempotency_key))
+        return _line(await info.context.decide(release_hold, said, key=input.idempotency_key), None)
 
     @mutation(
         "Undo a redemption or an adjustment: points go back to where they were, and expire when they would have.", scope=WRITE
@@ -187,7 +196,7 @@ class LoyaltyMutation:
         if holder is not None:
             await info.context.user(global_id("User", holder), "entryId")
         said = {"entry": entry.hex, "reason": input.reason}
-        return await _payload(info, await info.context.decide(reverse_entry, said, key=input.idempotency_key))
+        return await _corrected(info, await info.context.decide(reverse_entry, said, key=input.idempotency_key))
 
     @mutation("Credit points by hand, or (below 0) take some.", scope=WRITE)
     async def adjust_points(self, info: Info, input: AdjustPointsInput) -> PointsPayload | None:
@@ -195,7 +204,7 @@ class LoyaltyMutation:
         until = instant_text(input.expires_at) if input.expires_at is not None else None
         said = {"userId": user.hex, "points": input.points, "reason": input.reason, "reference": input.reference}
         decided = await info.context.decide(adjust_points, {**said, "expiresAt": until}, key=input.idempotency_key)
-        return await _payload(info, decided)
+        return await _corrected(info, decided)
 
     @mutation("Move points to somebody else; they last as long as before.", scope=WRITE)
     async def transfer_points(self, info: Info, input: TransferPointsInput) -> PointsTransferPayload | None:
@@ -203,5 +212,7 @@ class LoyaltyMutation:
         to = await info.context.user(input.to_user_id, "toUserId")
         said = {"userId": user.hex, "toUserId": to.hex, "points": input.points}
         said |= {"reason": input.reason, "reference": input.reference}
-        done = await _payload(info, await info.context.decide(transfer_points, said, key=input.idempotency_key))
-        return PointsTransferPayload(entry=done.entry, account=done.account, to_account=ref(PointsAccount, to))
+        decided = await info.context.decide(transfer_points, said, key=input.idempotency_key)
+        entry = ref(PointsEntry, line_id(decided.event_id, "TRANSFER_OUT", "points"))
+        account, to_account = ref(PointsAccount, _user_of(decided)), ref(PointsAccount, to)
+        return PointsTransferPayload(entry=entry, account=account, to_account=to_account)

@@ -8,13 +8,13 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from scrm.api import Fact, Tx, UserError, instant_text
+from scrm.api import Fact, Tx, UserError, among, instant_text
 
-from .handlers import load_lots
+from .handlers import LOTS, load_lots, select_lots
 from .ledger import Lot
 from .models import accounts, held_lots, holds, lots
 from .rules import LoyaltyRules
@@ -98,49 +98,81 @@ def _chosen(tx: Tx, input: Mapping[str, Any], rules: LoyaltyRules, at: datetime)
     refusal = _refusal(points, rules)
     if refusal is not None:
         return refusal
-    account_id = lock(tx, uuid.UUID(input["userId"]))
-    return of_account(tx, account_id, points, at)
+    return of_account(tx, lock(tx, uuid.UUID(input["userId"])), points, at)
 
 
-def of_account(tx: Tx, account_id: uuid.UUID | None, points: int, at: datetime) -> list[Part] | UserError:
+def of_account(tx: Tx, account: Locked | None, points: int, at: datetime) -> list[Part] | UserError:
     """So many points of a locked account, or ACCOUNT_FROZEN or INSUFFICIENT_POINTS."""
-    if account_id is None:
+    if account is None:
         return insufficient(0, points)
-    refusal = frozen(tx, account_id)
-    if refusal is not None:
-        return refusal
-    usable = free_parts(tx, account_id, at)
+    if account.frozen:
+        return FROZEN
+    usable = free_parts(tx, account.id, at)
     balance = sum(amount for _, amount in usable)
     return first_of(usable, points) if balance >= points else insufficient(balance, points)
 
 
-def frozen(tx: Tx, account_id: uuid.UUID) -> UserError | None:
-    """Why nothing can be spent of an account, if so."""
-    if not tx.scalar(sa.select(accounts.c.frozen).where(accounts.c.id == account_id)):
-        return None
-    message = "the account is frozen, for its numbers do not agree; see scrm loyalty reconcile"
-    return UserError("ACCOUNT_FROZEN", message, ("userId",))
+FROZEN = UserError(
+    "ACCOUNT_FROZEN", "the account is frozen, for its numbers do not agree; see scrm loyalty reconcile", ("userId",)
+)
+"""Why nothing can be spent of such an account."""
 
 
-def lock(tx: Tx, user: uuid.UUID) -> uuid.UUID | None:
-    """The account of a user, locked; None while there is none."""
-    found: uuid.UUID | None = tx.scalar(sa.select(accounts.c.id).where(accounts.c.user_id == user).with_for_update())
-    return found
+class Locked(NamedTuple):
+    """An account that nobody else changes until the transaction ends."""
+
+    id: uuid.UUID
+    user_id: uuid.UUID
+    frozen: bool
+    debt: int
+
+
+# Built once: to build a statement costs more than to run it.
+_LOCK = sa.select(*(accounts.c[name] for name in Locked._fields)).with_for_update()
+_OF_USER = _LOCK.where(accounts.c.user_id == sa.bindparam("user"))
+_OF_BOTH = _LOCK.where(among(accounts.c.user_id, "users")).order_by(accounts.c.id)
+_WITH_ID = _LOCK.where(accounts.c.id == sa.bindparam("account"))
+_THEN = sa.bindparam("then", type_=lots.c.available_at.type)
+USABLE = select_lots(
+    sa.and_(lots.c.account_id == sa.bindparam("account"), lots.c.remaining > 0, lots.c.available_at <= _THEN, lasts(_THEN))
+)
+_KEPT = (
+    sa.select(held_lots.c.lot_id, sa.cast(sa.func.sum(held_lots.c.amount), sa.BigInteger).label("amount"))
+    .join(holds, holds.c.id == held_lots.c.hold_id)
+    .where(holds.c.account_id == sa.bindparam("account"), holds.c.state == "OPEN", holds.c.expires_at > _THEN)
+    .group_by(held_lots.c.lot_id)
+)
+
+
+_HELD_FOR = sa.select(holds.c.account_id).where(holds.c.id == sa.bindparam("hold"))
+_HOLD = (
+    sa.select(holds, accounts.c.user_id)
+    .join(accounts, accounts.c.id == holds.c.account_id)
+    .where(holds.c.id == sa.bindparam("hold"))
+)
+_PARTS = sa.select(held_lots).where(held_lots.c.hold_id == sa.bindparam("hold"))
+
+
+def lock(tx: Tx, user: uuid.UUID) -> Locked | None:
+    """The account of a user; None while there is none."""
+    row = tx.row(_OF_USER, {"user": user})
+    return Locked(*tuple(row)) if row is not None else None
+
+
+def lock_both(tx: Tx, giver: uuid.UUID, taker: uuid.UUID) -> list[Locked]:
+    """The accounts of two users, locked in the order of their ids, as far as there are any."""
+    return [Locked(*tuple(row)) for row in tx.rows(_OF_BOTH, {"users": [giver, taker]})]
+
+
+def lock_account(tx: Tx, account_id: uuid.UUID) -> Locked:
+    """The account with this id, which there is."""
+    return Locked(*tuple(tx.rows(_WITH_ID, {"account": account_id})[0]))
 
 
 def free_parts(tx: Tx, account_id: uuid.UUID, at: datetime) -> list[Part]:
     """What can be spent of an account at this instant, in the order in which it is."""
-    then = sa.literal(at, lots.c.available_at.type)
-    usable = load_lots(
-        tx, sa.and_(lots.c.account_id == account_id, lots.c.remaining > 0, lots.c.available_at <= then, lasts(then))
-    )
-    kept = (
-        sa.select(held_lots.c.lot_id, sa.cast(sa.func.sum(held_lots.c.amount), sa.BigInteger).label("amount"))
-        .join(holds, holds.c.id == held_lots.c.hold_id)
-        .where(holds.c.account_id == account_id, holds.c.state == "OPEN", holds.c.expires_at > then)
-        .group_by(held_lots.c.lot_id)
-    )
-    held = {row.lot_id: row.amount for row in tx.rows(kept)}
+    usable = load_lots(tx, USABLE, account=account_id, then=at)
+    held = {row.lot_id: row.amount for row in tx.rows(_KEPT, {"account": account_id, "then": at})}
     return [(lot, lot.remaining - held.get(lot.id, 0)) for lot in usable]
 
 
@@ -163,16 +195,16 @@ def said(taken: Sequence[Part]) -> list[dict[str, Any]]:
 def _open_hold(tx: Tx, input: Mapping[str, Any], at: datetime, *, spends: bool) -> tuple[sa.Row[Any], list[Part]] | UserError:
     """The hold with the id of its user, and what it keeps in the order in which it is spent; its account is locked."""
     hold_id = uuid.UUID(input["hold"])
-    account_id = tx.scalar(sa.select(holds.c.account_id).where(holds.c.id == hold_id))
+    account_id = tx.scalar(_HELD_FOR, {"hold": hold_id})
     if account_id is None:
         return hold_not_found(hold_id)
-    user_id = tx.scalar(sa.select(accounts.c.user_id).where(accounts.c.id == account_id).with_for_update())
-    row = tx.rows(sa.select(holds, sa.literal(user_id, accounts.c.user_id.type).label("user_id")).where(holds.c.id == hold_id))[0]
-    refusal = _resolved(row) or _expired(row, at) or (frozen(tx, row.account_id) if spends else None)
+    account = lock_account(tx, account_id)
+    row = tx.rows(_HOLD, {"hold": hold_id})[0]
+    refusal = _resolved(row) or _expired(row, at) or (FROZEN if spends and account.frozen else None)
     if refusal is not None:
         return refusal
-    amounts = {part.lot_id: part.amount for part in tx.rows(sa.select(held_lots).where(held_lots.c.hold_id == hold_id))}
-    kept = load_lots(tx, lots.c.id.in_(list(amounts)))
+    amounts = {part.lot_id: part.amount for part in tx.rows(_PARTS, {"hold": hold_id})}
+    kept = load_lots(tx, LOTS, ids=list(amounts))
     return row, [(lot, amounts[lot.id]) for lot in kept]
 
 

@@ -93,6 +93,8 @@ class Consumer:
     """How long one statement of it may take on PostgreSQL, which ends it then: that is the handler's failure."""
     indicators: Mapping[str, tuple[str, Indicator]] = field(default_factory=dict)
     """Those of the core and of every active plugin by key, each with who offers it."""
+    known_rules: dict[uuid.UUID | None, Rules] = field(default_factory=dict)
+    """The rules by the event that configured them, as far as they were asked for."""
     hung: set[uuid.UUID] = field(default_factory=set)
     """Events on which it did not return before this process began: not tried again until somebody asks for it."""
 
@@ -129,6 +131,12 @@ class Consumer:
         """Every event type that it names itself."""
         hooked = {type_ for name, type_ in HOOKS.items() if callable(getattr(self.hooks, name, None))}
         return tuple(sorted({*self.routes, *hooked} - {EVERY}))
+
+    def rules_of(self, tx: Tx, change: uuid.UUID | None) -> Rules:
+        """The rules that this event configured, which is the last that did; None where none did."""
+        if change not in self.known_rules:
+            self.known_rules[change] = self.timeline(tx).latest
+        return self.known_rules[change]
 
     def timeline(self, tx: Tx) -> Timeline:
         """Its rules over the log."""

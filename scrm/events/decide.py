@@ -15,17 +15,30 @@ from scrm.db import Database, Tx, new_id
 from scrm.errors import PluginFailedError, ScrmError, UserError
 from scrm.events.consumers import PAUSED, Consumer, out_of_turn_row
 from scrm.events.handling import EVENT_COLUMNS, Applying, event_of, give, is_trouble, reading
-from scrm.events.log import Entry, append, digest_of, owners, share_owners
+from scrm.events.log import Entry, append, digest_of, owner_of, share_owners
 from scrm.events.models import consumers, events, out_of_turn
 from scrm.events.records import Event
+from scrm.events.rules import config_source, last_change
 from scrm.plugin import Decision, Fact, Rules
-from scrm.users.service import find_users, user_erased
+from scrm.users.service import user_erased
 
 SOURCE = "mutation:"
 """A decision's event has the source `mutation:<name of the decision>`."""
 
 _KEY_LENGTH = 200
-_LOCK_KEY = sa.text("select pg_advisory_xact_lock(hashtextextended(:key, 0))")
+# Built once: to build a statement costs more than to run it. The locks are taken, and the cursor stays where it is, until the
+# transaction ends; what the second statement sees was committed before that.
+_PLACE = sa.select(consumers.c.cursor, consumers.c.state, consumers.c.reason, consumers.c.backfill_to).where(
+    consumers.c.plugin == sa.bindparam("name")
+)
+_PLACE_LOCKED = _PLACE.add_columns(
+    sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(sa.bindparam("key", type_=sa.Text()), 0))
+).with_for_update(read=True)
+_one = sa.select(sa.literal(1).label("one")).subquery()
+_KNOWN = sa.select(*EVENT_COLUMNS, events.c.digest, last_change(sa.bindparam("config")).label("configured")).select_from(
+    _one.outerjoin(events, sa.and_(events.c.source == sa.bindparam("source"), events.c.external_id == sa.bindparam("key")))
+)
+_OUT_OF_TURN = sa.insert(out_of_turn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +83,11 @@ def decide_in(
     if not key or len(key) > _KEY_LENGTH or "\x00" in key:
         raise ScrmError("INVALID_KEY", f"an idempotency key has 1 to {_KEY_LENGTH} characters", path=("idempotencyKey",))
     share_owners(tx)
-    cursor, backfill_to = _place(tx, consumer)
-    if tx.dialect != "sqlite":
-        tx.execute(_LOCK_KEY, {"key": f"{source}\x1f{key}"})
-    known = tx.row(sa.select(*EVENT_COLUMNS, events.c.digest).where(events.c.source == source, events.c.external_id == key))
-    if known is not None:
+    cursor, backfill_to = _place(tx, consumer, f"{source}\x1f{key}")
+    known = tx.rows(_KNOWN, {"source": source, "key": key, "config": config_source(consumer.name)})[0]
+    if known.id is not None:
         return _again(event_of(known), known.digest == digest, key)
-    rules = consumer.timeline(tx).latest
+    rules = consumer.rules_of(tx, known.configured)
     fact = _ask(tx, consumer, decision, input, rules, at)
     if isinstance(fact, UserError):
         return fact
@@ -93,18 +104,15 @@ def decide_in(
         raise PluginFailedError(consumer.name, f"the handler of {decision.event_type}") from error
     scope.close()
     # Written last: of two decisions that want the same rows the second gets here when the first is over, so `n` is their order.
-    tx.execute(sa.insert(out_of_turn).values(out_of_turn_row(consumer.name, entry.id, cursor)))
+    tx.execute(_OUT_OF_TURN, out_of_turn_row(consumer.name, entry.id, cursor))
     audit(tx, actor, f"decision.{decision.name}", entry.id.hex, {"plugin": consumer.name}, at=at)
     return Decided(entry.id, entry.properties, False, entry.user_id, at)
 
 
-def _place(tx: Tx, consumer: Consumer) -> tuple[int, int]:
-    """The cursor, which stays where it is until the transaction ends, and where history ended when the plugin was enabled."""
-    row = tx.row(
-        sa.select(consumers.c.cursor, consumers.c.state, consumers.c.reason, consumers.c.backfill_to)
-        .where(consumers.c.plugin == consumer.name)
-        .with_for_update(read=True)
-    )
+def _place(tx: Tx, consumer: Consumer, key: str) -> tuple[int, int]:
+    """The cursor and where history ended when the plugin was enabled; whoever decides by the same key waits from here on."""
+    lite = tx.dialect == "sqlite"
+    row = tx.row(_PLACE if lite else _PLACE_LOCKED, {"name": consumer.name} if lite else {"name": consumer.name, "key": key})
     if row is None:
         raise ScrmError("PLUGIN_NOT_READY", f"plugin {consumer.name} has no place in the log yet; run scrm db upgrade")
     if row.state == PAUSED:
@@ -141,11 +149,11 @@ def _entry(
     tx: Tx, consumer: Consumer, decision: Decision, fact: Fact, *, source: str, key: str, digest: str, at: datetime
 ) -> Entry:
     owner = fact.user_id
-    if owner is not None:
-        known = owners(tx, [owner])
-        if owner in known and not find_users(tx, [owner]):
+    present = owner_of(tx, owner) if owner is not None else None
+    if owner is not None and present is not None:
+        if present.erased:
             raise user_erased(owner, ("userId",))
-        owner = known.get(owner, owner)
+        owner = present.id
     return Entry(
         id=new_id(),
         type=decision.event_type,

@@ -15,7 +15,7 @@ import orjson
 import sqlalchemy as sa
 from uuid6 import uuid7
 
-from scrm.db import Tx, instant_text, new_id
+from scrm.db import Id, Tx, instant_text, new_id
 from scrm.plugin import EventType
 from scrm.uuids import uuid_of, uuid_of_hex
 
@@ -184,6 +184,19 @@ def owners(tx: Tx, user_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, uuid.UUID]:
     return {row.said: row.id for row in rows}
 
 
+class Owner(NamedTuple):
+    """Who somebody is now, and whether they were erased."""
+
+    id: uuid.UUID
+    erased: bool
+
+
+def owner_of(tx: Tx, user_id: uuid.UUID) -> Owner | None:
+    """Who this user is now: itself, or the survivor of its merges; None for an id that nobody has."""
+    row = tx.row(_OWNER, {"said": user_id})
+    return Owner(row.id, bool(row.erased)) if row is not None else None
+
+
 def _values(entry: Entry, received: Mapping[datetime, str]) -> tuple[Any, ...]:
     return (
         entry.id.hex,
@@ -268,6 +281,16 @@ _OWNERS = (
     "select users.id, users.id, users.merged_into from {said} join users on users.id = {id}"
     " union all select chain.said, users.id, users.merged_into from chain join users on users.id = chain.merged_into"
     ") select said, id from chain where merged_into is null"
+)
+_OWNER = (
+    sa.text(
+        "with recursive chain(id, merged_into, erased_at) as ("
+        "select id, merged_into, erased_at from users where id = :said"
+        " union all select users.id, users.merged_into, users.erased_at from chain join users on users.id = chain.merged_into"
+        ") select id, erased_at is not null as erased from chain where merged_into is null"
+    )
+    .bindparams(sa.bindparam("said", type_=Id))
+    .columns(id=Id, erased=sa.Boolean())
 )
 _OWNERS_POSTGRESQL = sa.text(_OWNERS.format(said="json_to_recordset(cast(:rows as json)) as said(id uuid)", id="said.id"))
 _OWNERS_SQLITE = sa.text(_OWNERS.format(said="json_each(:rows) as said cross", id="said.value ->> 'id'"))

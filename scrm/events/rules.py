@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,11 @@ from scrm.events.models import consumers, events
 from scrm.plugin import Rules
 
 CONFIGURED = "plugin.configured"
+
+
+def config_source(plugin: str) -> str:
+    """The source of the events that configure a plugin."""
+    return f"config:{plugin}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,13 @@ class Timeline:
         return self._parsed[index]
 
 
+def last_change(source: Any) -> sa.ScalarSelect[uuid.UUID]:
+    """The event that configured a plugin's rules last; null where none did. `source` is the `config_source` of the plugin."""
+    said = sa.select(events.c.id).where(events.c.source == source)
+    newest = sa.func.length(events.c.external_id).desc(), events.c.external_id.desc()
+    return said.order_by(*newest).limit(1).scalar_subquery()
+
+
 def read_timeline(tx: Tx, plugin: str, model: type[Rules], initial: Rules) -> Timeline:
     """What the log says of a plugin's rules; `initial` counts where it says nothing."""
     return Timeline(model, initial, _changes(tx, plugin))
@@ -108,15 +121,13 @@ def configure(
     if before is not None and not changed:
         return None
     entry = core_event(CONFIGURED, None, {"plugin": plugin, "rules": said}, at, zone)
-    append(tx, [replace(entry, source=_source(plugin), external_id=str(len(changes) + 1))])
+    append(tx, [replace(entry, source=config_source(plugin), external_id=str(len(changes) + 1))])
     return changed
 
 
-def _source(plugin: str) -> str:
-    return f"config:{plugin}"
-
-
 def _changes(tx: Tx, plugin: str) -> list[tuple[int | None, Mapping[str, Any]]]:
-    statement = sa.select(events.c.position, events.c.external_id, events.c.properties).where(events.c.source == _source(plugin))
+    statement = sa.select(events.c.position, events.c.external_id, events.c.properties).where(
+        events.c.source == config_source(plugin)
+    )
     rows = sorted(tx.rows(statement), key=lambda row: int(row.external_id))
     return [(row.position, row.properties["rules"]) for row in rows]

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
@@ -17,18 +17,19 @@ from scrm.auth import Principal
 from scrm.config import Settings
 from scrm.db import Database, Snapshot, Tx
 from scrm.errors import ScrmError, UnavailableError, UserError
-from scrm.events.consumers import consumer_of, watched
+from scrm.events.consumers import Consumer, consumer_of, watched
 from scrm.events.decide import Decided, decide_in
 from scrm.events.handling import reading
 from scrm.events.ingest import Ingest
+from scrm.events.log import owner_of
 from scrm.events.tide import Tide
 from scrm.graphql.compiler import Grants
 from scrm.graphql.ids import node_id
 from scrm.graphql.sources import BatchInfo
 from scrm.plugin import Decision, EventType, Indicator, Rules
-from scrm.plugin_set import Plugin, PluginSet
+from scrm.plugin_set import PluginSet
 from scrm.sql import Moment
-from scrm.users.service import find_user, find_users, user_erased, user_not_found
+from scrm.users.service import user_erased, user_not_found
 from scrm.watch import Watch
 
 if TYPE_CHECKING:
@@ -58,6 +59,16 @@ class Services:
     indicators: Mapping[str, tuple[str, Indicator]]
     tide: Tide
     watch: Watch | None = None
+
+    @cached_property
+    def consumers(self) -> Mapping[str, Consumer]:
+        """The active plugins as readers of the log, by name."""
+        return {plugin.name: watched(consumer_of(plugin, self.settings), self.watch) for plugin in self.plugins}
+
+    @cached_property
+    def deciders(self) -> Mapping[Decision, Consumer]:
+        """Whose each decision is."""
+        return {one: self.consumers[plugin.name] for plugin in self.plugins for one in plugin.contribution.decisions}
 
 
 class Context:
@@ -177,18 +188,14 @@ class Context:
         """
         key = node_id("User", id, (path,))
 
-        def find(tx: Tx) -> UUID:
-            found = find_user(tx, key, (path,))
-            if self.principal.user_id not in (None, found):
-                raise user_not_found(key, (path,))
-            if not erased and not find_users(tx, [found]):
-                raise user_erased(key, (path,))
-            return found
-
-        found = await self.services.db.read(find)
-        if found != key:
-            self._named[found.hex] = key.hex
-        return found
+        owner = await self.services.db.read(owner_of, key)
+        if owner is None or self.principal.user_id not in (None, owner.id):
+            raise user_not_found(key, (path,))
+        if owner.erased and not erased:
+            raise user_erased(key, (path,))
+        if owner.id != key:
+            self._named[owner.id.hex] = key.hex
+        return owner.id
 
     async def decide(self, decision: Decision, input: Mapping[str, Any], *, key: str) -> Decided:
         """Ask a plugin's decision, once for the caller's idempotency key, and apply what it decided.
@@ -206,12 +213,11 @@ class Context:
             ScrmError: what one of them is refused for, or IDEMPOTENCY_CONFLICT.
         """
         services = self.services
-        deciders = [self._decider(decision) for decision, _ in asked]
-        consumers = [watched(consumer_of(plugin, services.settings), services.watch) for plugin in deciders]
 
         def run(tx: Tx) -> list[Decided]:
             said = []
-            for consumer, (decision, input) in zip(consumers, asked, strict=True):
+            for decision, input in asked:
+                consumer = services.deciders[decision]
                 more: Any = {"key": key, "at": self.now, "actor": self.actor, "asked": self._as_asked(input)}
                 answer = decide_in(tx, consumer, decision, input, **more)
                 if isinstance(answer, UserError):
@@ -225,17 +231,12 @@ class Context:
         """An input with the people as the caller named them."""
         return {name: self._named.get(value, value) if isinstance(value, str) else value for name, value in input.items()}
 
-    def _decider(self, decision: Decision) -> Plugin:
-        return next(each for each in self.services.plugins if any(one is decision for one in each.contribution.decisions))
-
     async def rules(self, plugin: str) -> Rules:
         """The rules of an active plugin that are in force now, as decisions see them."""
-        services = self.services
-        found = services.plugins.get(plugin)
-        if found is None:
+        consumer = self.services.consumers.get(plugin)
+        if consumer is None:
             raise ScrmError("UNKNOWN_PLUGIN", f"no enabled plugin is called {plugin!r}")
-        consumer = consumer_of(found, services.settings)
-        return await services.db.read(lambda tx: consumer.timeline(tx).latest)
+        return await self.services.db.read(lambda tx: consumer.timeline(tx).latest)
 
     @property
     def moment(self) -> Moment:

@@ -16,7 +16,7 @@ from scrm.changes import global_id, record_change, record_changes
 from scrm.channels.service import ChannelInfo, all_channels
 from scrm.db import Id, Text, Tx, new_id
 from scrm.errors import ScrmError
-from scrm.events.log import owners, share_owners
+from scrm.events.log import owner_of, share_owners
 from scrm.rowset import id_set, insert_rows, row_set, upsert
 from scrm.text import check_external_id
 from scrm.users.fields import FIELDS, camel, check_fields
@@ -204,10 +204,10 @@ def find_user(tx: Tx, user_id: uuid.UUID, path: Sequence[str] = ("id",)) -> uuid
     Raises:
         ScrmError: `USER_NOT_FOUND`.
     """
-    found = owners(tx, [user_id]).get(user_id)
+    found = owner_of(tx, user_id)
     if found is None:
         raise user_not_found(user_id, path)
-    return found
+    return found.id
 
 
 def find_users(tx: Tx, user_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, uuid.UUID]:

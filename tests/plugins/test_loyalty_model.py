@@ -76,7 +76,7 @@ Patch = Callable[[pytest.MonkeyPatch], None]
 
 def last_in_first_out(patch: pytest.MonkeyPatch) -> None:
     found = handlers.load_lots
-    patch.setattr(spending, "load_lots", lambda tx, condition: list(reversed(found(tx, condition))))
+    patch.setattr(spending, "load_lots", lambda tx, statement, **said: list(reversed(found(tx, statement, **said))))
 
 
 def each_refund_rounded_alone(patch: pytest.MonkeyPatch) -> None:
@@ -122,7 +122,8 @@ def debt_is_never_paid(patch: pytest.MonkeyPatch) -> None:
 
 
 def expired_points_are_spent(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(spending, "lasts", lambda at: sa.true())
+    there = sa.and_(lots.c.account_id == sa.bindparam("account"), lots.c.remaining > 0)
+    patch.setattr(spending, "USABLE", handlers.select_lots(there))
 
 
 def one_day_too_long(patch: pytest.MonkeyPatch) -> None:
@@ -182,7 +183,7 @@ def held_points_are_spent(patch: pytest.MonkeyPatch) -> None:
 def _all_of(tx: Any, account_id: Any, at: Any) -> Any:
     at = sa.literal(at, lots.c.available_at.type)
     usable = sa.and_(lots.c.account_id == account_id, lots.c.available_at <= at, lasts(at))
-    return [(lot, lot.remaining) for lot in handlers.load_lots(tx, usable)]
+    return [(lot, lot.remaining) for lot in handlers.load_lots(tx, handlers.select_lots(usable))]
 
 
 def refunds_take_what_is_held(patch: pytest.MonkeyPatch) -> None:
