@@ -282,7 +282,7 @@ class Book:
     def order(self, event: LogEvent, user_id: uuid.UUID, sign: int) -> None:
         """Write down a payment (1) or a refund (-1); a refund that came before its order waits for it."""
         assert event.amount_minor is not None
-        key = order_of(event)
+        key = event.order_id
         known = self.orders.setdefault((user_id, key), [])
         made = Revenue(
             id=derive_id(event.id, "revenue"),
@@ -334,12 +334,6 @@ def campaign_of(event: LogEvent) -> str | None:
     """The campaign that an event names; one that is longer than a line may name is none."""
     said = event.properties.get("campaign")
     return said if isinstance(said, str) and 0 < len(said) <= LONGEST_NAME else None
-
-
-def order_of(event: LogEvent) -> str:
-    """The order's id as its source says it; without one, or with an endless one, the event is an order of its own."""
-    said = str(event.properties.get("orderId") or "")
-    return said if 0 < len(said) <= LONGEST_NAME else f"event:{event.id.hex}"
 
 
 def pairs(changes: Mapping[uuid.UUID, int]) -> Iterator[tuple[uuid.UUID, uuid.UUID, int]]:

@@ -23,7 +23,7 @@ from .events import (
     UNASSIGNED,
     UPDATED,
 )
-from .rules import LARGEST
+from .rules import AMOUNT, LARGEST
 
 LINE_CHANGES = ("policy", "cap_per_day", "cap_per_user", "expected_roi")
 
@@ -226,7 +226,7 @@ def cost_of(book: Book, event: LogEvent) -> int | None:
     rule = book.rules.cost_of(event.type)
     if rule is None:
         return None
-    said = event.amount_minor if rule.cost == "amount" else event.properties.get(rule.cost)
+    said = event.amount_minor if rule.cost == AMOUNT else event.properties.get(rule.cost)
     return said if isinstance(said, int) and not isinstance(said, bool) and 0 < said <= LARGEST else None
 
 

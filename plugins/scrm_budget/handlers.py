@@ -25,7 +25,7 @@ from scrm.api import (
     upsert,
 )
 
-from .book import Book, Budget, Commitment, Line, Person, Revenue, order_of
+from .book import Book, Budget, Commitment, Line, Person, Revenue
 from .events import CLOSED, COMMITTED, EXPLAINED, RELEASED
 from .facts import FACTS, cost, cost_of, id_of, named
 from .models import budgets, commitments, crossings, earned, lines, people, revenue, sources
@@ -49,7 +49,7 @@ def follow(tx: HandlerTx, batch: Sequence[LogEvent], rules: BudgetRules) -> None
     loaded.store(tx)
 
 
-handler = Handler((*FACTS, EVERY), follow)
+handler = Handler((*FACTS, PAID, REFUNDED, EVERY), follow)
 
 
 def _concerns(event: LogEvent, rules: BudgetRules) -> bool:
@@ -223,7 +223,7 @@ def held_by(tx: Tx, users: Iterable[uuid.UUID]) -> list[Person]:
 def load_orders(tx: Tx, book: Book, batch: Sequence[LogEvent]) -> None:
     """What is known of the orders that these events speak of, by who holds their account and their id."""
     spoken = [event for event in batch if event.type in (PAID, REFUNDED) and event.user_id is not None]
-    keys = sorted({(event.user_id, order_of(event)) for event in spoken if event.user_id is not None})
+    keys = sorted({(event.user_id, event.order_id) for event in spoken if event.user_id is not None})
     if not keys:
         return
     said = row_set(tx, "said", {"holder": Id, "key": Text}, [{"holder": user, "key": key} for user, key in keys])

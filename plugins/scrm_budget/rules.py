@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from datetime import UTC, date, datetime, time
 from typing import Annotated
 
@@ -12,6 +13,9 @@ from scrm.api import UNSET, BusinessRules
 
 LARGEST = 10**14
 """The largest amount in minor units."""
+
+AMOUNT = "amount"
+"""As a cost's property: what the event itself says was paid."""
 
 LONGEST_NAME = 200
 """Characters of the longest name of a budget, a campaign, or an order."""
@@ -118,6 +122,13 @@ class BudgetRules(BusinessRules):
         if twice is not None:
             raise PydanticCustomError("COST_TWICE", "one cost for an event type: {event} has two (COST_TWICE)", {"event": twice})
         return costs
+
+    def reads(self) -> Mapping[str, Collection[str]]:
+        """The touches, and what costs something."""
+        found: dict[str, set[str]] = {event: {"campaign"} for event in self.touches}
+        for cost in self.costs:
+            found.setdefault(cost.event, {"campaign"}).update({cost.cost} - {AMOUNT})
+        return found
 
     def cost_of(self, type_: str) -> Cost | None:
         """What says the cost of an event of this type."""

@@ -13,7 +13,7 @@ from scrm.api import EVERY, FoundRows, Handler, HandlerTx, Id, LogEvent, Text, T
 
 from .earn_rules import REFUNDED
 from .facts import FACTS, TIER_CHANGED, fold, received_by
-from .ledger import UNDONE, Account, Hold, Ledger, Lot, Order, order_id_of
+from .ledger import UNDONE, Account, Hold, Ledger, Lot, Order
 from .limits import load_limits
 from .models import accounts, allocations, entries, held_lots, holds, lots, notes, orders, uses
 from .rules import PAID, LoyaltyRules
@@ -122,7 +122,7 @@ def load(tx: Tx, batch: Sequence[LogEvent], rules: LoyaltyRules, *, lock: bool =
     ledger = Ledger({account.user_id: account for account in find_accounts(tx, users, lock=lock)})
     loaded = Loaded(ledger)
     loaded.rows.keep(ledger.accounts.values())
-    keys = {(event.user_id, order_id_of(event)) for event in batch if event.type in ORDERS and event.user_id is not None}
+    keys = {(event.user_id, event.order_id) for event in batch if event.type in ORDERS and event.user_id is not None}
     if keys and ledger.accounts:
         load_orders(tx, ledger, keys)
         loaded.rows.keep(ledger.known_orders())

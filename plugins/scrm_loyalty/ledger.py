@@ -154,7 +154,7 @@ class Ledger:
 
     def order(self, account: Account, event: LogEvent) -> Order:
         """The order that an event speaks of; one without an id is an order of its own."""
-        key = order_id_of(event)
+        key = event.order_id
         order = self.orders.get((account.user_id, key))
         if order is None:
             order = Order(derive_id(event.id, "order"), account.id, key)
@@ -220,11 +220,6 @@ class Ledger:
 def moved_lot(into: uuid.UUID, lot_id: uuid.UUID) -> uuid.UUID:
     """The lot that a transfer makes of a part of another."""
     return derive_id(into, "lot", lot_id.hex)
-
-
-def order_id_of(event: LogEvent) -> str:
-    """The order's id as its source says it."""
-    return str(event.properties.get("orderId") or f"event:{event.id.hex}")
 
 
 def refund(ledger: Ledger, event: LogEvent, user_id: uuid.UUID, amount: int, rules: LoyaltyRules) -> None:

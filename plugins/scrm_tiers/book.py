@@ -114,12 +114,13 @@ class Book:
         person.days[key] = _sum(person.days.get(key, NOTHING), values)
         self.counted[key] = _sum(self.counted.get(key, NOTHING), values)
 
-    def order(self, person: Person, event: LogEvent, order_id: str) -> Order:
-        """The order of that id; a new one is the person's own account's."""
-        order = self.orders.get((person.main.user_id, order_id))
+    def order(self, person: Person, event: LogEvent) -> Order:
+        """The order that an event speaks of; a new one is the person's own account's."""
+        key = person.main.user_id, event.order_id
+        order = self.orders.get(key)
         if order is None:
-            order = Order(derive_id(event.id, "order", order_id), person.main.id, order_id)
-            self.orders[person.main.user_id, order_id] = order
+            order = Order(derive_id(event.id, "order", event.order_id), person.main.id, event.order_id)
+            self.orders[key] = order
         return order
 
     def change(self, person: Person, order: Order, day: date, *, paid: int = 0, refunded: int = 0, points: int = 0) -> None:

@@ -10,7 +10,7 @@ from scrm.api import EVERY, Handler, HandlerTx, LogEvent
 from .book import PAID, REFUNDED, Book, Person
 from .events import CLEARED, DUE, GRANTED, SET
 from .review import review_part
-from .rows import load, order_id_of
+from .rows import load
 from .rules import EARNED, TiersRules
 from .scheme import keep_scheme
 
@@ -86,7 +86,7 @@ def apply(book: Book, event: LogEvent) -> None:
 def _apply_order(book: Book, person: Person, event: LogEvent, day: date) -> None:
     if not event.amount_minor or event.currency != book.rules.currency:
         return
-    order = book.order(person, event, order_id_of(event))
+    order = book.order(person, event)
     if event.type == PAID:
         book.change(person, order, day, paid=event.amount_minor)
     else:
@@ -99,6 +99,6 @@ def _apply_points(book: Book, person: Person, event: LogEvent, day: date) -> Non
     if not announced or not isinstance(points, int) or isinstance(points, bool) or points <= 0:
         return
     if event.properties.get("orderId"):
-        book.change(person, book.order(person, event, order_id_of(event)), day, points=points)
+        book.change(person, book.order(person, event), day, points=points)
     else:
         book.count(person, person.main.id, day, day, (0, 0, points, 0))

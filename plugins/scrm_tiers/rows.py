@@ -36,11 +36,6 @@ _ACCOUNT = [accounts.c[each.name] for each in fields(Account)]
 _DAY = [days.c[name] for name in ("account_id", "counted_on", "known_on", *METRICS)]
 
 
-def order_id_of(event: LogEvent) -> str:
-    """The order's id as its source says it."""
-    return str(event.properties.get("orderId") or f"event:{event.id.hex}")
-
-
 @dataclass
 class Loaded:
     """A book with its rows as they were found."""
@@ -93,7 +88,7 @@ def load(tx: Tx, batch: Sequence[LogEvent], rules: TiersRules) -> Loaded:
     """Everybody these events are about, with a row for those who are new, and the orders and tasks they speak of."""
     first = {event.user_id: event for event in reversed(batch) if event.user_id is not None}
     loaded = Loaded.of(tx, rules, first)
-    keys = {(event.user_id, order_id_of(event)) for event in batch if event.type in (PAID, REFUNDED, EARNED) and event.user_id}
+    keys = {(event.user_id, event.order_id) for event in batch if event.type in (PAID, REFUNDED, EARNED) and event.user_id}
     if keys:
         loaded.book.orders = load_orders(tx, sorted(keys))
         loaded.rows.keep(loaded.book.orders.values())

@@ -118,6 +118,19 @@ class Event:
     depth: int = 0
     backfill: bool = False
 
+    @property
+    def order_id(self) -> str:
+        """The id of the order that it speaks of, as its source says it: at most 200 characters, a hash of a longer one. An event
+        that names none is an order of its own."""
+        said = str(self.properties.get("orderId") or f"event:{self.id.hex}")
+        if len(said) <= _LONGEST_ORDER_ID:
+            return said
+        return f"long:{hashlib.blake2b(said.encode(), digest_size=16).hexdigest()}"
+
+
+_LONGEST_ORDER_ID = 200
+"""An index takes no endless text."""
+
 
 @dataclass(frozen=True, slots=True)
 class Announcement:

@@ -155,6 +155,17 @@ async def test_several_payments_of_one_order_are_rounded_once(migrated_url: str)
         await shop.check()
 
 
+async def test_the_id_of_an_order_may_be_of_any_length(migrated_url: str) -> None:
+    long = "x" * 9_000
+    async with opened(migrated_url) as shop:
+        user = await shop.member()
+        await shop.pay(user, long, 10_000)
+        await shop.pay(user, f"{long}y", 5_000)
+        await shop.refund(user, long, 4_000)
+        assert await shop.account(user, "balance") == {"balance": 110}
+        await shop.check()
+
+
 async def test_a_refund_in_another_currency_changes_nothing(migrated_url: str) -> None:
     async with opened(migrated_url) as shop:
         user = await shop.member()

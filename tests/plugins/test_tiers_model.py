@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from scrm_tiers import book, handlers, periods, review, rules
+from scrm_tiers import book, periods, review, rules
 from tests.plugins.club import opened
 from tests.plugins.club_model import KINDS, PEOPLE, Life, Scheme, history
 
@@ -123,7 +124,12 @@ def a_refund_counts_on_its_own_day(patch: pytest.MonkeyPatch) -> None:
 
 
 def every_payment_is_an_order(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(handlers, "order_id_of", lambda event: event.id.hex)
+    order = book.Book.order
+
+    def alone(self: Any, person: Any, event: Any) -> Any:
+        return order(self, person, replace(event, properties={"orderId": event.id.hex}))
+
+    patch.setattr(book.Book, "order", alone)
 
 
 def a_merge_keeps_the_level_of_the_survivor(patch: pytest.MonkeyPatch) -> None:
