@@ -422,6 +422,8 @@ def plugin_settings(
             checked.append(model(**{**_house(model, house), **said}))
         except ValidationError as error:
             problems += explain(error, model, place)
+    if not problems:
+        problems += [f"[plugins.{name}]: {said}" for said in checked[1].problems(checked[0])]
     if problems:
         raise StartupError(problems)
     return checked[0], checked[1]

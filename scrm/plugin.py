@@ -68,6 +68,11 @@ class Wiring(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    def problems(self, rules: Any) -> Sequence[str]:
+        """What the plugin's rules ask for that cannot be done with this wiring, each in a line that names the setting and the way
+        out: where there is any, the plugin is not loaded."""
+        return ()
+
 
 class BusinessRules(Rules):
     """Rules that compute with the business currency and zone: the settings' unless the plugin's section says its own.

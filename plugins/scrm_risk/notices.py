@@ -19,7 +19,7 @@ from .desk import AlertRow, Desk, Notice, read_alerts
 from .machine import State
 from .models import held, messages
 from .models import rules as rules_table
-from .rules import SEVERITIES, Notify
+from .rules import SEVERITIES, Notify, RiskRules
 from .words import explain
 
 log = logging.getLogger("scrm.risk")
@@ -41,6 +41,11 @@ class RiskWiring(Wiring):
         default_factory=dict, description="Apprise addresses by the names in `notify`, such as `wecombot://KEY`."
     )
     dry_run: bool = Field(default=False, description="Whether messages are only written to the log.")
+
+    def problems(self, rules: RiskRules) -> Sequence[str]:
+        """Names in `notify` that have no address, but for a dry run."""
+        missing = [each.to for each in rules.notify if each.to not in self.urls and not self.dry_run]
+        return [f"notify names {name}, which urls has no address of; add it, or set dry_run" for name in missing]
 
 
 def tell(desk: Desk) -> None:

@@ -336,6 +336,7 @@ async def test_other_settings_that_make_no_sense() -> None:
         ({"evaluate_minutes": 4}, "evaluate_minutes is 4"),
         ({"targets": {"bells": 1}}, "needs the indicator bells"),
         ({"ruls": {}}, "did you mean rules?"),
+        ({"notify": [{"to": "ops"}]}, "notify names ops, which urls has no address of; add it, or set dry_run"),
     ):
         assert said in (await start(**settings))[0]
 
