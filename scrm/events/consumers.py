@@ -132,6 +132,11 @@ class Consumer:
         hooked = {type_ for name, type_ in HOOKS.items() if callable(getattr(self.hooks, name, None))}
         return tuple(sorted({*self.routes, *hooked} - {EVERY}))
 
+    @property
+    def follows_people(self) -> bool:
+        """Whether it does anything when people are merged or parted."""
+        return any(callable(getattr(self.hooks, name, None)) for name in ("merge", "unmerge"))
+
     def rules_of(self, tx: Tx, change: uuid.UUID | None) -> Rules:
         """The rules that this event configured, which is the last that did; None where none did."""
         if change not in self.known_rules:

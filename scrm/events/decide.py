@@ -15,7 +15,7 @@ from scrm.db import Database, Tx, new_id
 from scrm.errors import PluginFailedError, ScrmError, UserError
 from scrm.events.consumers import PAUSED, Consumer, out_of_turn_row
 from scrm.events.handling import EVENT_COLUMNS, Applying, event_of, give, is_trouble, reading
-from scrm.events.log import Entry, append, digest_of, owner_of, share_owners
+from scrm.events.log import Entry, append, digest_of, owner_since, share_owners
 from scrm.events.models import consumers, events, out_of_turn
 from scrm.events.records import Event
 from scrm.events.rules import config_source, last_change
@@ -91,7 +91,7 @@ def decide_in(
     fact = _ask(tx, consumer, decision, input, rules, at)
     if isinstance(fact, UserError):
         return fact
-    entry = _entry(tx, consumer, decision, fact, source=source, key=key, digest=digest, at=at)
+    entry = _entry(tx, consumer, decision, fact, cursor, source=source, key=key, digest=digest, at=at)
     append(tx, [entry])
     scope = Applying(tx, consumer, after=cursor, backfill_to=backfill_to, at=at)
     try:
@@ -146,13 +146,16 @@ def _ask(
 
 
 def _entry(
-    tx: Tx, consumer: Consumer, decision: Decision, fact: Fact, *, source: str, key: str, digest: str, at: datetime
+    tx: Tx, consumer: Consumer, decision: Decision, fact: Fact, cursor: int, *, source: str, key: str, digest: str, at: datetime
 ) -> Entry:
     owner = fact.user_id
-    present = owner_of(tx, owner) if owner is not None else None
+    present = owner_since(tx, owner, cursor) if owner is not None else None
     if owner is not None and present is not None:
         if present.erased:
             raise user_erased(owner, ("userId",))
+        if present.moved and consumer.follows_people:
+            said = f"plugin {consumer.name} has not followed yet what this person was merged with or parted from"
+            raise ScrmError("PLUGIN_BEHIND", f"{said}; ask again in a moment", params={"plugin": consumer.name})
         owner = present.id
     return Entry(
         id=new_id(),

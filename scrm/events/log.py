@@ -185,16 +185,23 @@ def owners(tx: Tx, user_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, uuid.UUID]:
 
 
 class Owner(NamedTuple):
-    """Who somebody is now, and whether they were erased."""
+    """Who somebody is now, whether they were erased, and whether they were merged or parted behind a place of the log."""
 
     id: uuid.UUID
     erased: bool
+    moved: bool = False
 
 
 def owner_of(tx: Tx, user_id: uuid.UUID) -> Owner | None:
     """Who this user is now: itself, or the survivor of its merges; None for an id that nobody has."""
     row = tx.row(_OWNER, {"said": user_id})
     return Owner(row.id, bool(row.erased)) if row is not None else None
+
+
+def owner_since(tx: Tx, user_id: uuid.UUID, position: int) -> Owner | None:
+    """The same, with what happened to them behind this position."""
+    row = tx.row(_OWNER_SINCE, {"said": user_id, "position": position})
+    return Owner(row.id, bool(row.erased), bool(row.moved)) if row is not None else None
 
 
 def _values(entry: Entry, received: Mapping[datetime, str]) -> tuple[Any, ...]:
@@ -282,15 +289,23 @@ _OWNERS = (
     " union all select chain.said, users.id, users.merged_into from chain join users on users.id = chain.merged_into"
     ") select said, id from chain where merged_into is null"
 )
-_OWNER = (
-    sa.text(
+
+
+def _owner(more: str = "") -> sa.TextualSelect:
+    said = sa.text(
         "with recursive chain(id, merged_into, erased_at) as ("
         "select id, merged_into, erased_at from users where id = :said"
         " union all select users.id, users.merged_into, users.erased_at from chain join users on users.id = chain.merged_into"
-        ") select id, erased_at is not null as erased from chain where merged_into is null"
+        f") select id, erased_at is not null as erased{more} from chain where merged_into is null"
     )
-    .bindparams(sa.bindparam("said", type_=Id))
-    .columns(id=Id, erased=sa.Boolean())
+    return said.bindparams(sa.bindparam("said", type_=Id)).columns(id=Id, erased=sa.Boolean())
+
+
+_OWNER = _owner()
+_OWNER_SINCE = _owner(
+    ", exists (select 1 from merges join events on events.id in (merges.event_id, merges.undone_by)"
+    " where chain.id in (merges.kept_id, merges.absorbed_id)"
+    " and (events.position is null or events.position > :position)) as moved"
 )
 _OWNERS_POSTGRESQL = sa.text(_OWNERS.format(said="json_to_recordset(cast(:rows as json)) as said(id uuid)", id="said.id"))
 _OWNERS_SQLITE = sa.text(_OWNERS.format(said="json_each(:rows) as said cross", id="said.value ->> 'id'"))

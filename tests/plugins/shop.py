@@ -138,23 +138,25 @@ class Shop:
         found = await self.account(user, f"entries{filter} {{ nodes {{ kind points }} }}")
         return [(node["kind"], node["points"]) for node in found["entries"]["nodes"]]
 
-    async def merge(self, kept: str, absorbed: str) -> str:
-        """Make one of two; the merge's id."""
+    async def merge(self, kept: str, absorbed: str, *, followed: bool = True) -> str:
+        """Make one of two, and let the plugin follow; the merge's id."""
         data = await self.client.data(
             "mutation($k: ID!, $a: ID!) { mergeUsers(input: {keptId: $k, absorbedId: $a}) { mergeId errors { code message } } }",
             k=kept,
             a=absorbed,
         )
         assert data["mergeUsers"]["errors"] == []
-        await drain(self.client)
+        if followed:
+            await drain(self.client)
         return str(data["mergeUsers"]["mergeId"])
 
-    async def unmerge(self, merge: str) -> None:
+    async def unmerge(self, merge: str, *, followed: bool = True) -> None:
         data = await self.client.data(
             "mutation($m: ID!) { unmergeUsers(input: {mergeId: $m}) { errors { code message } } }", m=merge
         )
         assert data["unmergeUsers"]["errors"] == []
-        await drain(self.client)
+        if followed:
+            await drain(self.client)
 
     async def configure(self, rules: dict[str, Any]) -> None:
         """Put other rules of loyalty in force, as `scrm config apply` does."""

@@ -36,6 +36,27 @@ async def test_merge_moves_lots_with_their_expiry_by_a_linked_pair(migrated_url:
         await shop.check()
 
 
+async def test_nobody_spends_before_a_merge_or_its_end_was_followed(migrated_url: str) -> None:
+    async with opened(migrated_url) as shop:
+        kept, absorbed, other = await shop.member(), await shop.member(), await shop.member()
+        for user in (kept, absorbed, other):
+            await shop.pay(user, f"o{user}", 10_000)
+        merge = await shop.merge(kept, absorbed, followed=False)
+        for user in (kept, absorbed):
+            [error] = (await shop.redeem(user, 1, key=f"first {user}"))["errors"]
+            assert (error["code"], error["params"]) == ("PLUGIN_BEHIND", {"plugin": "loyalty"})
+        assert (await shop.redeem(other, 1))["errors"] == []
+        await drain(shop.client)
+        assert (await shop.redeem(kept, 1, key=f"first {kept}"))["errors"] == []
+        await shop.unmerge(merge, followed=False)
+        for user, code in ((kept, "PLUGIN_BEHIND"), (absorbed, "INSUFFICIENT_POINTS")):  # all are the survivor's so far
+            assert (await shop.redeem(user, 150))["errors"][0]["code"] == code
+        await drain(shop.client)
+        assert await shop.balance(kept) + await shop.balance(absorbed) == 199
+        assert (await shop.redeem(absorbed, 1))["errors"] == []
+        await shop.check()
+
+
 async def test_merge_moves_debt_and_writes_off_what_expired(migrated_url: str) -> None:
     async with opened(migrated_url, validity_days=10) as shop:
         kept, absorbed = await shop.member(), await shop.member()
