@@ -54,6 +54,7 @@ from scrm.indicators.periods import complete_periods, known_indicators, read_ind
 from scrm.indicators.service import plus_days
 from scrm.ledger import FoundRows, Journal, absorbed_into, append_only, as_row, exported, line_id
 from scrm.money import exponent as currency_exponent
+from scrm.money import is_code as is_currency
 from scrm.plugin import (
     UNSET,
     BusinessRules,
@@ -209,6 +210,7 @@ __all__ = [
     "id_set",
     "insert_rows",
     "instant_text",
+    "is_currency",
     "json_kind",
     "json_rows",
     "json_text",

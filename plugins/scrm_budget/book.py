@@ -289,7 +289,7 @@ class Book:
             person_id=self.own(user_id).id,
             order_id=key,
             amount=sign * event.amount_minor,
-            currency=self.rules.currency,
+            currency=event.currency or self.rules.currency,
             occurred_at=event.occurred_at,
             day=self.day(event),
         )

@@ -115,6 +115,8 @@ def refund(tx: Tx, input: Mapping[str, Any], rules: BudgetRules, at: datetime) -
     refusal = unfit(line, {**input, "amount": amount or 1, "currency": input["currency"] or line.currency})
     if refusal is not None:
         return refusal
+    if not left:
+        return UserError("REFUND_TOO_LARGE", "all that was spent came back already", ("entryId",), {"amount": amount, "left": 0})
     if not 0 < amount <= left:
         message = f"{amount} asked back, and {left} of what was spent did not come back yet; ask for no more than that"
         return UserError("REFUND_TOO_LARGE", message, ("amount",), {"amount": amount, "left": left})

@@ -208,7 +208,7 @@ def cost(book: Book, event: LogEvent) -> list[uuid.UUID]:
     rule = book.rules.cost_of(event.type)
     if not amount or rule is None:
         return []
-    line = book.payer(event, rule.category)
+    line = book.payer(event, rule.category) if amount <= LARGEST else None
     if line is None and not (book.begun or book.budgets):
         return []
     if line is None:
@@ -222,12 +222,12 @@ def cost(book: Book, event: LogEvent) -> list[uuid.UUID]:
 
 
 def cost_of(book: Book, event: LogEvent) -> int | None:
-    """What an event cost in minor units, if it says so."""
+    """What an event cost in minor units, if it says so; it may be more than any line can pay."""
     rule = book.rules.cost_of(event.type)
     if rule is None:
         return None
     said = event.amount_minor if rule.cost == AMOUNT else event.properties.get(rule.cost)
-    return said if isinstance(said, int) and not isinstance(said, bool) and 0 < said <= LARGEST else None
+    return said if isinstance(said, int) and not isinstance(said, bool) and said > 0 else None
 
 
 def named(fact: Mapping[str, Any]) -> Iterable[uuid.UUID]:

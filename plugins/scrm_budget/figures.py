@@ -69,15 +69,23 @@ def breaches(tx: Tx, ids: Keys, language: str) -> dict[uuid.UUID, list[str]]:
     """Which lines have a share outside the range of their category, in words."""
     found: dict[uuid.UUID, list[str]] = {key: [] for key in ids}
     ranges = {row.id: row.ranges for row in tx.rows(sa.select(budgets.c.id, budgets.c.ranges).where(among(budgets.c.id, ids)))}
-    said = sa.select(lines.c.id, lines.c.budget_id, lines.c.category).where(among(lines.c.budget_id, ids), lines.c.place > 0)
+    said = sa.select(lines.c.budget_id, lines.c.category, lines.c.allocated).where(
+        among(lines.c.budget_id, ids), lines.c.place > 0
+    )
     rows = tx.rows(said.order_by(lines.c.budget_id, lines.c.place))
-    shares = shared(tx, [row.id for row in rows])
+    wholes: dict[uuid.UUID, int] = {}
+    for row in rows:
+        wholes[row.budget_id] = wholes.get(row.budget_id, 0) + row.allocated
     for row in rows:
         if row.category not in ranges[row.budget_id]:
             continue
         low, high = ranges[row.budget_id][row.category]
-        if not low <= shares[row.id] <= high:
-            found[row.budget_id].append(_breach(row.category, shares[row.id], low, high, language))
+        whole = wholes[
+            row.budget_id
+        ]  # where shares are rounded to whole minor units, a line has less than one too many or too few
+        if (row.allocated + 1) * HUNDRED <= low * whole or (row.allocated - 1) * HUNDRED >= high * whole > 0:
+            share = (share_of(row.allocated, whole) or Fraction(0)) * HUNDRED
+            found[row.budget_id].append(_breach(row.category, share, low, high, language))
     return found
 
 

@@ -68,7 +68,7 @@ def apply(book: Book, event: LogEvent) -> None:
         return
     if event.user_id is not None:
         if event.type in (PAID, REFUNDED):
-            if event.amount_minor and event.amount_minor > 0 and event.currency == book.rules.currency:
+            if event.amount_minor and event.amount_minor > 0:
                 book.order(event, event.user_id, 1 if event.type == PAID else -1)
         elif event.type in book.rules.touches:
             book.touch(event, event.user_id)

@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from scrm.api import Fact, Tx, UserError, channels
+from scrm.api import Fact, Tx, UserError, channels, is_currency
 
 from .book import CAPPED, RESERVE
 from .deciding import (
@@ -29,6 +29,8 @@ from .service import closed, on
 from .splits import PRESETS, Share, reallocate, split
 
 LONGEST_DAYS, MOST_LINES, MOST_NAMES = 1_100, 50, 100
+TOLERANCE = Fraction(1, 10**6)
+"""Of the sum of shares in percent: a third is none of the numbers that JSON can say."""
 CATEGORY = re.compile(r"[a-z][a-z0-9_-]{0,59}")
 
 
@@ -39,7 +41,7 @@ def create(tx: Tx, input: Mapping[str, Any], rules: BudgetRules, at: datetime) -
     AMOUNTS_NOT_TOTAL, INVALID_ROLLOVER, BUDGET_NOT_FOUND, PREVIOUS_TAKEN, UNKNOWN_CHANNEL or SOURCE_TAKEN.
     """
     start, end = date.fromisoformat(input["start"]), date.fromisoformat(input["end"])
-    refusal = _unfit(input, start, end)
+    refusal = _unfit(input, rules, start, end)
     if refusal is not None:
         return refusal
     asked = _lines_of(input)
@@ -75,7 +77,7 @@ def _wrong_name(name: str) -> UserError | None:
     return UserError("INVALID_NAME", f"a budget's name has 1 to {LONGEST_NAME} characters, not blanks alone", ("name",))
 
 
-def _unfit(input: Mapping[str, Any], start: date, end: date) -> UserError | None:
+def _unfit(input: Mapping[str, Any], rules: BudgetRules, start: date, end: date) -> UserError | None:
     refusal = _wrong_name(input["name"])
     if refusal is not None:
         return refusal
@@ -84,6 +86,9 @@ def _unfit(input: Mapping[str, Any], start: date, end: date) -> UserError | None
         return UserError("INVALID_PERIOD", message, ("end",), {"start": start.isoformat(), "end": end.isoformat()})
     if (input["rollover"] == CAPPED) != (input["rolloverCap"] is not None):
         return UserError("INVALID_ROLLOVER", "rolloverCap goes with the rollover CAPPED, and only with it", ("rolloverCap",))
+    if not is_currency(input["currency"]):
+        message = f"total is in {input['currency'][:40]!r}; take an ISO 4217 code such as {rules.currency}"
+        return UserError("INVALID_CURRENCY", message, ("total", "currency"), {"currency": input["currency"][:40]})
     refusal = wrong_amount(input["total"], "total") or wrong_amount(input["reserve"], "reserve", 0)
     if refusal is None and input["reserve"] > input["total"]:
         message = f"reserve is {input['reserve']}, and there are {input['total']} in all; take less"
@@ -118,9 +123,10 @@ def _amounts(asked: Sequence[Mapping[str, Any]], total: int) -> list[int] | User
     """What each line gets."""
     if all(one["share"] is not None and one["amount"] is None for one in asked):
         shares = [Fraction(one["share"]) for one in asked]
-        if sum(shares) != 100 or min(shares) < 0:
-            message = f"the shares sum to {_decimal(sum(shares, Fraction(0)))} %; let them sum to 100"
-            return UserError("SHARES_NOT_WHOLE", message, ("lines",), {"sum": _decimal(sum(shares, Fraction(0)))})
+        whole = sum(shares, Fraction(0))
+        if abs(whole - 100) > TOLERANCE or min(shares) < 0:
+            message = f"the shares sum to {_decimal(whole)} %, none below 0; let them sum to 100"
+            return UserError("SHARES_NOT_WHOLE", message, ("lines",), {"sum": _decimal(whole)})
         return split(total, shares)
     if all(one["share"] is None and one["amount"] is not None for one in asked):
         amounts = [one["amount"] for one in asked]

@@ -55,6 +55,14 @@ async def test_shares_outside_their_range_are_named(migrated_url: str) -> None:
         budget, _ = await brand.budget(999, lines)
         found = await brand.of_node("Budget", budget, "rangeBreaches lines { share }")
         assert found["rangeBreaches"] == ["platform 占 30.03%，应为 20–25%", "people 占 59.96%，应为 30–35%"]
+        for total in (10_000, 10_001, 100_001):  # a rounded fen is no breach
+            within = [("platform", 20), ("tools", 15), ("people", 35), ("marketing", 30)]
+            budget, _ = await brand.budget(total, [{"category": name, "share": share} for name, share in within])
+            assert (await brand.of_node("Budget", budget, "rangeBreaches"))["rangeBreaches"] == []
+        just = [("platform", 1_998), ("tools", 1_502), ("people", 3_500), ("marketing", 3_000)]
+        budget, _ = await brand.budget(10_000, [{"category": name, "amount": money(amount)} for name, amount in just])
+        found = await brand.of_node("Budget", budget, "rangeBreaches")
+        assert found["rangeBreaches"] == ["platform 占 19.98%，应为 20–25%", "tools 占 15.02%，应为 10–15%"]
         budget, _ = await brand.budget(10_000, preset="RESOURCES")
         found = await brand.of_node("Budget", budget, "rangeBreaches lines { share }")
         assert found == {"rangeBreaches": [], "lines": [{"share": s} for s in (23.75, 13.75, 33.75, 28.75)]}

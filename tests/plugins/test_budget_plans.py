@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from scrm.testing.client import drain
 from scrm.testing.following import following
 from tests.plugins.treasury import Treasury, money, opened
@@ -72,10 +74,10 @@ async def carried(brand: Treasury, line: str) -> int:
 async def test_what_is_left_is_taken_over_once_the_budget_before_is_closed(migrated_url: str) -> None:
     async with opened(migrated_url) as brand:
         first, own = await brand.budget(900, TWO)
-        april = {"start": "2026-04-01", "end": "2026-05-01", "previousId": first}
-        cap = {"rollover": "CAPPED", "rolloverCap": money(250)}
+        april: dict[str, Any] = {"start": "2026-04-01", "end": "2026-05-01", "previousId": first}
+        cap: dict[str, Any] = {"rollover": "CAPPED", "rolloverCap": money(250)}
         second, then = await brand.budget(900, TWO, **april, **cap)
-        may = {"start": "2026-05-01", "end": "2026-06-01", "previousId": second, "rollover": "NEGATIVE"}
+        may: dict[str, Any] = {"start": "2026-05-01", "end": "2026-06-01", "previousId": second, "rollover": "NEGATIVE"}
         _, last = await brand.budget(900, [*TWO[:1], {"category": "c", "amount": money(300)}], **may)
         assert (await brand.why("createBudget", name="x", total=money(1), lines=[TWO[0]], **april))[0] != "PREVIOUS_TAKEN"
         spent = await brand.spend(own["a"], 500)
@@ -99,7 +101,7 @@ async def test_what_is_left_is_taken_over_once_the_budget_before_is_closed(migra
 async def test_a_budget_that_is_closed_early_gives_way(migrated_url: str) -> None:
     async with opened(migrated_url) as brand:
         first, own = await brand.budget(900, TWO)
-        april = {"start": "2026-04-01", "end": "2026-05-01", "previousId": first, "rollover": "REMAINING"}
+        april: dict[str, Any] = {"start": "2026-04-01", "end": "2026-05-01", "previousId": first, "rollover": "REMAINING"}
         second, then = await brand.budget(900, TWO, **april)
         taken = await brand.why("createBudget", name="x", total=money(900), lines=TWO, **april)
         assert taken == ("PREVIOUS_TAKEN", {"previousId": first})
@@ -184,6 +186,12 @@ async def test_a_cause_is_asked_for_from_five_percent_on(migrated_url: str) -> N
         assert await asked() == [(5.0, True), (4.95, False), (-5.0, True), (-4.95, False)]
 
 
+async def test_shares_may_be_thirds(migrated_url: str) -> None:
+    async with opened(migrated_url) as brand:
+        _, own = await brand.budget(100, [{"category": name, "share": 33.333333333333336} for name in "abc"])
+        assert [await brand.line(own[name], "planned") for name in "abc"] == [34, 33, 33]
+
+
 async def test_a_budget_that_makes_no_sense_is_refused(migrated_url: str) -> None:
     async with opened(migrated_url) as brand:
         basics = {"name": "b", "start": "2026-03-01", "end": "2026-04-01", "total": money(100)}
@@ -197,6 +205,12 @@ async def test_a_budget_that_makes_no_sense_is_refused(migrated_url: str) -> Non
         assert await why(total=money(10**14 + 1)) == ("INVALID_AMOUNT", {"amount": 10**14 + 1})
         assert await why(reserve=money(101)) == ("INVALID_AMOUNT", {"amount": 101})
         assert await why(reserve=money(1, "USD")) == ("CURRENCY_MISMATCH", {"currency": "USD", "expected": "CNY"})
+        for currency in ("cny", "XXQ", ""):
+            assert await why(total=money(100, currency)) == ("INVALID_CURRENCY", {"currency": currency})
+        assert await why(lines=[{"category": name, "share": 33.33333} for name in "abc"]) == (
+            "SHARES_NOT_WHOLE",
+            {"sum": "99.9999"},
+        )
         assert await why(lines=[{"category": "a", "share": 99.5}]) == ("SHARES_NOT_WHOLE", {"sum": "99.5"})
         assert await why(lines=[{"category": "a", "amount": money(99)}]) == ("AMOUNTS_NOT_TOTAL", {"sum": 99, "expected": 100})
         assert await why(lines=[{"category": "reserve", "share": 100}]) == ("INVALID_LINES", {"category": "reserve"})

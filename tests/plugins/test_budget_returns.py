@@ -97,6 +97,21 @@ async def test_revenue_is_the_last_touchs(migrated_url: str) -> None:
         await brand.check()
 
 
+async def test_revenue_is_counted_in_the_budgets_own_currency(migrated_url: str) -> None:
+    async with opened(migrated_url) as brand:
+        await channel(brand, "ads")
+        lines = [{"category": "ads", "share": 100, "channels": ["ads"]}]
+        _, own = await brand.budget(lines=lines, currency="USD")
+        ann = await brand.member()
+        await brand.send(touch(brand, ann, "2026-03-05T10:00", "ads"))
+        await brand.pay(ann, "o1", 700, "2026-03-07T10:00", currency="USD")
+        await brand.pay(ann, "o2", 5_000, "2026-03-07T10:00")
+        await brand.sure("spendBudget", lineId=own["ads"], amount=money(350, "USD"))
+        found = await brand.of_node("BudgetLine", own["ads"], "attributedRevenue { amountMinor currency } roi")
+        assert found == {"attributedRevenue": {"amountMinor": 700, "currency": "USD"}, "roi": 2.0}
+        await brand.check()
+
+
 async def test_what_is_said_without_measure_harms_nobody(migrated_url: str) -> None:
     async with opened(migrated_url, "2026-03-20T12:00", costs=COST) as brand:
         await channel(brand, "ads")
@@ -109,6 +124,9 @@ async def test_what_is_said_without_measure_harms_nobody(migrated_url: str) -> N
         said = {"couponId": "c", "cost": 2**53 - 1, "campaign": endless}
         await brand.send(brand.event("coupon.redeemed", ann, None, None, "2026-03-05T10:00", properties=said))
         assert await brand.line(own["campaigns"], "attributedRevenue", "spent") == [10**15 + 500, 0]
+        document = '{ events(filter: {type: ["budget.cost_unassigned"]}) { nodes { properties } } }'
+        [node] = (await brand.client.data(document))["events"]["nodes"]
+        assert node["properties"]["amount"] == 2**53 - 1
         await brand.check()
 
 

@@ -62,9 +62,11 @@ class Treasury(Shop):
         [error] = (await self.ask(name, **said))["errors"]
         return error["code"], error["params"]
 
-    async def budget(self, total: int = 1_000, lines: Any = None, **said: Any) -> tuple[str, dict[str, str]]:
+    async def budget(
+        self, total: int = 1_000, lines: Any = None, *, currency: str = "CNY", **said: Any
+    ) -> tuple[str, dict[str, str]]:
         """A new budget's id, and its lines' by category."""
-        basics = {"name": "b", "start": "2026-03-01", "end": "2026-04-01", "total": money(total)}
+        basics = {"name": "b", "start": "2026-03-01", "end": "2026-04-01", "total": money(total, currency)}
         chosen = {} if "preset" in said else {"lines": ONE_LINE if lines is None else lines}
         made = (await self.sure("createBudget", **{**basics, **chosen, **said}))["budget"]
         return made["id"], {line["category"]: line["id"] for line in made["lines"]}
