@@ -16,17 +16,32 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Row
 
-from scrm.api import Announcement, HandlerTx, Id, LogEvent, NewFact, Tx, derive_id, insert_rows, instant_text, upsert
+from scrm.api import (
+    Announcement,
+    HandlerTx,
+    Id,
+    LogEvent,
+    NewFact,
+    Tx,
+    derive_id,
+    events,
+    insert_rows,
+    instant_text,
+    upsert,
+)
 
 from .events import CHANGED, DUE
 from .models import current, erased, merges, people, requests, run_cells, run_moves, run_segments, runs
 from .presets import PROSPECT
-from .rules import Parameters, RfmRules, closing
+from .rules import FEWEST_BUYERS, Parameters, RfmRules, closing
 from .scores import READ, Scoring, scores
 from .words import keep_words
 
 AFTER_MIDNIGHT = timedelta(minutes=15)
 """When the job finds that a period is over, so that what its last minutes brought is there."""
+LATE, WHILE_FEW = timedelta(minutes=10), timedelta(minutes=1)
+"""How long after a run it is made anew for what came late, at the soonest; sooner while there are too few buyers for one, as on
+the day on which a history is imported."""
 DONE, PENDING, INSUFFICIENT = "DONE", "PENDING", "INSUFFICIENT_DATA"
 ONE = 1
 SCORES = range(1, 6)
@@ -40,12 +55,24 @@ def run_id(as_of: datetime, parameters: Parameters) -> uuid.UUID:
 
 
 def due_run(tx: Tx, due: datetime, rules: RfmRules) -> list[NewFact]:
-    """What the job records: that the newest period is over, unless its run was made. The same again changes nothing."""
+    """What the job records: that the newest period is over, unless its run was made and nothing came since that belongs to it.
+    The same again changes nothing."""
     as_of = closing(rules.every, due - AFTER_MIDNIGHT, rules.zone)
     parameters = Parameters.of(rules, {})
-    if tx.scalar(sa.select(runs.c.made_by_id).where(runs.c.id == run_id(as_of, parameters))) is not None:
+    key, said = f"{instant_text(as_of)}:{parameters.digest}", {"asOf": instant_text(as_of)}
+    run = tx.row(sa.select(runs).where(runs.c.id == run_id(as_of, parameters), runs.c.made_by_id.is_not(None)))
+    if run is None:
+        return [NewFact(DUE, key, said, due)]
+    wait = LATE if run.population >= FEWEST_BUYERS else WHILE_FEW
+    if due < run.computed_at + wait or not _came_late(tx, run):
         return []
-    return [NewFact(DUE, f"{instant_text(as_of)}:{parameters.digest}", {"asOf": instant_text(as_of)}, due)]
+    return [NewFact(DUE, f"{key}:{instant_text(due)}", said, due)]
+
+
+def _came_late(tx: Tx, run: Row[Any]) -> bool:
+    """Whether something was recorded since a run that had happened by its instant."""
+    since = sa.and_(events.c.position > run.position, events.c.occurred_at <= run.as_of, events.c.type.in_(READ))
+    return tx.row(sa.select(events.c.id).where(since).limit(1)) is not None
 
 
 def ask(tx: HandlerTx, event: LogEvent, rules: RfmRules) -> None:

@@ -32,6 +32,31 @@ def said(at: str) -> str:
 RUNS = "{ rfmRuns { nodes { id asOf state standing position } } }"
 
 
+async def test_the_run_of_the_clock_is_made_anew_for_what_comes_late(migrated_url: str) -> None:
+    async with opened(migrated_url, "2026-03-01T00:20") as brand:
+        await brand.run_jobs()  # of an empty log
+        users = await five(brand)
+        await brand.pass_to("2026-03-01T00:20:50")
+        assert await brand.rfm(users[0]) is None
+        await brand.pass_to("2026-03-01T00:22")
+        assert [(await brand.run())["population"], await brand.scores(users[-1:])] == [5, ["515"]]
+        assert await brand.changes() == []  # it is the first one
+        positions = [node["position"] for node in (await brand.client.data(RUNS))["rfmRuns"]["nodes"]]
+        await brand.send(
+            brand.paid(users[0], "late", 900, "2026-02-28T23:00"), brand.paid(users[1], "today", 9, "2026-03-01T00:21")
+        )
+        await brand.pass_to("2026-03-01T00:31")
+        assert [node["position"] for node in (await brand.client.data(RUNS))["rfmRuns"]["nodes"]] == positions
+        await brand.pass_to("2026-03-01T00:33")
+        assert await brand.scores(users[:1]) == ["555"]
+        assert (users[0], "LOST", "CHAMPIONS") in await brand.changes()
+        later = [node["position"] for node in (await brand.client.data(RUNS))["rfmRuns"]["nodes"]]
+        assert len(later) == len(positions)
+        await brand.pass_to("2026-03-01T00:50")
+        assert [node["position"] for node in (await brand.client.data(RUNS))["rfmRuns"]["nodes"]] == later
+        await brand.check()
+
+
 async def test_runs_by_the_clock(migrated_url: str) -> None:
     async with opened(migrated_url, "2026-02-28T23:00", every="DAY", keep_runs=2) as brand:
         users = await five(brand)
