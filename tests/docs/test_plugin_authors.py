@@ -5,12 +5,18 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
+import scrm_risk
 from scrm import hookspecs
+from scrm.api import hookimpl
 from scrm.config import Settings
 from scrm.loader import load_plugins
 from scrm.plugin import Contribution
@@ -152,3 +158,40 @@ def test_the_page_lists_every_contribution_and_no_other() -> None:
 def test_the_page_lists_every_hook_and_no_other() -> None:
     hooks = {name for name, value in vars(hookspecs).items() if callable(value) and hasattr(value, "scrm_spec")}
     assert table_of("Hooks") == hooks
+
+
+async def test_the_indicator_of_the_page_rings_the_rule_of_the_page(database_url: str) -> None:
+    [code] = [block for block in blocks() if "DETRACTORS" in block]
+    [rule] = [block for block in blocks() if "plugins.risk.rules.detractors" in block]
+    named: dict[str, Any] = {}
+    exec(code, named)  # what the page says is what runs
+    module = ModuleType("surveys")
+    vars(module)["contribute"] = hookimpl(lambda: Contribution(name="surveys", version="1", indicators=[named["DETRACTORS"]]))
+    rules = tomllib.loads(rule)["plugins"]["risk"]
+    clock = [datetime(2026, 3, 9, 4, tzinfo=UTC)]
+    opened = serving(
+        database_url,
+        modules={"surveys": module, "risk": scrm_risk},
+        sections={"risk": {"enabled": True, **rules}},
+        clock=lambda: clock[0],
+    )
+    async with opened as client:
+        await client.data('mutation { createChannel(input: {key: "app", name: "App", kind: APP}) { errors { code } } }')
+        answered = [(8, "2026-03-08T03:00:00Z"), (6, "2026-03-08T04:00:00Z"), (1, "2026-03-09T03:00:00Z")]
+        sent = [
+            {
+                "type": "survey.answered",
+                "identity": {"channel": "app", "externalId": "ann"},
+                "occurredAt": at,
+                "properties": {"score": score},
+                "source": "app",
+                "externalId": at,
+            }
+            for score, at in answered
+        ]
+        assert (await client.events(sent))["accepted"] == 3
+        await drain(client)
+        done = await client.data("mutation { evaluateRisks(input: {}) { fired problems errors { code } } }")
+        assert done["evaluateRisks"] == {"fired": 1, "problems": [], "errors": []}
+        [alert] = (await client.data("{ riskAlerts { nodes { rule { key } value threshold } } }"))["riskAlerts"]["nodes"]
+        assert alert == {"rule": {"key": "detractors"}, "value": 0.5, "threshold": 0.2}
