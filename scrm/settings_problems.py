@@ -6,7 +6,7 @@ import difflib
 import json
 import os
 from collections.abc import Sequence
-from typing import get_args
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -38,6 +38,10 @@ _EXPECTED = {
 }
 
 
+LONGEST_SHOWN = 200
+"""Characters of a value that a message shows."""
+
+
 def explain(error: ValidationError, model: type[BaseModel], place: Sequence[str] = ()) -> list[str]:
     """Each problem as one line that names the setting, its value and what was expected; a secret's value is not shown."""
     return [_explain_one(problem, model, place) for problem in error.errors(include_url=False)]
@@ -56,7 +60,13 @@ def _explain_one(problem: ErrorDetails, model: type[BaseModel], place: Sequence[
         name = f"{name}, from the variable {variable},"
     if _is_secret(model, path):
         return f"setting {name} is not what it should be (and not shown, as it may hold a secret); expected {expected}"
-    return f"setting {name} is {json.dumps(problem['input'], ensure_ascii=False, default=str)}; expected {expected}"
+    return f"setting {name} is {_shown(problem['input'])}; expected {expected}"
+
+
+def _shown(value: Any) -> str:
+    """A value as it may be written, its beginning where it is long."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
 def _variable_of(path: Sequence[str]) -> str | None:
