@@ -19,6 +19,14 @@ from scrm.db import Tx, new_id
 from scrm.models import audit_log, audit_pending
 
 _WRITE, _LEAVE = audit_log.insert(), audit_pending.insert()
+_line = (
+    sa.insert(audit_log)
+    .values({each.name: sa.bindparam(each.name) for each in audit_log.c})
+    .returning(audit_log.c.id)
+    .cte("line")
+)
+_BOTH = sa.insert(audit_pending).from_select(["audit_id"], sa.select(_line.c.id))
+"""PostgreSQL writes both by one statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +45,9 @@ def audit(tx: Tx, actor: str, action: str, subject: str | None, detail: Mapping[
     """Write one line: `action` is `noun.verb`, `subject` an id, `detail` names of fields and counts, never personal values."""
     line = new_id()
     said = {"id": line, "at": at, "actor": actor, "action": action, "subject": subject, "detail": dict(detail or {})}
+    if tx.dialect != "sqlite":
+        tx.execute(_BOTH, said)
+        return
     tx.execute(_WRITE, said)
     tx.execute(_LEAVE, {"audit_id": line})
 

@@ -21,8 +21,8 @@ from .rules import PAID, LoyaltyRules
 ORDERS = (PAID, REFUNDED)
 
 
-def select_lots(condition: sa.ColumnElement[bool]) -> sa.Select[Any]:
-    """The lots of a condition, for `load_lots`."""
+def select_lots(condition: sa.ColumnElement[bool], *more: sa.ColumnElement[Any]) -> sa.Select[Any]:
+    """The lots of a condition, for `load_lots`, and what more shall be known of each."""
     lapsed = (
         sa.select(sa.cast(sa.func.coalesce(sa.func.sum(allocations.c.amount), 0), sa.BigInteger))
         .join(entries, entries.c.id == allocations.c.entry_id)
@@ -30,7 +30,7 @@ def select_lots(condition: sa.ColumnElement[bool]) -> sa.Select[Any]:
         .scalar_subquery()
     )
     columns = [lapsed.label("lapsed") if each.name == "lapsed" else lots.c[each.name] for each in fields(Lot)]
-    return sa.select(*columns).where(condition).order_by(lots.c.expires_at.asc().nulls_last(), lots.c.earned_at, lots.c.id)
+    return sa.select(*columns, *more).where(condition).order_by(lots.c.expires_at.asc().nulls_last(), lots.c.earned_at, lots.c.id)
 
 
 # Built once: to build a statement costs more than to run it.

@@ -133,17 +133,19 @@ _OF_USER = _LOCK.where(accounts.c.user_id == sa.bindparam("user"))
 _OF_BOTH = _LOCK.where(among(accounts.c.user_id, "users")).order_by(accounts.c.id)
 _WITH_ID = _LOCK.where(accounts.c.id == sa.bindparam("account"))
 _THEN = sa.bindparam("then", type_=lots.c.available_at.type)
-USABLE = select_lots(
-    sa.and_(lots.c.account_id == sa.bindparam("account"), lots.c.remaining > 0, lots.c.available_at <= _THEN, lasts(_THEN))
-)
-_KEPT = (
-    sa.select(held_lots.c.lot_id, sa.cast(sa.func.sum(held_lots.c.amount), sa.BigInteger).label("amount"))
+_kept = (
+    sa.select(sa.func.sum(held_lots.c.amount))
     .join(holds, holds.c.id == held_lots.c.hold_id)
-    .where(holds.c.account_id == sa.bindparam("account"), holds.c.state == "OPEN", holds.c.expires_at > _THEN)
-    .group_by(held_lots.c.lot_id)
+    .where(held_lots.c.lot_id == lots.c.id, holds.c.account_id == lots.c.account_id)
+    .where(holds.c.state == "OPEN", holds.c.expires_at > _THEN)
+    .scalar_subquery()
 )
-
-
+HELD = sa.cast(sa.func.coalesce(_kept, 0), sa.BigInteger).label("held")
+"""How much of a lot holds keep."""
+USABLE = select_lots(
+    sa.and_(lots.c.account_id == sa.bindparam("account"), lots.c.remaining > 0, lots.c.available_at <= _THEN, lasts(_THEN)),
+    HELD,
+)
 _HELD_FOR = sa.select(holds.c.account_id).where(holds.c.id == sa.bindparam("hold"))
 _HOLD = (
     sa.select(holds, accounts.c.user_id)
@@ -171,9 +173,8 @@ def lock_account(tx: Tx, account_id: uuid.UUID) -> Locked:
 
 def free_parts(tx: Tx, account_id: uuid.UUID, at: datetime) -> list[Part]:
     """What can be spent of an account at this instant, in the order in which it is."""
-    usable = load_lots(tx, USABLE, account=account_id, then=at)
-    held = {row.lot_id: row.amount for row in tx.rows(_KEPT, {"account": account_id, "then": at})}
-    return [(lot, lot.remaining - held.get(lot.id, 0)) for lot in usable]
+    rows = tx.rows(USABLE, {"account": account_id, "then": at})
+    return [(Lot(*tuple(row)[:-1]), row.remaining - row.held) for row in rows]
 
 
 def first_of(parts: Iterable[Part], points: int) -> list[Part]:

@@ -15,7 +15,7 @@ from scrm.db import Database, Tx, new_id
 from scrm.errors import PluginFailedError, ScrmError, UserError
 from scrm.events.consumers import PAUSED, Consumer, out_of_turn_row
 from scrm.events.handling import EVENT_COLUMNS, Applying, event_of, give, is_trouble, reading
-from scrm.events.log import Entry, append, digest_of, owner_since, share_owners
+from scrm.events.log import SHARING, Entry, append, digest_of, owner_since
 from scrm.events.models import consumers, events, out_of_turn
 from scrm.events.records import Event
 from scrm.events.rules import config_source, last_change
@@ -32,7 +32,7 @@ _PLACE = sa.select(consumers.c.cursor, consumers.c.state, consumers.c.reason, co
     consumers.c.plugin == sa.bindparam("name")
 )
 _PLACE_LOCKED = _PLACE.add_columns(
-    sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(sa.bindparam("key", type_=sa.Text()), 0))
+    SHARING, sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(sa.bindparam("key", type_=sa.Text()), 0))
 ).with_for_update(read=True)
 _one = sa.select(sa.literal(1).label("one")).subquery()
 _KNOWN = sa.select(*EVENT_COLUMNS, events.c.digest, last_change(sa.bindparam("config")).label("configured")).select_from(
@@ -82,7 +82,6 @@ def decide_in(
     source, digest = f"{SOURCE}{decision.name}", digest_of(dict(input if asked is None else asked))
     if not key or len(key) > _KEY_LENGTH or "\x00" in key:
         raise ScrmError("INVALID_KEY", f"an idempotency key has 1 to {_KEY_LENGTH} characters", path=("idempotencyKey",))
-    share_owners(tx)
     cursor, backfill_to = _place(tx, consumer, f"{source}\x1f{key}")
     known = tx.rows(_KNOWN, {"source": source, "key": key, "config": config_source(consumer.name)})[0]
     if known.id is not None:

@@ -15,7 +15,7 @@ import orjson
 import sqlalchemy as sa
 from uuid6 import uuid7
 
-from scrm.db import Id, Tx, instant_text, new_id
+from scrm.db import Database, Id, Tx, instant_text, new_id
 from scrm.plugin import EventType
 from scrm.uuids import uuid_of, uuid_of_hex
 
@@ -198,6 +198,13 @@ def owner_of(tx: Tx, user_id: uuid.UUID) -> Owner | None:
     return Owner(row.id, bool(row.erased)) if row is not None else None
 
 
+async def ask_owner(db: Database, user_id: uuid.UUID) -> Owner | None:
+    """The same, asked by itself."""
+    lite = db.dialect == "sqlite"
+    rows = await db.fetch(_CHAIN.format(said="?" if lite else "$1", more=""), [user_id.hex if lite else user_id])
+    return Owner(uuid_of_hex(rows[0][0]) if lite else rows[0][0], bool(rows[0][1])) if rows else None
+
+
 def owner_since(tx: Tx, user_id: uuid.UUID, position: int) -> Owner | None:
     """The same, with what happened to them behind this position."""
     row = tx.row(_OWNER_SINCE, {"said": user_id, "position": position})
@@ -281,6 +288,8 @@ _FIND_SQLITE = sa.text(
     "select events.source, events.external_id, events.id, events.digest from json_each(:rows) as said"
     " cross join events on events.source = said.value ->> 'source' and events.external_id = said.value ->> 'external_id'"
 )
+SHARING = sa.func.pg_advisory_xact_lock_shared(_OWNERS_LOCK)
+"""`share_owners` as a column of another statement of PostgreSQL."""
 _SHARE_OWNERS = sa.text(f"select pg_advisory_xact_lock_shared({_OWNERS_LOCK})")
 _LOCK_OWNERS = sa.text(f"select pg_advisory_xact_lock({_OWNERS_LOCK})")
 _OWNERS = (
@@ -291,13 +300,16 @@ _OWNERS = (
 )
 
 
+_CHAIN = (
+    "with recursive chain(id, merged_into, erased_at) as ("
+    "select id, merged_into, erased_at from users where id = {said}"
+    " union all select users.id, users.merged_into, users.erased_at from chain join users on users.id = chain.merged_into"
+    ") select id, erased_at is not null as erased{more} from chain where merged_into is null"
+)
+
+
 def _owner(more: str = "") -> sa.TextualSelect:
-    said = sa.text(
-        "with recursive chain(id, merged_into, erased_at) as ("
-        "select id, merged_into, erased_at from users where id = :said"
-        " union all select users.id, users.merged_into, users.erased_at from chain join users on users.id = chain.merged_into"
-        f") select id, erased_at is not null as erased{more} from chain where merged_into is null"
-    )
+    said = sa.text(_CHAIN.format(said=":said", more=more))
     return said.bindparams(sa.bindparam("said", type_=Id)).columns(id=Id, erased=sa.Boolean())
 
 

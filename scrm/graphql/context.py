@@ -21,7 +21,7 @@ from scrm.events.consumers import Consumer, consumer_of, watched
 from scrm.events.decide import Decided, decide_in
 from scrm.events.handling import reading
 from scrm.events.ingest import Ingest
-from scrm.events.log import owner_of
+from scrm.events.log import ask_owner
 from scrm.events.tide import Tide
 from scrm.graphql.compiler import Grants
 from scrm.graphql.ids import node_id
@@ -188,7 +188,7 @@ class Context:
         """
         key = node_id("User", id, (path,))
 
-        owner = await self.services.db.read(owner_of, key)
+        owner = await ask_owner(self.services.db, key)
         if owner is None or self.principal.user_id not in (None, owner.id):
             raise user_not_found(key, (path,))
         if owner.erased and not erased:

@@ -75,8 +75,8 @@ Patch = Callable[[pytest.MonkeyPatch], None]
 
 
 def last_in_first_out(patch: pytest.MonkeyPatch) -> None:
-    found = handlers.load_lots
-    patch.setattr(spending, "load_lots", lambda tx, statement, **said: list(reversed(found(tx, statement, **said))))
+    found = spending.free_parts
+    patch.setattr(spending, "free_parts", lambda tx, account_id, at: list(reversed(found(tx, account_id, at))))
 
 
 def each_refund_rounded_alone(patch: pytest.MonkeyPatch) -> None:
@@ -123,7 +123,7 @@ def debt_is_never_paid(patch: pytest.MonkeyPatch) -> None:
 
 def expired_points_are_spent(patch: pytest.MonkeyPatch) -> None:
     there = sa.and_(lots.c.account_id == sa.bindparam("account"), lots.c.remaining > 0)
-    patch.setattr(spending, "USABLE", handlers.select_lots(there))
+    patch.setattr(spending, "USABLE", handlers.select_lots(there, spending.HELD))
 
 
 def one_day_too_long(patch: pytest.MonkeyPatch) -> None:
