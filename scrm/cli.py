@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,13 +19,70 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from scrm import __version__
-from scrm.commands import audit, backups, configuration, contributed, database, demo, importing, keys, plugins, serving
-from scrm.commands.session import Session, note, say
+from scrm.commands import contributed
+from scrm.commands.session import Session, late, note, say
 from scrm.errors import PluginFailedError, ScrmError, StartupError, UnavailableError
+
+PLACES = {
+    "demo": "scrm.commands.demo:demo",
+    "serve": "scrm.commands.serving:serve",
+    "worker": "scrm.commands.serving:worker",
+    "schema": "scrm.commands.serving:schema",
+    "backup": "scrm.commands.backups:backup",
+    "restore": "scrm.commands.backups:restore",
+    "keys": "scrm.commands.keys:app",
+    "audit": "scrm.commands.audit:app",
+    "db": "scrm.commands.database:app",
+    "plugins": "scrm.commands.plugins:app",
+    "config": "scrm.commands.configuration:app",
+    "import": "scrm.commands.importing:app",
+}
+"""Where the host's own commands are; a start imports only the one that is meant."""
+
+
+class HostCommands(MutableMapping[str, Any]):
+    """The host's own commands by name, each imported when it is asked for."""
+
+    def __init__(self) -> None:
+        self._places = dict(PLACES)
+        self._made: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._made:
+            self._made[name] = _command(name, late(self._places[name]))
+        return self._made[name]
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        self._made[name] = command
+        self._places.setdefault(name, "")
+
+    def __delitem__(self, name: str) -> None:
+        del self._places[name]
+        self._made.pop(name, None)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+def _command(name: str, found: Any) -> Any:
+    """One command, or group of commands, as the whole app would make it."""
+    alone = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    if isinstance(found, typer.Typer):
+        alone.add_typer(found, name=name)
+    else:
+        alone.command(name)(found)
+    return typer.main.get_group(alone).commands[name]
 
 
 class WithPlugins(TyperGroup):
     """The host's commands, and those of enabled plugins under their names."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{**options, "commands": None})
+        self.commands = HostCommands()
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The host's own command, else a plugin's group."""
@@ -81,20 +138,6 @@ def root(
 ) -> None:
     """A self-hosted GraphQL backend for social CRM, extended by plugins."""
     ctx.obj = Session(config)
-
-
-app.command("demo")(demo.demo)
-app.command("serve")(serving.serve)
-app.command("worker")(serving.worker)
-app.command("schema")(serving.schema)
-app.command("backup")(backups.backup)
-app.command("restore")(backups.restore)
-app.add_typer(keys.app, name="keys")
-app.add_typer(audit.app, name="audit")
-app.add_typer(database.app, name="db")
-app.add_typer(plugins.app, name="plugins")
-app.add_typer(configuration.app, name="config")
-app.add_typer(importing.app, name="import")
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

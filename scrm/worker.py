@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, Protocol
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Row
 
 from scrm.availability import why_unavailable
 from scrm.bounded import HangingError
@@ -183,7 +184,7 @@ async def follow(db: Database, consumer: Consumer, stop: asyncio.Event) -> None:
     while not stop.is_set():
         idle += 1
         try:
-            ready = await db.read(_work, consumer.name, db.clock())
+            ready = (await db.read(work_of, [consumer.name], db.clock()))[consumer.name]
             if ready.parked:
                 await db.write(retry_due, consumer, at=db.clock(), limit=pace.limit)
             if ready.events:
@@ -200,22 +201,32 @@ async def follow(db: Database, consumer: Consumer, stop: asyncio.Event) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ready:
+class Ready:
+    """What there is to do for a consumer: events to apply, parked ones to try again."""
+
     events: bool
     parked: bool
 
 
-def _work(tx: Tx, name: str, at: datetime) -> _Ready:
-    """Whether there is anything to do, found without locking."""
-    place = tx.row(sa.select(consumers).where(consumers.c.plugin == name))
-    if place is None:
-        return _Ready(False, False)
-    rests = place.state != ACTIVE and (place.state != DEGRADED or not is_due(place.next_attempt_at, at))
-    waiting = sa.select(parked_events.c.event_id).where(
-        parked_events.c.plugin == name, parked_events.c.state == RETRYING, due(parked_events.c.next_attempt_at, at)
+def work_of(tx: Tx, names: Sequence[str], at: datetime) -> dict[str, Ready]:
+    """What there is to do for each of these consumers, found without locking."""
+    waiting = sa.exists().where(
+        parked_events.c.plugin == consumers.c.plugin,
+        parked_events.c.state == RETRYING,
+        due(parked_events.c.next_attempt_at, at),
     )
-    parked = place.state == ACTIVE and tx.scalar(waiting.limit(1)) is not None
-    return _Ready(not rests and place.cursor < head(tx), parked)
+    places = tx.rows(sa.select(consumers, waiting.label("parked")).where(consumers.c.plugin.in_(names)))
+    end = head(tx)
+    found = {place.plugin: Ready(_may_go_on(place, at) and place.cursor < end, _tries(place)) for place in places}
+    return {name: found.get(name, Ready(False, False)) for name in names}
+
+
+def _may_go_on(place: Row[Any], at: datetime) -> bool:
+    return place.state == ACTIVE or (place.state == DEGRADED and is_due(place.next_attempt_at, at))
+
+
+def _tries(place: Row[Any]) -> bool:
+    return place.state == ACTIVE and bool(place.parked)
 
 
 @dataclass

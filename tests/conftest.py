@@ -9,6 +9,7 @@ import pytest
 from scrm.db import Database
 from scrm.memory import settle
 from scrm.testing import PostgresServer, postgres_server
+from tests.compiled import compiled_once
 from tests.templates import postgres_database, sqlite_file
 
 
@@ -21,6 +22,12 @@ def pytest_collection_finish() -> None:
 def anyio_backend() -> str:
     """Async tests run on asyncio."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_once() -> Iterator[None]:
+    with compiled_once():
+        yield
 
 
 @pytest.fixture(scope="session")

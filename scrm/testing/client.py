@@ -15,12 +15,12 @@ from starlette.applications import Starlette
 from scrm.app import create_app, fit_schema
 from scrm.auth import create_key
 from scrm.config import PluginSection, Settings, check_rules
-from scrm.db import new_id
-from scrm.events.consumers import consumer_of, core_consumer, enable
+from scrm.db import Tx, new_id
+from scrm.events.consumers import Consumer, consumer_of, core_consumer, enable
 from scrm.events.parked import retry_due
 from scrm.events.replay import ReplayReport, replay
 from scrm.events.rules import configure
-from scrm.events.sequencer import sequence
+from scrm.events.sequencer import number
 from scrm.events.steps import step
 from scrm.graphql.context import Services
 from scrm.jobs import run_due_jobs
@@ -30,7 +30,7 @@ from scrm.plugin_set import PluginStatus
 from scrm.provision import provision, ready_plugins
 from scrm.testing.rebuilding import rebuild
 from scrm.users.handlers import core_handlers
-from scrm.worker import all_deliveries, scheduled_jobs
+from scrm.worker import Ready, all_deliveries, scheduled_jobs, work_of
 
 
 class Client:
@@ -119,17 +119,29 @@ async def drain(client: Client) -> None:
         core_consumer(core_handlers(settings.zone), settings),
         *(consumer_of(plugin, settings) for plugin in services.plugins),
     ]
-    for reader in readers:
-        await db.write(enable, reader, db.clock())
+    await db.write(_enable_all, readers, db.clock())
     busy = True
     while busy:
-        await sequence(db)
         busy = False
-        for reader in readers:
-            made = await db.write(step, reader, at=db.clock())
-            retried = await db.write(retry_due, reader, at=db.clock())
-            busy = busy or not made.idle or bool(made.applied or retried.applied)
+        found = await db.write(_number_and_look, readers, db.clock())
+        for reader, ready in zip(readers, found, strict=True):
+            if ready.events:
+                made = await db.write(step, reader, at=db.clock())
+                busy = busy or not made.idle or made.applied > 0
+            if ready.parked:
+                busy = (await db.write(retry_due, reader, at=db.clock())).applied > 0 or busy
     await deliver_due(db, all_deliveries(services.plugins))
+
+
+def _enable_all(tx: Tx, readers: Sequence[Consumer], at: datetime) -> None:
+    for reader in readers:
+        enable(tx, reader, at)
+
+
+def _number_and_look(tx: Tx, readers: Sequence[Consumer], at: datetime) -> list[Ready]:
+    number(tx)
+    found = work_of(tx, [reader.name for reader in readers], at)
+    return [found[reader.name] for reader in readers]
 
 
 async def run_jobs(client: Client, at: datetime) -> int:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from typer.main import get_group
 
 import scrm
 from scrm.auth import Keys
-from scrm.cli import app
+from scrm.cli import PLACES, app
 from scrm.commands.session import COMMANDS
 from scrm.config import load_settings
 from scrm.db import Database, Tx
@@ -106,8 +107,7 @@ def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_commands_are_those_that_plugins_may_not_hide() -> None:
-    groups = {group.name for group in app.registered_groups}
-    assert {command.name for command in app.registered_commands} | groups == set(COMMANDS)
+    assert set(get_group(app).commands) == set(PLACES) == set(COMMANDS)
 
 
 @pytest.mark.parametrize(

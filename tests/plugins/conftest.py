@@ -1,4 +1,4 @@
-"""A partner's package, installed as pip installs it, and the command line as a process."""
+"""A partner's package, installed as pip installs it, and the command line, as a process and in this one."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from scrm.testing import PostgresServer
+from scrm.testing.commands import Said, commands
 from tests.templates import built_in, postgres_database, sqlite_file
 
 EVERYTHING = Path(__file__).parent / "everything"
@@ -50,20 +50,10 @@ def everything(installed: Path) -> Iterator[Path]:
         del sys.modules[name]
 
 
-@dataclass
-class Said:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: list[str]
-
-
 Commands = Callable[..., list[Said]]
 
 _RUN = """
 import contextlib, io, json, sys
-from scrm.cli import run
 said = []
 for line in json.load(sys.stdin):
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
@@ -97,3 +87,9 @@ def scrm(tmp_path: Path) -> Commands:
         return [Said(*one) for one in json.loads(done.stdout)]
 
     return call
+
+
+@pytest.fixture
+def scrm_here(tmp_path: Path) -> Commands:
+    """The same in this process, for what needs no other packages than those it has: many times as fast."""
+    return lambda *lines, **environment: commands(*lines, directory=tmp_path, SCRM_SECRET_KEY="s" * 40, **environment)

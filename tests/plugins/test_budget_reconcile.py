@@ -50,7 +50,7 @@ async def test_what_does_not_agree_is_named(migrated_url: str) -> None:
         assert await db.read(drifts) == []
 
 
-def test_the_command_says_so(scrm: Commands, tmp_path: Path) -> None:
+def test_the_command_says_so(scrm_here: Commands, tmp_path: Path) -> None:
     (tmp_path / "scrm.toml").write_text('database_url = "sqlite:///scrm.db"\n[plugins.budget]\nenabled = true\n')
-    *_, done = scrm("db upgrade", "budget reconcile")
+    *_, done = scrm_here("db upgrade", "budget reconcile")
     assert (done.code, done.out) == (0, "every budget agrees with its entries\n")

@@ -349,7 +349,7 @@ async def test_tables_are_rebuilt_from_the_log(read: Client) -> None:
     assert not (await replayed(read, "everything")).equal
 
 
-def test_commands(everything: Path, migrated_url: str, scrm: Commands, tmp_path: Path) -> None:
+def test_commands(everything: Path, migrated_url: str, scrm_here: Commands, tmp_path: Path) -> None:
     (tmp_path / "scrm.toml").write_text('[plugins.everything]\nenabled = true\nbook = "mine.txt"\n')
 
     lines = [
@@ -359,7 +359,7 @@ def test_commands(everything: Path, migrated_url: str, scrm: Commands, tmp_path:
         "everything --help",
         "everything tell --last 3",
     ]
-    _, told, added, helped, wrong = scrm(*lines, packages=everything, SCRM_DATABASE_URL=migrated_url)
+    _, told, added, helped, wrong = scrm_here(*lines, SCRM_DATABASE_URL=migrated_url)
     assert (told.code, told.out) == (0, "0 marks of 3 or more; the book is mine.txt\n")
     assert (added.code, added.out) == (0, "REJECTED\n")
     assert "nowhere" in added.err[0]

@@ -15,10 +15,10 @@ from tests.plugins.shop import Shop, opened
 
 
 @pytest.fixture
-def told(tmp_path: Path, migrated_url: str, scrm: Commands) -> Commands:
+def told(tmp_path: Path, migrated_url: str, scrm_here: Commands) -> Commands:
     """The command line on the shop's database."""
     (tmp_path / "scrm.toml").write_text("[plugins.loyalty]\nenabled = true\n")
-    return lambda *lines, **more: scrm(*lines, SCRM_DATABASE_URL=migrated_url, **more)
+    return lambda *lines, **more: scrm_here(*lines, SCRM_DATABASE_URL=migrated_url, **more)
 
 
 async def break_it(shop: Shop, *statements: sa.Executable) -> None:

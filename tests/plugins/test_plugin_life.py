@@ -12,7 +12,8 @@ import sqlalchemy as sa
 
 from scrm.api import Tx
 from scrm.testing.client import drain, serving
-from tests.plugins.conftest import EVERYTHING, Commands, Said
+from scrm.testing.commands import Said
+from tests.plugins.conftest import EVERYTHING, Commands
 
 PLUGIN = """
 import strawberry
@@ -187,9 +188,9 @@ def test_what_is_wrong_is_said_all_at_once_or_left_out(everything: Path, scrm: C
 
 @pytest.mark.parametrize("name", ["loyalty"])
 def test_the_tables_of_a_built_in_plugin_are_as_its_models_say(
-    migrated_url: str, scrm: Commands, tmp_path: Path, name: str
+    migrated_url: str, scrm_here: Commands, tmp_path: Path, name: str
 ) -> None:
     (tmp_path / "scrm.toml").write_text(enabled(name))
-    upgraded, said = scrm("db upgrade", "db check", SCRM_DATABASE_URL=migrated_url)
+    upgraded, said = scrm_here("db upgrade", "db check", SCRM_DATABASE_URL=migrated_url)
     assert upgraded.code == 0
     assert (said.code, said.out, said.err) == (0, "the tables are as the models say\n", [])

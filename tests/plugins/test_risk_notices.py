@@ -162,7 +162,7 @@ async def test_an_indicator_and_a_rule_of_a_partner(migrated_url: str) -> None:
         await tower.check()  # the replay reads what the events carry, not what the other plugin says by now
 
 
-async def test_backtests(tmp_path: Any, scrm: Commands) -> None:
+async def test_backtests(tmp_path: Any, scrm_here: Commands) -> None:
     url = f"sqlite:///{tmp_path / 'scrm.db'}"
     (tmp_path / "scrm.toml").write_text(f'database_url = "{url}"\n[plugins.risk]\nenabled = true\n')
     two = {"kind": "in_a_row", "periods": 2, "condition": {"kind": "threshold", "above": 800}}
@@ -173,7 +173,7 @@ async def test_backtests(tmp_path: Any, scrm: Commands) -> None:
     (tmp_path / "mine.toml").write_text(
         'name = "m"\nindicator = "opinion_index"\nseverity = "URGENT"\ncondition = {kind = "threshold", above = 850}\n'
     )
-    ran = scrm(
+    ran = scrm_here(
         "risk backtest two --from 2026-03-01 --to 2026-03-20",
         "risk backtest mine.toml --from 2026-03-01 --to 2026-03-20",
         "risk backtest none --from 2026-03-01 --to 2026-03-20",
