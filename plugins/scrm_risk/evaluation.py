@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -27,7 +27,7 @@ from .book import keep_rules, read_rules
 from .conditions import Judged, Point, points_of
 from .desk import Desk, Reading, ScopeRow
 from .machine import FAILED, OPEN, Sample
-from .models import evaluations, samples, scopes
+from .models import evaluations, guard, samples, scopes
 from .notices import tell
 from .people import feed_people
 from .rules import RiskRules, Rule
@@ -46,7 +46,9 @@ def evaluate(tx: HandlerTx, event: LogEvent, rules: RiskRules) -> None:
     watched = {key: rule for key, rule in read_rules(tx).items() if rule.enabled}
     quiet = sa.and_(scopes.c.state == "INACTIVE", scopes.c.snoozed_until.is_(None), scopes.c.user_id.is_not(None))
     desk = Desk(tx, event, rules, as_of).load(sa.not_(quiet))
-    found = Found(tx, event, as_of, rules, watched)
+    # Who asked for now may have waited for an evaluation as of a later instant: this one sees what happened up to there.
+    seen_to = replace(event, occurred_at=max(event.occurred_at, as_of))
+    found = Found(tx, seen_to, as_of, rules, watched)
     seen: set[tuple[str, str]] = set()
     for key, rule in watched.items():
         if rule.per == "user":
@@ -66,6 +68,11 @@ def evaluate(tx: HandlerTx, event: LogEvent, rules: RiskRules) -> None:
     tell(desk)
     done = {"id": event.id, "as_of": as_of, "rules": len(watched), "fired": fired, "resolved": resolved}
     insert_rows(tx, evaluations, [{**done, "problems": found.problems}])
+
+
+def take_turn(tx: Tx) -> None:
+    """Wait until nobody else decides on alerts or rules, and let nobody before this transaction has ended; read after it."""
+    tx.rows(sa.select(guard).with_for_update())
 
 
 def last_evaluation(tx: Tx) -> datetime | None:

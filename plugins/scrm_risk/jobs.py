@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from scrm.api import Job, NewFact, Tx, instant_text
 
 from .book import read_rules
-from .evaluation import last_evaluation, samples_of
+from .evaluation import last_evaluation, samples_of, take_turn
 from .events import DUE
 from .machine import State
 from .models import alerts
@@ -21,6 +21,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def due_evaluation(tx: Tx, due: datetime, rules: RiskRules) -> list[NewFact]:
     """What the job records: that rules are evaluated as of the newest time that is due. The same time again changes nothing."""
+    take_turn(tx)
     slot = EPOCH + (due - EPOCH) // (step := timedelta(minutes=rules.evaluate_minutes)) * step
     newest = last_evaluation(tx)
     at = slot if newest is None or newest < slot else due if _waits(tx, newest, due) else None

@@ -27,6 +27,13 @@ settings = Table(
     Column("digest", Text, nullable=False, comment="of the rules of the settings as they were last kept"),
 )
 
+guard = Table(
+    "risk_guard",
+    metadata,
+    Column("one", SmallInteger, primary_key=True, autoincrement=False),
+    comment="its row is locked by who decides on alerts or rules: one at a time",
+)
+
 rules = Table(
     "risk_rules",
     metadata,

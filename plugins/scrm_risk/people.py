@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from scrm.api import ScrmError, global_id, json_text, node_id
+from scrm.api import LogEvent, ScrmError, global_id, json_text, node_id
 
 from .conditions import Point, Threshold
 from .desk import Desk, Reading
@@ -30,7 +30,7 @@ MOST = 1_000
 def feed_people(desk: Desk, key: str, rule: Rule, found: Found) -> set[tuple[str, str]]:
     """Everybody who is over the limit, and everybody who was."""
     open_ = {scope.user_id for place, scope in desk.scopes.items() if place[0] == key and scope.state in OPEN and scope.user_id}
-    counted = count_people(desk, rule, sorted(open_))
+    counted = count_people(desk, rule, sorted(open_), found.event)
     places = set()
     facts = {**found.facts(rule), "days": rule.days}
     day = desk.rules.day(desk.now)
@@ -55,11 +55,11 @@ def scope_place(key: str, user: uuid.UUID) -> tuple[str, str]:
     return key, f"user:{global_id('User', user)}"
 
 
-def count_people(desk: Desk, rule: Rule, open_: Sequence[uuid.UUID]) -> dict[uuid.UUID, int]:
+def count_people(desk: Desk, rule: Rule, open_: Sequence[uuid.UUID], until: LogEvent) -> dict[uuid.UUID, int]:
     """What those count who are over the limit, and those with an open alert, whatever it is; nobody who was erased."""
     known = {row.user_id: row for row in desk.tx.rows(sa.select(people))}
     counted = dict.fromkeys(open_, 0)
-    for said, value in _counted(desk, rule, open_):
+    for said, value in _counted(desk, rule, open_, until):
         user = said if isinstance(said, uuid.UUID) else _named(said)
         if user is None:
             continue
@@ -69,11 +69,11 @@ def count_people(desk: Desk, rule: Rule, open_: Sequence[uuid.UUID]) -> dict[uui
     return counted
 
 
-def _counted(desk: Desk, rule: Rule, open_: Sequence[uuid.UUID]) -> list[tuple[Any, int]]:
+def _counted(desk: Desk, rule: Rule, open_: Sequence[uuid.UUID], until: LogEvent) -> list[tuple[Any, int]]:
     measure, condition = MEASURES[rule.indicator], rule.condition
     assert isinstance(condition, Threshold)
     day = desk.rules.day(desk.now)
-    log = desk.tx.history([measure.type], until=desk.event, since=desk.now - timedelta(days=rule.days + 2))
+    log = desk.tx.history([measure.type], until=until, since=desk.now - timedelta(days=rule.days + 2))
     whose: Any = log.c.user_id if measure.whose is None else json_text(log.c.properties, sa.literal(measure.whose))
     amount = measure.amount(log.c)
     within = (log.c.occurred_at <= desk.now, log.c.business_date > day - timedelta(days=rule.days), log.c.business_date <= day)

@@ -26,7 +26,7 @@ from scrm.api import (
 
 from .book import read_rules
 from .desk import AlertRow, ScopeRow, read_alerts
-from .evaluation import last_evaluation, samples_of
+from .evaluation import last_evaluation, samples_of, take_turn
 from .machine import OPEN, Act, Alert, act
 from .models import alerts, scopes
 from .models import rules as rules_table
@@ -115,16 +115,25 @@ def evaluate_risks(tx: Tx, input: Mapping[str, Any], rules: RiskRules, at: datet
 
     Refuses with EVALUATION_IN_THE_FUTURE or EVALUATION_OUT_OF_ORDER.
     """
-    as_of = datetime.fromisoformat(input["asOf"]) if input["asOf"] is not None else at
+    take_turn(tx)
+    newest = last_evaluation(tx)
+    if input["asOf"] is None:  # who asks for now may have waited for one as of a later instant
+        as_of = at if newest is None else max(at, newest)
+        return _evaluation(tx, as_of, rules)
+    as_of = datetime.fromisoformat(input["asOf"])
     said = instant_text(as_of)
     if as_of > at:
         message = f"asOf is {said}, which is to come; nothing is known of it"
         return UserError("EVALUATION_IN_THE_FUTURE", message, ("asOf",), {"asOf": said})
-    newest = last_evaluation(tx)
     if newest is not None and as_of < newest:
         message = f"asOf is {said}, and alerts are as of {instant_text(newest)} already; a back-test shows what was before"
         return UserError("EVALUATION_OUT_OF_ORDER", message, ("asOf",), {"asOf": said, "newest": instant_text(newest)})
-    return Fact(None, {"asOf": said, "samples": samples_of(tx, read_rules(tx) or rules.effective, as_of, rules)})
+    return _evaluation(tx, as_of, rules)
+
+
+def _evaluation(tx: Tx, as_of: datetime, rules: RiskRules) -> Fact:
+    samples = samples_of(tx, read_rules(tx) or rules.effective, as_of, rules)
+    return Fact(None, {"asOf": instant_text(as_of), "samples": samples})
 
 
 def acknowledge(tx: Tx, input: Mapping[str, Any], rules: RiskRules, at: datetime) -> Fact | UserError:
@@ -144,6 +153,7 @@ def resolve(tx: Tx, input: Mapping[str, Any], rules: RiskRules, at: datetime) ->
 
 
 def _act(tx: Tx, input: Mapping[str, Any], what: Act, at: datetime) -> Fact | UserError:
+    take_turn(tx)
     alert = _alert(tx, input["id"])
     if isinstance(alert, UserError):
         return alert
@@ -174,6 +184,7 @@ def snooze_alert(tx: Tx, input: Mapping[str, Any], rules: RiskRules, at: datetim
 
     Refuses with ALERT_NOT_FOUND, ALERT_RESOLVED, RULE_NOT_FOUND, INVALID_SCOPE or INVALID_SNOOZE.
     """
+    take_turn(tx)
     until = datetime.fromisoformat(input["until"])
     if until <= at:
         message = f"until is {input['until']}, which has passed; say when it ends"
@@ -217,6 +228,7 @@ def advance_alert(tx: Tx, input: Mapping[str, Any], rules: RiskRules, at: dateti
 
     Refuses with ALERT_NOT_FOUND or PHASE_NOT_LATER.
     """
+    take_turn(tx)
     alert = _alert(tx, input["id"])
     if isinstance(alert, UserError):
         return alert
@@ -235,6 +247,7 @@ def save_rule(tx: Tx, input: Mapping[str, Any], rules: RiskRules, at: datetime) 
 
     Refuses with INVALID_RULE, or what is wrong with it, or UNKNOWN_INDICATOR.
     """
+    take_turn(tx)
     check_key(input["key"])
     rule = parse_rule(input["key"], input["rule"])
     known = known_indicators(tx)
@@ -249,6 +262,7 @@ def delete_rule(tx: Tx, input: Mapping[str, Any], rules: RiskRules, at: datetime
 
     Refuses with RULE_NOT_FOUND or RULE_OF_SETTINGS.
     """
+    take_turn(tx)
     row = tx.row(sa.select(rules_table).where(rules_table.c.id == uuid.UUID(input["id"])))
     if row is None or row.removed:
         return rule_not_found(input["id"])
