@@ -6,7 +6,20 @@ from typing import Any
 
 from scrm.api import EventType
 
-from .ledger import ADJUSTED, EARNED, EXPIRED, FROZEN, HELD, REDEEMED, RELEASED, REVERSED, TRANSFERRED, UNDONE, UNFROZEN
+from .ledger import (
+    ADJUSTED,
+    EARNED,
+    EXPIRED,
+    FROZEN,
+    HELD,
+    REDEEMED,
+    REFUSED,
+    RELEASED,
+    REVERSED,
+    TRANSFERRED,
+    UNDONE,
+    UNFROZEN,
+)
 
 WHOLE: dict[str, Any] = {"type": "integer", "minimum": 0}
 SIGNED: dict[str, Any] = {"type": "integer"}
@@ -85,6 +98,12 @@ TYPES = (
         "A refund took back points: from these lots, and `debt` that the next credit pays. `cancelled`: how many earned points "
         "the refund cancels, those that had expired included. The amount is the refund's, or the order's if it came later.",
         _payload(orderId=TEXT, cancelled=WHOLE, debt=WHOLE),
+        own=True,
+    ),
+    EventType(
+        REFUSED,
+        "A refund would cancel these points, and so many of them are not there any more: by the policy `block` none was taken.",
+        {"type": "object", "properties": {"points": WHOLE, "short": WHOLE, "orderId": TEXT}},
         own=True,
     ),
 )

@@ -18,6 +18,7 @@ from .models import entries
 from .rules import LoyaltyRules
 
 EARNED, REDEEMED, REVERSED = "points.earned", "points.redeemed", "points.reversed"
+REFUSED = "points.reversal_refused"
 HELD, RELEASED = "points.held", "points.released"
 UNDONE, ADJUSTED, TRANSFERRED = "points.undone", "points.adjusted", "points.transferred"
 EXPIRED, FROZEN, UNFROZEN = "points.expired", "points.frozen", "points.unfrozen"
@@ -249,8 +250,7 @@ def settle(ledger: Ledger, event: LogEvent, account: Account, order: Order, rule
 
 def reverse(ledger: Ledger, event: LogEvent, account: Account, order: Order, due: int, at: datetime, rules: LoyaltyRules) -> None:
     """Take back so many points of an order: those that have expired are gone, held or not, those that are there go, and what was
-    spent is owed."""
-    order.reversed += due
+    spent is owed. Where the policy blocks what is not all there, nothing is taken, and the next refund tries again."""
     known = max(at, event.received_at)  # what has expired by then has, whether the job has said so or not
     own = sorted(ledger.of_order.get(order.id, []), key=lambda lot: lot.place)
     free = {lot.id: ledger.free(lot, event.received_at) for lot in own}
@@ -258,6 +258,12 @@ def reverse(ledger: Ledger, event: LogEvent, account: Account, order: Order, due
     waived = min(due, max(lapsed - order.waived, 0))
     taken = _unspent(own, free, due - waived, known)
     owed = due - waived - sum(amount for _, amount in taken)
+    money = event.amount_minor, event.currency
+    if owed and rules.debt_policy == "block":
+        said = {"points": due, "short": owed, "orderId": order.order_id}
+        ledger.announcements.append(Announcement(REFUSED, event, account.user_id, said, order.id.hex, *money))
+        return
+    order.reversed += due
     spent = sum(ledger.redeemed.get(lot.id, 0) for lot in own) if rules.debt_policy == "floor_zero" else 0
     forgiven = min(owed, max(spent - order.forgiven, 0))
     order.waived += waived
@@ -271,7 +277,6 @@ def reverse(ledger: Ledger, event: LogEvent, account: Account, order: Order, due
         for lot, amount in taken:
             ledger.take(entry_id, lot, amount)
     properties = {"points": points, "cancelled": due, "debt": owed, "orderId": order.order_id, "lots": _said(taken)}
-    money = event.amount_minor, event.currency
     ledger.announcements.append(Announcement(REVERSED, event, account.user_id, properties, order.id.hex, *money))
 
 

@@ -58,10 +58,10 @@ class LoyaltyRules(BusinessRules):
     unit_cost: Decimal = Field(
         default=Decimal("0.01"), ge=0, le=1_000_000, description="What one point costs the business, in currency units, exact."
     )
-    debt_policy: Literal["debt", "floor_zero"] = Field(
+    debt_policy: Literal["debt", "floor_zero", "block"] = Field(
         default="debt",
         description="Points that were spent before their order was refunded: `debt` is paid first by the next credit, "
-        "`floor_zero` lets them go.",
+        "`floor_zero` lets them go, `block` takes nothing back, the unspent ones neither, and says so.",
     )
 
     @field_validator("earn")

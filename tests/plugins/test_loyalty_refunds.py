@@ -83,6 +83,27 @@ async def test_the_policy_floor_zero_lets_go_what_was_spent(migrated_url: str) -
         await shop.check()
 
 
+async def test_the_policy_block_takes_nothing_back_of_what_was_spent_in_part(migrated_url: str) -> None:
+    async with opened(migrated_url, debt_policy="block") as shop:
+        user = await shop.member()
+        await shop.pay(user, "o1", 10_000)
+        await shop.pay(user, "o2", 5_000)
+        spent = await shop.redeem(user, 60)  # of o1, which is older
+        await shop.refund(user, "o1", 4_000)
+        assert await shop.account(user, "balance debt") == {"balance": 50, "debt": 0}
+        await shop.refund(user, "o1", 4_000)
+        await shop.refund(user, "o2", 5_000)
+        assert await shop.account(user, "balance debt") == {"balance": 0, "debt": 0}
+        assert await shop.entries(user, "(filter: {kind: [REVERSE]})") == [("REVERSE", -50), ("REVERSE", -40)]
+        document = '{ events(filter: {type: ["points.reversal_refused"]}) { nodes { properties amount { amountMinor } } } }'
+        [refused] = (await shop.client.data(document))["events"]["nodes"]
+        assert refused["properties"] == {"points": 40, "short": 40, "orderId": "o1"}
+        await shop.do("reversePointsEntry", entryId=spent["entry"]["id"])
+        await shop.refund(user, "o1", 2_000)
+        assert await shop.account(user, "balance debt") == {"balance": 0, "debt": 0}
+        await shop.check()
+
+
 @pytest.mark.parametrize(
     ("paid", "parts", "balances"),
     [
