@@ -14,7 +14,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from scrm.api import Period, Ratio
@@ -25,6 +25,15 @@ DEEPEST = 4
 WEEK = 7
 
 Number = Annotated[Decimal, Field(allow_inf_nan=False, ge=-(10**15), le=10**15)]
+
+
+def _not_nought(target: Decimal) -> Decimal:
+    if not target:
+        raise PydanticCustomError("TARGET_IS_NOUGHT", "a target that is not 0: nothing is a share of it (TARGET_IS_NOUGHT)")
+    return target
+
+
+Aim = Annotated[Number, AfterValidator(_not_nought)]
 Share = Annotated[Decimal, Field(allow_inf_nan=False, gt=0, le=1000)]
 Steps = Annotated[int, Field(strict=True, ge=1, le=366)]
 
@@ -79,7 +88,7 @@ def points_of(periods: Sequence[Period], ratios: Sequence[Ratio]) -> list[Point]
 
 
 class Threshold(Part):
-    """The value itself: holds where it is outside every bound that is named. `above` and `below` are strict, the others not."""
+    """The value itself: holds where it is as every bound that is named says. `above` and `below` are strict, the others not."""
 
     kind: Literal["threshold"]
     above: Number | None = None
@@ -89,7 +98,16 @@ class Threshold(Part):
 
     @model_validator(mode="after")
     def _some_bound(self) -> Threshold:
-        return _needs_one(self, ("above", "at_least", "below", "at_most"))
+        _needs_one(self, ("above", "at_least", "below", "at_most"))
+        lows = [(bound, strict) for bound, strict in ((self.above, 1), (self.at_least, 0)) if bound is not None]
+        highs = [(bound, -strict) for bound, strict in ((self.below, 1), (self.at_most, 0)) if bound is not None]
+        if lows and highs and (max(lows)[0] > min(highs)[0] or (max(lows)[0] == min(highs)[0] and max(lows)[1] - min(highs)[1])):
+            words = (
+                "bounds that a value can have: none is over {low} and under {high}; for the one or the other, "
+                "write any of two thresholds (NO_VALUE_FITS)"
+            )
+            raise PydanticCustomError("NO_VALUE_FITS", words, {"low": str(max(lows)[0]), "high": str(min(highs)[0])})
+        return self
 
     def judge(self, points: Sequence[Point]) -> Judged:
         """Judge the last of the points."""
@@ -244,14 +262,8 @@ class Target(Part):
     """`by` or more off a target, as a share of it, on either side."""
 
     kind: Literal["target"]
-    target: Number
+    target: Aim
     by: Share = Decimal("0.05")
-
-    @model_validator(mode="after")
-    def _some_target(self) -> Target:
-        if not self.target:
-            raise PydanticCustomError("TARGET_IS_NOUGHT", "a target that is not 0: nothing is a share of it (TARGET_IS_NOUGHT)")
-        return self
 
     def judge(self, points: Sequence[Point]) -> Judged:
         """Judge the last of the points."""
