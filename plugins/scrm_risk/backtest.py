@@ -43,7 +43,7 @@ def walk(rule: Rule, made: Sequence[Outcome], rules: RiskRules, facts: dict[str,
         assert isinstance(reading.seen, Sample)
         after = step(alert, reading.seen, now, rule.policy)
         if after.state is not alert.state:
-            lines.append(Line(now, after.state, explain(reading.reason, language) if reading.value is not None else ""))
+            lines.append(Line(now, after.state, explain(reading.reason, language)))
         alert = reopened(after)
     return lines
 

@@ -14,7 +14,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from scrm.api import Period, Ratio
@@ -25,6 +25,15 @@ DEEPEST = 4
 WEEK = 7
 
 Number = Annotated[Decimal, Field(allow_inf_nan=False, ge=-(10**15), le=10**15)]
+
+
+def _not_nought(target: Decimal) -> Decimal:
+    if not target:
+        raise PydanticCustomError("TARGET_IS_NOUGHT", "a target that is not 0: nothing is a share of it (TARGET_IS_NOUGHT)")
+    return target
+
+
+Aim = Annotated[Number, AfterValidator(_not_nought)]
 Share = Annotated[Decimal, Field(allow_inf_nan=False, gt=0, le=1000)]
 Steps = Annotated[int, Field(strict=True, ge=1, le=366)]
 
@@ -79,7 +88,7 @@ def points_of(periods: Sequence[Period], ratios: Sequence[Ratio]) -> list[Point]
 
 
 class Threshold(Part):
-    """The value itself: holds where it is outside every bound that is named. `above` and `below` are strict, the others not."""
+    """The value itself: holds where it is as every bound that is named says. `above` and `below` are strict, the others not."""
 
     kind: Literal["threshold"]
     above: Number | None = None
@@ -89,22 +98,31 @@ class Threshold(Part):
 
     @model_validator(mode="after")
     def _some_bound(self) -> Threshold:
-        return _needs_one(self, ("above", "at_least", "below", "at_most"))
+        _needs_one(self, ("above", "at_least", "below", "at_most"))
+        lows = [(bound, strict) for bound, strict in ((self.above, 1), (self.at_least, 0)) if bound is not None]
+        highs = [(bound, -strict) for bound, strict in ((self.below, 1), (self.at_most, 0)) if bound is not None]
+        if lows and highs and (max(lows)[0] > min(highs)[0] or (max(lows)[0] == min(highs)[0] and max(lows)[1] - min(highs)[1])):
+            words = (
+                "bounds that a value can have: none is over {low} and under {high}; for the one or the other, "
+                "write any of two thresholds (NO_VALUE_FITS)"
+            )
+            raise PydanticCustomError("NO_VALUE_FITS", words, {"low": str(max(lows)[0]), "high": str(min(highs)[0])})
+        return self
 
     def judge(self, points: Sequence[Point]) -> Judged:
         """Judge the last of the points."""
         value = points[-1].value
         if value is None:
             return MISSING
-        held = [
-            self.above is None or value > Fraction(self.above),
-            self.at_least is None or value >= Fraction(self.at_least),
-            self.below is None or value < Fraction(self.below),
-            self.at_most is None or value <= Fraction(self.at_most),
-        ]
-        bounds = (self.below, self.at_most, self.above, self.at_least)
-        limit = Fraction(next(each for each in bounds if each is not None))
-        return Judged(all(held), limit, (said(self, value, limit=limit),))
+        held = {
+            "below": self.below is None or value < Fraction(self.below),
+            "at_most": self.at_most is None or value <= Fraction(self.at_most),
+            "above": self.above is None or value > Fraction(self.above),
+            "at_least": self.at_least is None or value >= Fraction(self.at_least),
+        }
+        holds = all(held.values())
+        bound = next(name for name in held if getattr(self, name) is not None and (holds or not held[name]))
+        return judged(self, holds, value, Fraction(getattr(self, bound)), bound=bound)
 
     @property
     def reach(self) -> int:
@@ -130,13 +148,14 @@ class Change(Part):
         before, value = points[-1 - self.back].value if len(points) > self.back else None, points[-1].value
         if value is None or before is None or before <= 0:
             return MISSING
-        change = (value - before) / before
-        up = self.rise is not None and change >= Fraction(self.rise) and points[-1].numerator >= self.minimum
-        down = self.fall is not None and -change >= Fraction(self.fall) and points[-1].numerator >= self.minimum
-        share = self.fall if down or self.rise is None else self.rise
+        change, enough = (value - before) / before, points[-1].numerator >= self.minimum
+        down = self.rise is None or (self.fall is not None and change < 0)
+        share = self.fall if down else self.rise
         assert share is not None
-        limit = before * (1 - Fraction(share) if share is self.fall and (down or self.rise is None) else 1 + Fraction(share))
-        return Judged(up or down, limit, (said(self, value, limit=limit, other=before, change=change, share=share),))
+        far = (-change if down else change) >= Fraction(share)
+        limit = before * (1 - Fraction(share) if down else 1 + Fraction(share))
+        more = {"least": self.minimum} if far and not enough else {}
+        return judged(self, far and enough, value, limit, other=before, change=change, share=share, side=_side(down), **more)
 
     @property
     def reach(self) -> int:
@@ -162,11 +181,11 @@ class Difference(Part):
         before, value = points[-1 - self.back].value if len(points) > self.back else None, points[-1].value
         if value is None or before is None:
             return MISSING
-        up = self.above is not None and value - before > Fraction(self.above)
-        down = self.below is not None and before - value > Fraction(self.below)
-        step = -Fraction(self.below) if self.below is not None and (down or self.above is None) else Fraction(self.above or 0)
-        limit = before + step
-        return Judged(up or down, limit, (said(self, value, limit=limit, other=before, change=value - before, share=step),))
+        change = value - before
+        down = self.above is None or (self.below is not None and change < 0)
+        step = -Fraction(self.below or 0) if down else Fraction(self.above or 0)
+        far = change < step if down else change > step
+        return judged(self, far, value, before + step, other=before, change=change, share=step, side=_side(down))
 
     @property
     def reach(self) -> int:
@@ -191,6 +210,10 @@ class _OfTheMean(Part):
     def _far(self, away: Fraction) -> bool:
         return self.direction == "both" or (away > 0) == (self.direction == "above")
 
+    def _sign(self, away: Fraction) -> int:
+        """On which side its limit is."""
+        return -1 if self.direction == "below" or (self.direction == "both" and away < 0) else 1
+
     @property
     def reach(self) -> int:
         """How many values before the last it needs."""
@@ -213,8 +236,8 @@ class Deviation(_OfTheMean):
         variance = sum(((each - mean) ** 2 for each in before), Fraction(0)) / (len(before) - 1)
         away = value - mean
         far = away**2 > Fraction(self.sigmas) ** 2 * variance and self._far(away)
-        limit = mean + Fraction(float(self.sigmas) * float(variance) ** 0.5).limit_denominator(10**9) * (1 if away >= 0 else -1)
-        return Judged(far, limit, (said(self, value, limit=limit, other=mean, share=self.sigmas, away=away),))
+        limit = mean + Fraction(float(self.sigmas) * float(variance) ** 0.5).limit_denominator(10**9) * self._sign(away)
+        return judged(self, far, value, limit, other=mean, share=self.sigmas, away=away, side=self.direction)
 
 
 class OffMean(_OfTheMean):
@@ -230,24 +253,17 @@ class OffMean(_OfTheMean):
         if value is None or mean <= 0:
             return MISSING
         away = (value - mean) / mean
-        side = -1 if self.direction == "below" or (self.direction == "both" and away < 0) else 1
-        limit = mean * (1 + side * Fraction(self.by))
+        limit = mean * (1 + self._sign(away) * Fraction(self.by))
         far = abs(away) >= Fraction(self.by) and self._far(away)
-        return Judged(far, limit, (said(self, value, limit=limit, other=mean, change=away, share=self.by),))
+        return judged(self, far, value, limit, other=mean, change=away, share=self.by, side=self.direction)
 
 
 class Target(Part):
     """`by` or more off a target, as a share of it, on either side."""
 
     kind: Literal["target"]
-    target: Number
+    target: Aim
     by: Share = Decimal("0.05")
-
-    @model_validator(mode="after")
-    def _some_target(self) -> Target:
-        if not self.target:
-            raise PydanticCustomError("TARGET_IS_NOUGHT", "a target that is not 0: nothing is a share of it (TARGET_IS_NOUGHT)")
-        return self
 
     def judge(self, points: Sequence[Point]) -> Judged:
         """Judge the last of the points."""
@@ -256,9 +272,8 @@ class Target(Part):
             return MISSING
         away = (value - target) / abs(target)
         limit = target + (1 if away >= 0 else -1) * abs(target) * Fraction(self.by)
-        return Judged(
-            abs(away) >= Fraction(self.by), limit, (said(self, value, limit=limit, other=target, change=away, share=self.by),)
-        )
+        far = abs(away) >= Fraction(self.by)
+        return judged(self, far, value, limit, other=target, change=away, share=self.by, side="both")
 
     @property
     def reach(self) -> int:
@@ -282,7 +297,7 @@ class Trend(Part):
         falling = self.direction == "falling"
         steps = pairwise(known)
         held = all(after < before if falling else after > before for before, after in steps)
-        return Judged(held, known[-2], (said(self, known[-1], limit=known[-2], other=known[0]),))
+        return judged(self, held, known[-1], known[-2], other=known[0])
 
     @property
     def reach(self) -> int:
@@ -299,12 +314,11 @@ class InARow(Part):
 
     def judge(self, points: Sequence[Point]) -> Judged:
         """Judge the last of the points."""
-        judged = [self.condition.judge(points[: len(points) - back]) for back in range(min(self.periods, len(points)))]
-        if len(judged) < self.periods:
+        found = [self.condition.judge(points[: len(points) - back]) for back in range(min(self.periods, len(points)))]
+        last, holds = found[0], _every([each.holds for each in found])
+        if len(found) < self.periods or holds is None:
             return MISSING
-        last, holds = judged[0], _every([each.holds for each in judged])
-        words = tuple({**each, "row": self.periods} for each in last.said) if holds else last.said
-        return Judged(holds, last.limit, words)
+        return Judged(holds, last.limit, tuple({**each, "row" if holds else "of": self.periods} for each in last.said))
 
     @property
     def reach(self) -> int:
@@ -320,9 +334,9 @@ class Combination(Part):
 
     def judge(self, points: Sequence[Point]) -> Judged:
         """Judge the last of the points."""
-        judged = [each.judge(points) for each in self.conditions]
-        holds = _every([each.holds for each in judged]) if self.kind == "all" else _some([each.holds for each in judged])
-        telling = [each for each in judged if each.holds] or judged
+        found = [each.judge(points) for each in self.conditions]
+        holds = _every([each.holds for each in found]) if self.kind == "all" else _some([each.holds for each in found])
+        telling = [each for each in found if each.holds is holds] or found
         return Judged(holds, telling[0].limit, tuple(words for each in telling for words in each.said))
 
     @property
@@ -344,12 +358,23 @@ def depth(condition: Any) -> int:
     return 1 + max((depth(each) for each in inner), default=0)
 
 
-def said(condition: Part, value: Fraction, **more: Any) -> Mapping[str, Any]:
-    """What is to be said of a value, as JSON can hold it: fractions as text."""
-    facts = {"kind": condition.kind, "value": value, **more}  # type: ignore[attr-defined]
+def judged(condition: Part, holds: bool, value: Fraction, limit: Fraction, **more: Any) -> Judged:
+    """Whether it holds, with what is to be said of the value as JSON can hold it: fractions as text."""
+    kind = condition.kind  # type: ignore[attr-defined]
+    facts = {"kind": kind, "holds": holds, "value": value, "limit": limit, **more}
     made = {name: str(each) if isinstance(each, Fraction | Decimal) else each for name, each in facts.items()}
     ways = {name: way for name in ("direction", "times", "back") if (way := getattr(condition, name, None)) is not None}
-    return {**made, **ways}
+    return Judged(holds, limit, ({**made, **ways},))
+
+
+def said_of(judged: Judged, point: Point) -> dict[str, Any]:
+    """What is to be said of a value, and whether the condition holds for it."""
+    value = str(point.value) if point.value is not None else None
+    return {"value": value, "holds": judged.holds, "said": [dict(each) for each in judged.said]}
+
+
+def _side(down: bool) -> str:
+    return "below" if down else "above"
 
 
 def _needs_one(part: P, names: Sequence[str]) -> P:

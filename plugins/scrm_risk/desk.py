@@ -212,6 +212,7 @@ class Desk:
             self._fire(rule, alert)
         value = float(reading.value) if reading.value is not None else None
         if after.state is State.RESOLVED:
+            alert.reason = json.dumps({**json.loads(alert.reason), "over": reading.reason}, ensure_ascii=False, sort_keys=True)
             self.close(scope, alert, before.shown(self.now), value=value, comment=comment)
         else:
             shown = before.shown(self.now).value if before.state is not State.INACTIVE else None

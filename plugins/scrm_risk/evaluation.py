@@ -24,7 +24,7 @@ from scrm.api import (
 )
 
 from .book import keep_rules, read_rules
-from .conditions import Judged, Point, points_of
+from .conditions import Judged, Point, points_of, said_of
 from .desk import Desk, Reading, ScopeRow
 from .machine import FAILED, OPEN, Sample
 from .models import evaluations, guard, samples, scopes
@@ -167,35 +167,75 @@ def points_said(said: Sequence[Sequence[Any]]) -> list[Point]:
 
 
 @dataclass(frozen=True, slots=True)
+class Streak:
+    """For how many periods next to each other a rule's condition held. A missing value breaks it, but where the rule takes it as
+    if it held."""
+
+    count: int = 0
+    cut: bool = False
+    """Nothing before them was judged: there may be more."""
+    told: int = 0
+    """How many the words count: the last of them, as far back as each has a value."""
+    least: bool = False
+    """Whether those may be more."""
+
+    @classmethod
+    def opening(cls, earlier: Streak | None, *, missing: bool, alert: bool) -> Streak:
+        """At the first period that is judged; what is remembered of one before does not say which of them had values."""
+        known = earlier if earlier is not None and earlier.count else cls(1, cut=True)
+        if alert:
+            return cls(known.count, known.cut, 0 if missing else 1, not missing and (known.cut or known.count > 1))
+        return cls(known.count, known.cut, known.count, known.cut)
+
+    def longer(self, *, missing: bool) -> Streak:
+        """With one more."""
+        if missing:
+            return Streak(self.count + 1, self.cut)
+        return replace(self, count=self.count + 1, told=self.told + 1)
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What a rule says of one period."""
 
     point: Point
     judged: Judged
-    streak: int
+    streak: Streak
+
+    @property
+    def kept(self) -> tuple[bool | None, int, bool]:
+        """What is remembered of it."""
+        return self.judged.holds, self.streak.count, self.streak.cut
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """For how long, in words."""
+        return {"streak": self.streak.told, "at_least": self.streak.least}
 
 
-def outcomes(rule: Rule, points: Sequence[Point], count: int, earlier: int | None = None) -> list[Outcome]:
+def outcomes(rule: Rule, points: Sequence[Point], count: int, earlier: Streak | None = None) -> list[Outcome]:
     """What a rule says of the last `count` periods; `earlier`: for how many in a row it held at the first of them, if known."""
     made: list[Outcome] = []
     first = max(len(points) - count, 0)
-    streak = 0
+    streak = Streak()
     for place in range(first, len(points)):
-        judged = rule.condition.judge(points[: place + 1])
-        holds = judged.holds if judged.holds is not None else {"ALERT": True, "OK": False}.get(rule.missing)
-        if holds is not None:
-            streak = streak + 1 if holds else 0
-        if place == first and holds and earlier:
-            streak = earlier
+        judged, alert = rule.condition.judge(points[: place + 1]), rule.missing == "ALERT"
+        missing = judged.holds is None
+        if not (alert if missing else judged.holds):
+            streak = Streak()
+        elif place == first:
+            streak = Streak.opening(earlier, missing=missing, alert=alert)
+        else:
+            streak = streak.longer(missing=missing)
         made.append(Outcome(points[place], judged, streak))
     return made
 
 
 def reading_of(outcome: Outcome, facts: Mapping[str, Any], *, late: bool) -> Reading:
     """The same for the machine and for those who are told."""
-    judged, point = outcome.judged, outcome.point
-    reason = {**facts, "start": point.start.isoformat(), "streak": outcome.streak, "said": [dict(each) for each in judged.said]}
-    return Reading(Sample(point.start, judged.holds, outcome.streak, late), point.value, judged.limit, reason)
+    judged, point, streak = outcome.judged, outcome.point, outcome.streak
+    reason = {**facts, "start": point.start.isoformat(), **outcome.told, **said_of(judged, point)}
+    return Reading(Sample(point.start, judged.holds, streak.count, late), point.value, judged.limit, reason)
 
 
 def _feed_all(desk: Desk, key: str, rule: Rule, found: Found) -> set[tuple[str, str]]:
@@ -215,23 +255,28 @@ def _feed_all(desk: Desk, key: str, rule: Rule, found: Found) -> set[tuple[str, 
 def _feed_one(desk: Desk, key: str, rule: Rule, scope: ScopeRow, points: Sequence[Point], found: Found) -> None:
     """Every period whose outcome is another one than before, oldest first, and the newest in any case."""
     here = sa.and_(samples.c.rule_key == key, samples.c.scope_key == scope.scope_key)
-    before = {row.start: (row.holds, row.streak) for row in desk.tx.rows(sa.select(samples).where(here))}
+    before = {row.start: (row.holds, row.streak, row.cut) for row in desk.tx.rows(sa.select(samples).where(here))}
     count = desk.rules.late_periods + rule.for_periods
     opening = before.get(points[-count].start) if len(points) >= count else None
-    made = outcomes(rule, points, count, opening[1] if opening is not None else None)
+    made = outcomes(rule, points, count, Streak(opening[1], opening[2]) if opening is not None else None)
     facts = found.facts(rule)
     for outcome in made[:-1]:
         known = before.get(outcome.point.start)
-        if known is not None and known != (outcome.judged.holds, outcome.streak):
+        if known is not None and _long(rule, known) != _long(rule, outcome.kept):
             desk.feed(key, rule, scope, reading_of(outcome, facts, late=True))
     desk.feed(key, rule, scope, reading_of(made[-1], facts, late=False))
     scope.newest = made[-1].point.start
-    now = {each.point.start: (each.judged.holds, each.streak) for each in made}
+    now = {each.point.start: each.kept for each in made}
     if now != before:
         desk.tx.execute(sa.delete(samples).where(here))
         names = {"rule_key": key, "scope_key": scope.scope_key}
-        rows = [{**names, "start": start, "holds": holds, "streak": streak} for start, (holds, streak) in now.items()]
+        rows = [{**names, "start": at, "holds": holds, "streak": streak, "cut": cut} for at, (holds, streak, cut) in now.items()]
         insert_rows(desk.tx, samples, rows)
+
+
+def _long(rule: Rule, kept: tuple[bool | None, int, bool]) -> bool:
+    """Whether it held for long enough."""
+    return kept[0] is not False and kept[1] >= rule.for_periods
 
 
 def evaluated(tx: Tx, event_id: uuid.UUID) -> Mapping[str, Any] | None:

@@ -246,7 +246,9 @@ class RiskAlert(Node):
     user: User | None = one("The person it is about, if it is about one.", lambda alert, user: user.c.id == alert.c.user_id)
     value: float | None = column("The indicator's value when the condition held last; a rate as a share of 1.")
     threshold: float | None = column("The limit, in the same unit.")
-    explanation: str = batch("What was seen, when, and what the limit is, in words.", _explained, needs=["reason"])
+    explanation: str = batch(
+        "What was seen, when, and what the limit is, in words; and what was seen when it was over.", _explained, needs=["reason"]
+    )
     started_at: dt.datetime = column("As of when its condition was first seen to hold.")
     fired_at: dt.datetime | None = column("When it had held for long enough.")
     due_at: dt.datetime | None = column("When it has to be acknowledged; null where nobody has to.")

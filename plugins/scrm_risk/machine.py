@@ -35,7 +35,7 @@ class Seen(StrEnum):
     CLEAR = "CLEAR"
     """It does not hold."""
     MISSING = "MISSING"
-    """A value is missing, and the rule keeps things as they are then."""
+    """A value is missing, and the rule keeps then what fires; what is pending begins anew, as no period is skipped."""
     ERROR = "ERROR"
     """It could not be evaluated."""
     LATE = "LATE"
@@ -61,7 +61,7 @@ def _table(**rows: str) -> Mapping[tuple[State, Seen], State]:
 TABLE = _table(
     # one letter each for SHORT, LONG, KEPT, CLEAR, MISSING, ERROR, LATE, WITHDRAWN, BYGONE
     INACTIVE="PFIIIIFII",
-    PENDING="PFRRPPFRP",
+    PENDING="PFRRRPFRP",
     FIRING="FFFRFFFRF",
     ACKNOWLEDGED="AAARAAARA",
 )
@@ -84,7 +84,7 @@ class Policy:
     """So many periods in a row the condition has to hold."""
     keep_firing: timedelta = timedelta(0)
     missing: str = "KEEP"
-    """`KEEP` things as they are, `OK`: as if it did not hold, `ALERT`: as if it did."""
+    """`KEEP` what fires, `OK`: as if it did not hold, `ALERT`: as if it did."""
     flaps: int = 0
     """Fired so often within `flap_within`, an alert is kept firing until it has been quiet for as long; 0: however often."""
     flap_within: timedelta = timedelta(0)
@@ -92,8 +92,8 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One period's outcome: whether the condition holds (None: a value is missing), and for how many periods in a row by then.
-    `late`: it is not the newest."""
+    """One period's outcome: whether the condition holds (None: a value is missing), and for how many periods next to each other
+    by then. `late`: it is not the newest."""
 
     period: date
     holds: bool | None

@@ -141,6 +141,7 @@ samples = Table(
     Column("start", Date, primary_key=True),
     Column("holds", Boolean(create_constraint=False), comment="null: a value was missing"),
     Column("streak", Integer, nullable=False, comment="for how many periods in a row by then"),
+    _flag("cut", "nothing before them was judged: there may be more"),
 )
 
 evaluations = Table(

@@ -113,7 +113,7 @@ class AdvanceAlertInput:
     idempotency_key: str | None = strawberry.field(description=KEY, default=None)
 
 
-@strawberry.input(description="A rule to write, in place of the one of that key. What is not said is as in the settings.")
+@strawberry.input(description="A rule to write, in place of the one of that key, also of the settings', until it is deleted.")
 class SaveRiskRuleInput:
     key: str = strawberry.field(description="Stable key: small letters, digits, `-` and `_`.")
     name: str = strawberry.field(description="Name.")

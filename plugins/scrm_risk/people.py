@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from scrm.api import LogEvent, ScrmError, global_id, json_text, node_id
 
-from .conditions import Point, Threshold
+from .conditions import Point, Threshold, said_of
 from .desk import Desk, Reading
 from .machine import OPEN, Sample
 from .measures import MEASURES
@@ -41,8 +41,9 @@ def feed_people(desk: Desk, key: str, rule: Rule, found: Found) -> set[tuple[str
     for user, value in sorted(counted.items()):
         scope = desk.scope(key, {"user": global_id("User", user)}, user)
         places.add((key, scope.scope_key))
-        judged = rule.condition.judge([Point(day, day + timedelta(days=1), value, None)])
-        reason = {**facts, "start": day.isoformat(), "streak": 1, "said": [dict(each) for each in judged.said]}
+        point = Point(day, day + timedelta(days=1), value, None)
+        judged = rule.condition.judge([point])
+        reason = {**facts, "start": day.isoformat(), "streak": 1, **said_of(judged, point)}
         seen = Sample(day, judged.holds, 1 if judged.holds else 0)
         desk.feed(key, rule, scope, Reading(seen, Fraction(value), judged.limit, reason))
     if len(counted) - len(open_) >= MOST:

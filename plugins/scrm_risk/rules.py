@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from scrm.api import BusinessRules, ScrmError
 
-from .conditions import DEEPEST, Condition, Number, Part, Target, Threshold, depth
+from .conditions import DEEPEST, Aim, Condition, Number, Part, Target, Threshold, depth
 from .machine import Policy
 from .measures import MEASURES
 from .presets import PRESETS
@@ -28,6 +28,8 @@ CATEGORIES = {
     "community": ("user_activity", "content", "interaction", "compliance"),
 }
 
+DAYS = 7
+"""Of a rule about people, unless said."""
 KEY = r"^[a-z][a-z0-9_-]{0,59}$"
 Key = Annotated[str, Field(pattern=KEY)]
 Words = Annotated[str, Field(min_length=1, max_length=200)]
@@ -52,7 +54,7 @@ class Rule(Part):
     missing: Literal["KEEP", "OK", "ALERT"] = "KEEP"
     channels: tuple[Words, ...] = ()
     per: Literal["all", "user"] = "all"
-    days: Annotated[int, Field(strict=True, ge=1, le=366)] = 7
+    days: Annotated[int, Field(strict=True, ge=1, le=366)] = DAYS
     playbook: Long | None = None
     assignee: Words | None = None
     enabled: bool = True
@@ -67,6 +69,9 @@ class Rule(Part):
             self._check_about_people()
         elif getattr(self.condition, "same_weekday", False) and self.period != "DAY":
             raise PydanticCustomError("RULE_OF_DAYS", "the period DAY where weekdays are compared (RULE_OF_DAYS)")
+        elif self.days != DAYS:
+            words = "no days: these are for a rule about people, per = user; all together are judged by period (NOT_ABOUT_PEOPLE)"
+            raise PydanticCustomError("NOT_ABOUT_PEOPLE", words)
         return self
 
     def _check_about_people(self) -> None:
@@ -74,9 +79,10 @@ class Rule(Part):
             words = "for a rule about people one of {known}; {said} is not counted by person (NOT_BY_PERSON)"
             raise PydanticCustomError("NOT_BY_PERSON", words, {"known": ", ".join(MEASURES), "said": self.indicator})
         plain = isinstance(self.condition, Threshold) and self.condition.below is None and self.condition.at_most is None
-        if not plain or self.for_periods != 1 or self.channels:
+        if not plain or self.for_periods != 1 or self.channels or self.period != "DAY":
             words = (
-                "for a rule about people a threshold `above` or `at_least`, no channels, and no for_periods (RULE_ABOUT_PEOPLE)"
+                "for a rule about people a threshold `above` or `at_least`, no channels, no period, and no for_periods "
+                "(RULE_ABOUT_PEOPLE)"
             )
             raise PydanticCustomError("RULE_ABOUT_PEOPLE", words)
 
@@ -103,7 +109,7 @@ class RiskRules(BusinessRules):
     rules: Mapping[Key, Rule] = Field(
         default_factory=dict, description="Rules by key; see below. One with a preset's key takes its place."
     )
-    targets: Mapping[Key, Number] = Field(
+    targets: Mapping[Key, Aim] = Field(
         default_factory=dict, description="Targets by indicator: each makes a rule that alerts at `target_off` or more off it."
     )
     target_off: Annotated[Number, Field(gt=0, le=10)] = Field(default=Decimal("0.05"), description="As a share of the target.")

@@ -16,6 +16,7 @@ from scrm.api import (
     ScrmError,
     Tx,
     UserError,
+    among,
     channels,
     global_id,
     instant_text,
@@ -243,9 +244,9 @@ def advance_alert(tx: Tx, input: Mapping[str, Any], rules: RiskRules, at: dateti
 
 
 def save_rule(tx: Tx, input: Mapping[str, Any], rules: RiskRules, at: datetime) -> Fact | UserError:
-    """Write a rule, in place of the one of that key.
+    """Write a rule, in place of the one of that key: also of the settings' own, until it is deleted.
 
-    Refuses with INVALID_RULE, or what is wrong with it, or UNKNOWN_INDICATOR.
+    Refuses with INVALID_RULE, or what is wrong with it, or UNKNOWN_INDICATOR or UNKNOWN_CHANNEL.
     """
     take_turn(tx)
     check_key(input["key"])
@@ -254,6 +255,11 @@ def save_rule(tx: Tx, input: Mapping[str, Any], rules: RiskRules, at: datetime) 
     if rule.indicator not in known:
         message = f"rule {input['key']}: indicator is {rule.indicator!r}; known are {', '.join(sorted(known))}"
         return UserError("UNKNOWN_INDICATOR", message, ("indicator",), {"rule": input["key"]})
+    there = {row.key for row in tx.rows(sa.select(channels.c.key).where(among(channels.c.key, rule.channels)))}
+    for channel in rule.channels:
+        if channel not in there:
+            message = f"rule {input['key']}: no channel has the key {channel!r}; the query channels lists them"
+            return UserError("UNKNOWN_CHANNEL", message, ("channels",), {"rule": input["key"]})
     return Fact(None, {"key": input["key"], "rule": rule.model_dump(mode="json")})
 
 
@@ -267,7 +273,8 @@ def delete_rule(tx: Tx, input: Mapping[str, Any], rules: RiskRules, at: datetime
     if row is None or row.removed:
         return rule_not_found(input["id"])
     if not row.saved:
-        message = f"the rule {row.key} is in the settings; take it out there, or save it with enabled: false"
+        said = "take it out there, or save one in its place with enabled: false"
+        message = f"the rule {row.key} is the settings' own, and none is saved in its place; {said}"
         return UserError("RULE_OF_SETTINGS", message, ("id",), {"rule": row.key})
     return Fact(None, {"key": row.key})
 

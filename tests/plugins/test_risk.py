@@ -213,8 +213,12 @@ async def test_rules_that_are_saved(migrated_url: str) -> None:
     }
     async with opened(migrated_url, "2026-03-09T08:00", rules={"many": threshold()}) as tower:
         await tower.complain("2026-03-08", 1)
+        made = 'mutation { createChannel(input: {key: "store", name: "s", kind: STORE}) { errors { code } } }'
+        await tower.client.data(made)
         saved = await tower.called("saveRiskRule", key="many", **said)
         assert saved["rule"]["saved"] is True
+        await tower.called("saveRiskRule", key="there", **said, enabled=False, channels=["store"])
+        await tower.called("deleteRiskRule", id=(await tower.client.data("{ riskRules { id key } }"))["riskRules"][-1]["id"])
         await tower.called("saveRiskRule", key="other", **said, forPeriods=2, options={"missing": "OK"})
         await tower.evaluate()
         assert sorted(await tower.states()) == [("many", "FIRING"), ("other", "PENDING")]
@@ -223,6 +227,10 @@ async def test_rules_that_are_saved(migrated_url: str) -> None:
             ({"condition": {"kind": "threshold"}}, "BOUND_MISSING"),
             ({"forPeriods": 0}, "INVALID_RULE"),
             ({"options": {"mising": "OK"}}, "UNKNOWN_NAME"),
+            ({"condition": {"kind": "threshold", "above": 5, "below": 3}}, "NO_VALUE_FITS"),
+            ({"channels": ["store", "nochan"]}, "UNKNOWN_CHANNEL"),
+            ({"days": 3}, "NOT_ABOUT_PEOPLE"),
+            ({"per": "USER", "period": "WEEK"}, "RULE_ABOUT_PEOPLE"),
         ):
             assert (await tower.denied("saveRiskRule", key="many", **{**said, **wrong}))[0] == code
         assert (await tower.denied("saveRiskRule", key="No", **said))[0] == "INVALID_RULE"

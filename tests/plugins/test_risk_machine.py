@@ -34,7 +34,7 @@ READINGS: dict[Seen, Sample | Failed] = {
 EXPECTED = """
              SHORT LONG KEPT CLEAR MISSING ERROR LATE WITHDRAWN BYGONE
 INACTIVE     P     F    I    I     I       I     F    I         I
-PENDING      P     F    R    R     P       P     F    R         P
+PENDING      P     F    R    R     R       P     F    R         P
 FIRING       F     F    F    R     F       F     F    R         F
 ACKNOWLEDGED A     A    A    R     A       A     A    R         A
 """
@@ -66,7 +66,10 @@ def test_every_cell(before: State, seen: Seen, after: State) -> None:
 def test_the_table_is_whole() -> None:
     assert set(TABLE) == set(product((S.INACTIVE, *OPEN), Seen))
     assert {to for (_, seen), to in TABLE.items() if seen is N.ERROR} == {S.INACTIVE, *OPEN}
-    assert all(to is before for (before, seen), to in TABLE.items() if seen in (N.ERROR, N.MISSING, N.BYGONE))
+    assert all(to is before for (before, seen), to in TABLE.items() if seen in (N.ERROR, N.BYGONE))
+    assert {before: to for (before, seen), to in TABLE.items() if seen is N.MISSING and to is not before} == {
+        S.PENDING: S.RESOLVED
+    }
 
 
 @pytest.mark.parametrize(("before", "what"), list(product((S.INACTIVE, *OPEN, S.RESOLVED), Act)))
@@ -93,7 +96,7 @@ def days(text: str, first: date = TODAY) -> list[Sample | Failed]:
     made: list[Sample | Failed] = []
     streak = 0
     for number, letter in enumerate(text):
-        streak = streak + 1 if letter == "+" else 0 if letter == "-" else streak
+        streak = streak + 1 if letter == "+" else streak if letter == "!" else 0
         holds = {"+": True, "-": False, "?": None}.get(letter)
         made.append(FAILED if letter == "!" else Sample(first + number * DAY, holds, streak))
     return made
@@ -110,6 +113,10 @@ def days(text: str, first: date = TODAY) -> list[Sample | Failed]:
         ("+!-", Policy(), "FFR"),
         ("!!", Policy(), "II"),
         ("+?-", Policy(), "FFR"),
+        ("+?+", Policy(periods=2), "PRP"),  # what is missing bridges nothing
+        ("+?++", Policy(periods=2), "PRPF"),
+        ("++?+", Policy(periods=2), "PFFF"),  # and ends nothing that fires
+        ("+!+", Policy(periods=2), "PPF"),  # an error is no value that is missing
         ("+?-", Policy(missing="OK"), "FRI"),
         ("??", Policy(missing="ALERT"), "FF"),
         ("-?", Policy(missing="OK"), "II"),

@@ -157,7 +157,7 @@ async def test_an_indicator_and_a_rule_of_a_partner(migrated_url: str) -> None:
         assert (alert["state"], alert["value"], alert["explanation"]) == (
             "RESOLVED",
             5.0,
-            "Bells was 5 on 8 consecutive days; limit 2",
+            "Bells was 5 on at least 8 consecutive days; limit 2. Over: 2 on 2026-03-08, no longer above 2",
         )
         await tower.check()  # the replay reads what the events carry, not what the other plugin says by now
 
@@ -183,7 +183,7 @@ async def test_backtests(tmp_path: Any, scrm_here: Commands) -> None:
     assert [done.code for done in ran] == [0, 0, 2, 2, 2], ran
     assert ran[0].out.splitlines() == [
         "2026-03-07 00:00  FIRING    Opinion index was 802 on 2 consecutive days; limit 800",
-        "2026-03-11 00:00  RESOLVED  Opinion index was 1 on 2026-03-10; limit 800",
+        "2026-03-11 00:00  RESOLVED  Opinion index was 1 on 2026-03-10, no longer above 800",
         "2026-03-14 00:00  FIRING    Opinion index was 801 on 2 consecutive days; limit 800",
         "two would have fired 2 times from 2026-03-01 to 2026-03-20",
     ]
