@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
@@ -122,6 +123,51 @@ async def test_a_dry_run_only_writes_to_the_log(tmp_path: Any, post: type[Post],
         await notices.deliver({"to": "x", "title": "", "body": ""}, notices.RiskWiring())
     with pytest.raises(ValueError, match="none that Apprise knows"):
         await notices.send("nonsense", "", "")
+
+
+async def undelivered(tower: Tower) -> dict[str, Any]:
+    """What could not be delivered, as an operator asks."""
+    shown = "{ plugins { name undelivered { totalCount nodes { kind givenUp attempts error nextAttemptAt } } } }"
+    [found] = [each["undelivered"] for each in (await tower.client.data(shown))["plugins"] if each["name"] == "risk"]
+    answer: dict[str, Any] = found
+    return answer
+
+
+async def test_what_could_not_be_delivered_is_seen(migrated_url: str, tmp_path: Any, post: type[Post], scrm: Commands) -> None:
+    post.works = False
+    said: dict[str, Any] = {"rules": {"many": threshold()}, "notify": [{"to": "ops"}], "urls": {"ops": "json://secret"}}
+    async with opened(migrated_url, "2026-03-09T08:00", **said) as tower:
+        await tower.complain("2026-03-08", 3)
+        assert await undelivered(tower) == {"totalCount": 0, "nodes": []}
+        await tower.evaluate()
+        [first] = (await undelivered(tower))["nodes"]
+        assert first["error"].startswith("ConnectionError in send (notices.py:")
+        waits = {"kind": "notify", "givenUp": False, "attempts": 1, "nextAttemptAt": utc("2026-03-09T08:00:02")}
+        assert first == waits | {"error": first["error"]}
+        for hour in range(9, 18):
+            tower.set_time(f"2026-03-09T{hour:02}:00")
+            await drain(tower.client)
+        dead = {"kind": "notify", "givenUp": True, "attempts": 10, "error": first["error"], "nextAttemptAt": None}
+        assert await undelivered(tower) == {"totalCount": 1, "nodes": [dead]}
+        other = tower.client.with_key(await tower.client.key("risk:read", name="r"))
+        refused = (await other.graphql("{ plugins { undelivered { totalCount } } }"))["errors"]
+        assert {error["extensions"]["params"]["scope"] for error in refused} == {"plugins:read"}
+    (tmp_path / "scrm.toml").write_text(f'database_url = "{migrated_url}"\n[plugins.risk]\nenabled = true\n')
+    [done] = scrm("plugins show risk")
+    assert re.search(r"message [0-9a-f]{32} \(notify\): DEAD after 10 attempts: ConnectionError in send", done.out)
+
+
+def test_a_test_message_that_cannot_be_sent_is_a_line(tmp_path: Any, scrm: Commands) -> None:
+    urls = '[plugins.risk.urls]\nops = "nonsense"\n'
+    (tmp_path / "scrm.toml").write_text(
+        f'database_url = "sqlite:///{tmp_path / "scrm.db"}"\n[plugins.risk]\nenabled = true\n{urls}'
+    )
+    upgraded, *ran = scrm("db upgrade", "risk notify-test boss", "risk notify-test ops")
+    assert upgraded.code == 0, upgraded
+    assert [(done.code, done.out, done.err) for done in ran] == [
+        (2, "", ["plugins.risk.urls has no address of boss, but those of ops; add it there"]),
+        (2, "", ["nothing was sent to ops: the address is none that Apprise knows; see its list of services"]),
+    ]
 
 
 VALUES = {"value": 5}
