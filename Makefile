@@ -3,6 +3,9 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 pytho
 	$(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $(p))))
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Where this is set, every test process would compile all modules again, and so would every command that a test runs.
+export PYTHONDONTWRITEBYTECODE :=
+
 # One pytest process more than there are cores, for each waits for its own PostgreSQL now and then; at most four.
 # `make test WORKERS=0` runs in one process.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')

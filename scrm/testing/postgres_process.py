@@ -1,6 +1,9 @@
 """Finding PostgreSQL's binaries and running them as a server that ends with the process that started it."""
 
+import base64
 import contextlib
+import hashlib
+import hmac
 import importlib.util
 import os
 import pwd
@@ -200,7 +203,7 @@ def _initialize(binaries: Path, directory: Path, account: _Account) -> str:
     password = secrets.token_urlsafe(16)
     password_file = directory / "password"
     password_file.touch(mode=0o600)
-    password_file.write_text(password)
+    password_file.write_text(_verifier(password))
     account.own(password_file)
     command = [str(binaries / "initdb"), "-D", str(directory / "data"), "-U", "scrm", f"--pwfile={password_file}"]
     command += ["--auth=password", "--encoding=UTF8", "--no-sync"]
@@ -210,6 +213,17 @@ def _initialize(binaries: Path, directory: Path, account: _Account) -> str:
         if problem is None:
             return password
     raise PostgresUnavailableError(f"{binaries}/initdb failed: {problem}")
+
+
+def _verifier(password: str) -> str:
+    """What the server keeps of a password, in one round instead of 4096: those make guessing slow, which is hopeless for a random
+    one anyway, and each connection would pay for them."""
+    salt = secrets.token_bytes(16)
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, 1)
+    stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
+    server = hmac.digest(salted, b"Server Key", "sha256")
+    kept_salt, kept_stored, kept_server = (base64.b64encode(part).decode() for part in (salt, stored, server))
+    return f"SCRAM-SHA-256$1:{kept_salt}${kept_stored}:{kept_server}"
 
 
 def _start(binaries: Path, directory: Path, account: _Account, again: int | None) -> "tuple[subprocess.Popen[str], int]":
