@@ -11,6 +11,7 @@ from scrm.memory import settle
 from scrm.testing import PostgresServer, postgres_server
 from tests.compiled import compiled_once
 from tests.templates import postgres_database, sqlite_file
+from tests.validated import validated_once
 
 
 def pytest_collection_finish() -> None:
@@ -25,8 +26,8 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _compiled_once() -> Iterator[None]:
-    with compiled_once():
+def _made_once() -> Iterator[None]:
+    with compiled_once(), validated_once():
         yield
 
 
