@@ -124,6 +124,8 @@ def compute(tx: HandlerTx, event: LogEvent, rules: RfmRules) -> None:
     _count(tx, made, groups, parameters.keys if state == DONE else ())
     if previous is not None and state == DONE:
         _count_moves(tx, made, previous)
+    if again:
+        _count_moves_since(tx, made)
     told = {"state": state, "made_by_id": event.id, "position": event.position, "computed_at": event.received_at}
     counted = {"population": _population(groups), "bounds": _bounds(groups), "previous_id": previous, "kept": True}
     other = {"other_currency_events": sum(group.other for group in groups)}
@@ -269,7 +271,8 @@ def _summed(keyed: Iterable[tuple[Any, Row[Any]]]) -> dict[Any, dict[str, int]]:
 
 
 def moved(before: Any, after: Any) -> sa.Select[Any]:
-    """Everybody of two runs, given by what their ids are: `holder_id`, `from_segment`, `to_segment`, `score` by the second.
+    """Everybody who had bought by one of two runs, given by what their ids are: `holder_id`, `from_segment`, `to_segment`,
+    `score` by the second.
 
     Who is in one of them only has not bought by the other. Who was absorbed or forgotten since is left out.
     """
@@ -284,12 +287,12 @@ def moved(before: Any, after: Any) -> sa.Select[Any]:
             score,
         )
         .select_from(new.outerjoin(old, sa.and_(old.c.run_id == before, old.c.holder_id == new.c.holder_id)))
-        .where(new.c.run_id == after)
+        .where(new.c.run_id == after, sa.or_(new.c.segment != nobody, old.c.segment != nobody))
     )
     still = sa.exists().where(new.c.run_id == after, new.c.holder_id == old.c.holder_id)
     absorbed = sa.exists().where(merges.c.absorbed_id == old.c.holder_id, merges.c.undone_at.is_(None))
     went = sa.select(old.c.holder_id, old.c.segment, nobody, sa.cast(sa.null(), sa.Text)).where(
-        old.c.run_id == before, ~still, ~absorbed
+        old.c.run_id == before, old.c.segment != nobody, ~still, ~absorbed
     )
     return sa.union_all(came, went)  # type: ignore[return-value]
 
@@ -300,6 +303,14 @@ def _count_moves(tx: Tx, made: uuid.UUID, previous: uuid.UUID) -> None:
     keys = (each.c.from_segment, each.c.to_segment)
     counted = sa.select(sa.literal(made, Id), *keys, sa.func.count()).group_by(*keys)
     tx.execute(sa.insert(run_moves).from_select(["run_id", "from_segment", "to_segment", "count"], counted))
+
+
+def _count_moves_since(tx: Tx, made: uuid.UUID) -> None:
+    """Count the moves from a run that was made anew again, in the runs that are compared with it and whose rows are kept."""
+    since = sa.select(runs.c.id).where(runs.c.previous_id == made, runs.c.state == DONE, runs.c.kept).order_by(runs.c.id)
+    for row in tx.rows(since):
+        tx.execute(sa.delete(run_moves).where(run_moves.c.run_id == row.id))
+        _count_moves(tx, row.id, made)
 
 
 def _announce(tx: HandlerTx, event: LogEvent, rows: uuid.UUID, previous: uuid.UUID | None, run: uuid.UUID, state: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.plugins.layering import Brand, opened
 
 BY_FIFTHS = ["LOST", "HIBERNATING", "PROMISING", "PROMISING", "PROMISING"]
@@ -82,3 +84,37 @@ async def test_other_rules_take_effect_though_their_run_is_of_an_earlier_instant
         await minutes(brand, "2026-03-11T00:15", "2026-03-11T00:16")
         assert (await brand.run())["asOf"] == "2026-03-10T15:59:59.999999Z"
         await brand.check()
+
+
+async def test_moves_are_counted_again_once_the_run_before_is_made_anew(migrated_url: str) -> None:
+    async with opened(migrated_url, "2026-03-10T12:00") as brand:
+        users = await brand.five()
+        looker, leaver = await brand.members(2)
+        await brand.send(brand.act(looker, "2026-03-09T12:00"), brand.act(leaver, "2026-02-08T12:00"))
+        await brand.pass_to("2026-03-10T12:02")
+        before = await brand.run()
+        await brand.pay(users[1], "p", 600)
+        noon = await brand.compute()
+        assert noon["previous"] == {"id": before["id"]}
+        moves = moves_of(noon)
+        assert {pair: moves[pair] for pair in moves if pair[0] == "LOST"} == {("LOST", "LOST"): 1}
+        await brand.pay(users[0], "late", 900, "2026-03-09T23:00")
+        await brand.pass_to("2026-03-10T12:20")
+        anew, run = await brand.run(before["id"]), await brand.run(noon["id"])
+        assert await brand.run() == run
+        then = {each["segment"]["key"]: each["count"] for each in anew["segments"]}
+        assert then != {each["segment"]["key"]: each["count"] for each in before["segments"]}
+        for each in run["segments"]:
+            key = each["segment"]["key"]
+            assert each["change"] == each["entered"] - each["left"] == each["count"] - then[key], key
+        moves = moves_of(run)
+        assert moves["CHAMPIONS", "LOST"] == 1
+        assert sum(moves.values()) == 5  # who has never bought does not go from nowhere to nowhere
+        live = await brand.client.data("{ rfmTransitions { from { key } to { key } count } }")
+        assert live["rfmTransitions"] == run["transitions"]
+        await brand.check()
+
+
+def moves_of(run: Any) -> dict[tuple[str, str], int]:
+    """How many went from which segment to which."""
+    return {(each["from"]["key"], each["to"]["key"]): each["count"] for each in run["transitions"]}
