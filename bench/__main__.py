@@ -5,6 +5,7 @@
     python -m bench import    events per second and memory while a file of events is imported (both engines)
     python -m bench growth    the first read and the bulk door from 100 000 events up to ten times `--events` (PostgreSQL)
     python -m bench rfm       a run of the RFM layering against the bare window query on the same log (both engines)
+    python -m bench risk      an evaluation of 50 rules over two years of days against bare SQL for the same series (both engines)
     python -m bench points    redemptions against the bare statements, orders projected, a review of everybody (both engines)
     python -m bench memory    resident memory while 100 000 requests are answered
 
@@ -16,9 +17,9 @@ from __future__ import annotations
 
 import argparse
 
-from bench import growth, imports, ingest, memory, points, reads, rfm
+from bench import growth, imports, ingest, memory, points, reads, rfm, risk
 
-NAMES = ["reads", "ingest", "import", "growth", "points", "rfm", "memory"]
+NAMES = ["reads", "ingest", "import", "growth", "points", "rfm", "risk", "memory"]
 
 
 def main() -> None:
@@ -31,6 +32,7 @@ def main() -> None:
     parser.add_argument("--members", type=int, default=20_000)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--engine", choices=["sqlite", "postgresql", "both"], default="both", help="of rfm and risk")
     given = parser.parse_args()
     names = given.names or NAMES
     if "reads" in names:
@@ -44,7 +46,9 @@ def main() -> None:
     if "points" in names:
         points.run(given.orders, given.members, given.seconds, given.rounds)
     if "rfm" in names:
-        rfm.run(given.users, given.events, given.rounds)
+        rfm.run(given.users, given.events, given.rounds, given.engine)
+    if "risk" in names:
+        risk.run(given.users, given.events, given.rounds, given.engine)
     if "memory" in names:
         memory.run(given.users, given.events)
 

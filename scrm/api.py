@@ -51,7 +51,7 @@ from scrm.graphql.wording import worded
 from scrm.indicators.graphql import Indicator as IndicatorType
 from scrm.indicators.graphql import shown_indicators
 from scrm.indicators.periods import complete_periods, known_indicators, read_indicator
-from scrm.indicators.service import plus_days
+from scrm.indicators.service import as_day, period_days, plus_days
 from scrm.ledger import FoundRows, Journal, absorbed_into, append_only, as_row, exported, line_id
 from scrm.money import exponent as currency_exponent
 from scrm.plugin import (
@@ -180,6 +180,7 @@ __all__ = [
     "among",
     "append_only",
     "arg",
+    "as_day",
     "as_node_id",
     "as_node_ids",
     "as_recorded",
@@ -225,6 +226,7 @@ __all__ = [
     "one",
     "order_input",
     "ordering",
+    "period_days",
     "plugin_metadata",
     "plus_days",
     "query",

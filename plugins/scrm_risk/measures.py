@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from scrm.api import Indicator, IndicatorUnit, Period, Ratio, Tx, channels, json_kind, json_text, log_of, row_set
+from scrm.api import Indicator, IndicatorUnit, Period, Ratio, Tx, as_day, channels, json_kind, json_text, log_of, period_days
 
 LARGEST = 2**53 - 1
 
@@ -80,16 +80,16 @@ def series(measure: Measure, tx: Tx, periods: Sequence[Period], channel_id: uuid
     """One `Ratio` per period, in order; one statement whatever their number."""
     if not periods:
         return []
-    log = log_of(tx)
-    rows = [{"n": n, "opens": period.start, "closes": period.end} for n, period in enumerate(periods)]
-    span = row_set(tx, "period", {"n": sa.Integer(), "opens": sa.Date(), "closes": sa.Date()}, rows)
-    inside = (log.c.business_date >= span.c.opens, log.c.business_date < span.c.closes)
-    counted = sa.select(measure.amount(log.c)).select_from(log).where(log.c.type == measure.type, *inside)
+    log, days = log_of(tx), period_days(tx, periods)
+    said = sa.select(days.c.n, measure.amount(log.c).label("value"))
+    counted = said.select_from(log.outerjoin(days, days.c.day == as_day(log.c.business_date))).group_by(days.c.n)
+    first, last = min(period.start for period in periods), max(period.end for period in periods)
+    counted = counted.where(log.c.type == measure.type, log.c.business_date >= first, log.c.business_date < last)
     counted = counted.where(log.c.occurred_at <= as_of)
     if channel_id is not None:
         counted = counted.where(log.c.channel_id.in_(_with_children(channel_id)))
-    value = counted.correlate(span).scalar_subquery()
-    return [Ratio(int(row.value)) for row in tx.rows(sa.select(value.label("value")).select_from(span).order_by(span.c.n))]
+    found = {row.n: int(row.value) for row in tx.rows(counted)}
+    return [Ratio(found.get(n, 0)) for n in range(len(periods))]
 
 
 def _with_children(channel_id: uuid.UUID) -> sa.Select[Any]:

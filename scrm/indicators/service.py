@@ -1,7 +1,8 @@
 """The core's indicators: named series over business days, each list of periods answered by one statement.
 
-An indicator is one or two measures. A measure is SQL on a row of periods (`[opens, closes)`); it sees the log up to an
-instant and, if asked, one channel with its children. Which log that is, its transaction says: a handler's ends with its event.
+An indicator is one or two measures. A measure is a number for each of the periods (`[opens, closes)`), from one pass over the
+log, however many they are; it sees the log up to an instant and, if asked, one channel with its children. Which log that is, its
+transaction says: a handler's ends with its event.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import itertools
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -22,7 +23,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from scrm.channels.models import channels
 from scrm.channels.service import MAX_DEPTH
-from scrm.channels.stats import LOST_TYPES, channels_below, within
+from scrm.channels.stats import LOST_TYPES, channels_below, near_day
 from scrm.db import Id, Tx
 from scrm.events.models import events
 from scrm.events.view import is_settled, log_of
@@ -58,6 +59,24 @@ def _plus_days_sqlite(element: plus_days, compiler: Any, **kw: Any) -> str:
     return f"date({day}, {count} || ' days')"
 
 
+class as_day(FunctionElement[date]):
+    """`as_day(date)`: the same day, said so that SQLite finds the rows of `period_days` by it: its dates are numbers to it, what
+    comes of JSON is text."""
+
+    type = sa.Date()
+    inherit_cache = True
+
+
+@compiles(as_day, "postgresql")
+def _as_day_postgresql(element: as_day, compiler: Any, **kw: Any) -> str:
+    return str(compiler.process(element.clauses, **kw))
+
+
+@compiles(as_day, "sqlite")
+def _as_day_sqlite(element: as_day, compiler: Any, **kw: Any) -> str:
+    return f"cast({compiler.process(element.clauses, **kw)} as text)"
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """What a series may see: the log up to an instant (its business day is `today`), and one channel with its children or all."""
@@ -65,6 +84,11 @@ class Scope:
     as_of: datetime
     today: date
     channel_id: uuid.UUID | None
+    periods: Sequence[Period]
+    span: sa.FromClause
+    """The periods: `n`, `opens`, `closes`."""
+    days: sa.CTE
+    """Their days: `n`, `day`."""
     log: sa.FromClause = events
     settled: bool = True
     """Whether everybody's events are whose they are now."""
@@ -77,6 +101,16 @@ class Scope:
             self.shared[name] = build(self).cte(name).prefix_with("MATERIALIZED")
         return self.shared[name]
 
+    @property
+    def first(self) -> date:
+        """The first day of all periods."""
+        return min(period.start for period in self.periods)
+
+    @property
+    def last(self) -> date:
+        """The day after the last of all periods."""
+        return max(period.end for period in self.periods)
+
     def sees(self) -> sa.ColumnElement[bool]:
         """The condition on rows of the log."""
         known = self.log.c.occurred_at <= self.as_of
@@ -87,10 +121,22 @@ class Scope:
         return channels_below(sa.literal(self.channel_id, Id))
 
 
-Measure = Callable[[Scope, sa.FromClause], sa.ColumnElement[int]]
-"""SQL on a row of periods."""
+Measure = Callable[[Scope], sa.Select[Any]]
+"""A row for each period that is not 0: `n`, `value`."""
 Condition = Callable[[sa.FromClause], sa.ColumnElement[bool]]
 """SQL on a row of the log."""
+
+
+def period_days(tx: Tx, periods: Sequence[Period]) -> sa.CTE:
+    """Every day of these periods, to join the log with by its `business_date`: `n`, the period's place among them, and `day`. A
+    series is then one pass over the log, `group by n`, however many periods it has."""
+    rows = [
+        {"n": n, "day": period.start + timedelta(days=day)}
+        for n, period in enumerate(periods)
+        for day in range((period.end - period.start).days)
+    ]
+    days = row_set(tx, "period_day", {"n": sa.Integer(), "day": sa.Date()}, rows)
+    return sa.select(days.c.n, as_day(days.c.day).label("day")).cte("period_days").prefix_with("MATERIALIZED")
 
 
 def series(
@@ -105,11 +151,18 @@ def series(
     """One `Ratio` per period, in order; one statement whatever their number."""
     if not periods:
         return []
-    scope = Scope(as_of, as_of.astimezone(zone).date(), channel_id, log_of(tx), is_settled(tx))
     rows = [{"n": n, "opens": period.start, "closes": period.end} for n, period in enumerate(periods)]
     span = row_set(tx, "period", {"n": sa.Integer(), "opens": sa.Date(), "closes": sa.Date()}, rows)
-    below = denominator(scope, span) if denominator is not None else sa.null()
-    found = tx.rows(sa.select(numerator(scope, span).label("above"), below.label("below")).select_from(span).order_by(span.c.n))
+    today = as_of.astimezone(zone).date()
+    scope = Scope(as_of, today, channel_id, periods, span, period_days(tx, periods), log_of(tx), is_settled(tx))
+    above = numerator(scope).subquery("above")
+    source = span.outerjoin(above, above.c.n == span.c.n)
+    under: sa.ColumnElement[Any] = sa.null()
+    if denominator is not None:
+        below = denominator(scope).subquery("below")
+        source, under = source.outerjoin(below, below.c.n == span.c.n), sa.func.coalesce(below.c.value, 0)
+    columns = (sa.func.coalesce(above.c.value, 0).label("above"), under.label("below"))
+    found = tx.rows(sa.select(*columns).select_from(source).order_by(span.c.n))
     return [Ratio(int(row.above), int(row.below) if row.below is not None else None) for row in found]
 
 
@@ -123,38 +176,41 @@ def of_types(*types: str) -> Condition:
 
 def count_events(*types: str) -> Measure:
     """How many events of these types."""
-
-    def measure(scope: Scope, period: sa.FromClause) -> sa.ColumnElement[int]:
-        return _of_events(sa.func.count(), scope, period, scope.log.c.type.in_(types))
-
-    return measure
+    return lambda scope: _of_events(scope, sa.func.count(), scope.log.c.type.in_(types))
 
 
 def distinct_users(condition: Condition) -> Measure:
     """How many users have such an event."""
-
-    def measure(scope: Scope, period: sa.FromClause) -> sa.ColumnElement[int]:
-        return _of_events(sa.func.count(sa.distinct(scope.log.c.user_id)), scope, period, condition(scope.log))
-
-    return measure
+    return lambda scope: _of_events(scope, sa.func.count(sa.distinct(scope.log.c.user_id)), condition(scope.log))
 
 
 def net_revenue(currency: str) -> Measure:
     """Paid less refunded, minor units of the business currency; other currencies are left out."""
 
-    def measure(scope: Scope, period: sa.FromClause) -> sa.ColumnElement[int]:
+    def measure(scope: Scope) -> sa.Select[Any]:
         log = scope.log.c
         signed = sa.case((log.type == "order.refunded", -log.amount_minor), else_=log.amount_minor)
         total = sa.cast(sa.func.coalesce(sa.func.sum(signed), 0), sa.BigInteger())
         money = sa.and_(log.type.in_(("order.paid", "order.refunded")), log.currency == currency)
-        return _of_events(total, scope, period, money)
+        return _of_events(scope, total, money)
 
     return measure
 
 
-def _of_events(what: Any, scope: Scope, period: sa.FromClause, condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
-    seen = sa.and_(condition, within(scope.log, period.c.opens, period.c.closes), scope.sees())
-    return sa.select(what).select_from(scope.log).where(seen).correlate(period).scalar_subquery()
+def _of_events(scope: Scope, what: sa.ColumnElement[Any], *conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    """Something of each period's events."""
+    grouped = sa.select(scope.days.c.n, what.label("value")).select_from(_dated(scope)).where(*conditions, *_seen(scope))
+    return grouped.group_by(scope.days.c.n)
+
+
+def _dated(scope: Scope) -> sa.Join:
+    return scope.log.outerjoin(scope.days, scope.days.c.day == as_day(scope.log.c.business_date))
+
+
+def _seen(scope: Scope) -> tuple[sa.ColumnElement[bool], ...]:
+    """What is seen of the log, from the first day to the last, said so that an index on `occurred_at` serves."""
+    at = scope.log.c.occurred_at
+    return scope.sees(), at >= near_day(sa.literal(scope.first), -2), at < near_day(sa.literal(scope.last), 2)
 
 
 THOUSANDTHS = 1_000
@@ -163,75 +219,94 @@ THOUSANDTHS = 1_000
 def reported(key: str) -> tuple[Measure, Measure]:
     """The last figure that was reported from outside under this name, in thousandths, and a thousand; 0 and 0 where none was."""
 
-    def last(scope: Scope, period: sa.FromClause, what: Callable[[Any], Any], missing: int) -> sa.ColumnElement[int]:
+    def last(scope: Scope, value: Callable[[Any], Any]) -> sa.Select[Any]:
         log = scope.log.c
         named = sa.and_(log.type == "indicator.reported", json_text(log.properties, sa.literal("indicator")) == key)
-        seen = sa.and_(named, json_kind(log.properties, sa.literal("value")) == "number", scope.sees())
-        newest = sa.select(what(json_text(log.properties, sa.literal("value")))).select_from(scope.log)
-        newest = newest.where(seen, within(scope.log, period.c.opens, period.c.closes))
-        newest = newest.order_by(log.occurred_at.desc(), log.id.desc()).limit(1)
-        return sa.func.coalesce(newest.correlate(period).scalar_subquery(), missing, type_=sa.BigInteger())
+        number = json_kind(log.properties, sa.literal("value")) == "number"
+        place = sa.func.row_number().over(partition_by=scope.days.c.n, order_by=[log.occurred_at.desc(), log.id.desc()])
+        said = value(json_text(log.properties, sa.literal("value"))).label("value")
+        words = sa.select(scope.days.c.n, said, place.label("place")).select_from(_dated(scope))
+        each = words.where(named, number, *_seen(scope)).subquery("reported")
+        return sa.select(each.c.n, each.c.value).where(each.c.place == 1)
 
     def thousandths(text: Any) -> Any:
         return sa.cast(sa.func.round(sa.cast(text, sa.Numeric(24, 6)) * THOUSANDTHS), sa.BigInteger())
 
     return (
-        lambda scope, period: last(scope, period, thousandths, 0),
-        lambda scope, period: last(scope, period, lambda _: sa.literal(THOUSANDTHS, sa.BigInteger()), 0),
+        lambda scope: last(scope, thousandths),
+        lambda scope: last(scope, lambda _: sa.literal(THOUSANDTHS, sa.BigInteger())),
     )
 
 
-def joined_users(scope: Scope, period: sa.FromClause) -> sa.ColumnElement[int]:
+def joined_users(scope: Scope) -> sa.Select[Any]:
     """Users whose first event falls in the period."""
-    days = scope.once("first_days", _first_days)
-    return _count(days, period, days.c.day >= period.c.opens, days.c.day < period.c.closes)
+    first = scope.once("first_days", _first_days)
+    return _on_days(scope, first.c.day, first.c.id)
 
 
-def users_at_start(scope: Scope, period: sa.FromClause) -> sa.ColumnElement[int]:
+def users_at_start(scope: Scope) -> sa.Select[Any]:
     """Users whose first event is before the period."""
-    days = scope.once("first_days", _first_days)
-    return _count(days, period, days.c.day < period.c.opens)
+    first = scope.once("first_days", _first_days)
+    return _before(scope, scope.span.c.opens, sa.select(first.c.day, sa.func.count().label("change")).group_by(first.c.day))
 
 
-def reachable_at_start(scope: Scope, period: sa.FromClause) -> sa.ColumnElement[int]:
+def reachable_at_start(scope: Scope) -> sa.Select[Any]:
     """Users who followed or were in a group when the period began."""
-    return _reachable(scope, period, period.c.opens)
+    return _reachable(scope, scope.span.c.opens)
 
 
-def reachable_at_end(scope: Scope, period: sa.FromClause) -> sa.ColumnElement[int]:
+def reachable_at_end(scope: Scope) -> sa.Select[Any]:
     """Users who followed or were in a group when the period ended."""
-    return _reachable(scope, period, period.c.closes)
+    return _reachable(scope, scope.span.c.closes)
 
 
-def churned_buyers(scope: Scope, period: sa.FromClause) -> sa.ColumnElement[int]:
+def churned_buyers(scope: Scope) -> sa.Select[Any]:
     """Buyers whose 90th day without a purchase falls in the period and has come."""
     bought = scope.once("purchase_days", _purchase_days)
-    due = plus_days(bought.c.day, CHURN_DAYS)
-    quiet = sa.or_(bought.c.following.is_(None), bought.c.following > due)
-    return _count_users(bought, period, due >= period.c.opens, due < period.c.closes, due <= scope.today, quiet)
+    quiet = sa.or_(bought.c.following.is_(None), bought.c.following > bought.c.due)
+    return _on_days(scope, bought.c.due, bought.c.user_id, bought.c.due <= scope.today, quiet)
 
 
-def buyers_at_start(scope: Scope, period: sa.FromClause) -> sa.ColumnElement[int]:
-    """Buyers with a purchase in the 90 days before the period."""
+def buyers_at_start(scope: Scope) -> sa.Select[Any]:
+    """Buyers with a purchase in the 90 days before the period: of each the last one before it counts, until the next comes."""
     bought = scope.once("purchase_days", _purchase_days)
-    since = plus_days(period.c.opens, -CHURN_DAYS)
-    return _count_users(bought, period, bought.c.day >= since, bought.c.day < period.c.opens)
+    sooner = sa.and_(bought.c.following.is_not(None), bought.c.following < bought.c.due)
+    until = sa.case((sooner, bought.c.following), else_=bought.c.due)
+    return _lasting(scope, scope.span.c.opens, sa.select(bought.c.day.label("since"), until.label("until")).subquery("counting"))
 
 
-def repeat_buyers(scope: Scope, period: sa.FromClause) -> sa.ColumnElement[int]:
+def repeat_buyers(scope: Scope) -> sa.Select[Any]:
     """Buyers of the period who had bought on an earlier day."""
     bought = scope.once("purchase_days", _purchase_days)
-    inside = (bought.c.day >= period.c.opens, bought.c.day < period.c.closes)
-    return _count_users(bought, period, *inside, bought.c.day > bought.c.earliest)
+    return _on_days(scope, bought.c.day, bought.c.user_id, bought.c.day > bought.c.earliest)
 
 
-def _count(table: sa.FromClause, period: sa.FromClause, *conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
-    return sa.select(sa.func.count()).select_from(table).where(*conditions).correlate(period).scalar_subquery()
+def _on_days(
+    scope: Scope, day: sa.ColumnElement[Any], who: sa.ColumnElement[Any], *conditions: sa.ColumnElement[bool]
+) -> sa.Select[Any]:
+    """How many users have a row whose day falls in each period."""
+    people = sa.func.count(sa.distinct(who))
+    if all(period.end - period.start == timedelta(days=1) for period in scope.periods):
+        counted = sa.select(as_day(day).label("day"), people.label("value")).where(*conditions).group_by(day).subquery("counted")
+        each = counted.join(scope.days, scope.days.c.day == counted.c.day)
+        return sa.select(scope.days.c.n, counted.c.value).select_from(each)
+    inside = (day >= scope.span.c.opens, day < scope.span.c.closes)
+    return sa.select(scope.span.c.n, people.label("value")).where(*inside, *conditions).group_by(scope.span.c.n)
 
 
-def _count_users(table: sa.FromClause, period: sa.FromClause, *conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
-    people = sa.func.count(sa.distinct(table.c.user_id))
-    return sa.select(people).select_from(table).where(*conditions).correlate(period).scalar_subquery()
+def _before(scope: Scope, moment: sa.ColumnElement[date], changes: sa.Select[Any]) -> sa.Select[Any]:
+    """The sum of the changes before a day of each period; `changes` are few: one for each `day`, or two."""
+    each = changes.cte().prefix_with("MATERIALIZED")
+    total = sa.cast(sa.func.sum(each.c.change), sa.BigInteger())
+    return sa.select(scope.span.c.n, total.label("value")).where(each.c.day < moment).group_by(scope.span.c.n)
+
+
+def _lasting(scope: Scope, moment: sa.ColumnElement[date], spans: sa.FromClause) -> sa.Select[Any]:
+    """How many rows there are with `since < moment <= until`; null: for ever."""
+    begun = sa.select(spans.c.since.label("day"), sa.func.count().label("change")).group_by(spans.c.since)
+    over = sa.select(spans.c.until, -sa.func.count()).where(spans.c.until.is_not(None)).group_by(spans.c.until)
+    changes = sa.union_all(begun, over).subquery("changes")
+    return _before(scope, moment, sa.select(changes.c.day, changes.c.change))
 
 
 def _first_days(scope: Scope) -> sa.Select[Any]:
@@ -253,22 +328,29 @@ def _first_days(scope: Scope) -> sa.Select[Any]:
 
 
 def _purchase_days(scope: Scope) -> sa.Select[Any]:
-    """Everybody's days with a purchase, each with the next one and the first."""
+    """Everybody's days with a purchase, each with the next one, the first, and the 90th day after it."""
     log = scope.log.c
     paid = sa.and_(log.type == "order.paid", log.user_id.is_not(None), scope.sees())
     days = sa.select(log.user_id, log.business_date.label("day")).where(paid).distinct().subquery("days")
     after = sa.func.lead(days.c.day, type_=sa.Date()).over(partition_by=days.c.user_id, order_by=days.c.day)
     first = sa.func.min(days.c.day, type_=sa.Date()).over(partition_by=days.c.user_id)
-    return sa.select(days.c.user_id, days.c.day, after.label("following"), first.label("earliest"))
+    due = plus_days(days.c.day, CHURN_DAYS)
+    return sa.select(days.c.user_id, days.c.day, after.label("following"), first.label("earliest"), due.label("due"))
 
 
-def _reachable(scope: Scope, period: sa.FromClause, moment: sa.ColumnElement[date]) -> sa.ColumnElement[int]:
+def _reachable(scope: Scope, moment: sa.ColumnElement[date]) -> sa.Select[Any]:
+    """Who can be reached in several ways counts once: what two of somebody's times share is taken from the later one."""
     spans = scope.once("reach_spans", _reach_spans)
-    lasting = sa.or_(spans.c.until.is_(None), spans.c.until >= moment)
-    conditions = [spans.c.since < moment, lasting]
-    if scope.channel_id is not None:
-        conditions.append(spans.c.channel_id.in_(scope.channels()))
-    return _count_users(spans, period, *conditions)
+    mine = sa.select(spans).where(spans.c.channel_id.in_(scope.channels()) if scope.channel_id is not None else sa.true())
+    each = mine.subquery("ways")
+    until = sa.func.coalesce(each.c.until, sa.literal(date.max), type_=sa.Date())
+    covered = sa.func.max(until, type_=sa.Date()).over(
+        partition_by=each.c.user_id, order_by=[each.c.since, until], rows=(None, -1)
+    )
+    known = sa.select(each.c.since, until.label("until"), covered.label("covered")).subquery("covered")
+    since = sa.case((known.c.covered > known.c.since, known.c.covered), else_=known.c.since)
+    apart = sa.select(since.label("since"), known.c.until).where(known.c.until > since).subquery("apart")
+    return _lasting(scope, moment, apart)
 
 
 def _reach_spans(scope: Scope) -> sa.Select[Any]:
