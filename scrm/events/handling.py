@@ -37,6 +37,9 @@ _NOT_THE_PLUGIN = ("08", "40", "53", "57P", "58", "55P03")
 """SQLSTATEs of a database in trouble: connection, serialization, deadlock, resources, shutdown, system, no lock."""
 _SQLITE_TROUBLE = ("locked", "busy", "disk", "unable to open", "readonly")
 
+MOST_WAITING = 5_000
+"""So many announcements of a handler are kept to be written at once; whoever has more to say needs no more memory for it."""
+
 EVENT_COLUMNS = (
     events.c.id,
     events.c.position,
@@ -180,6 +183,8 @@ class Applying(Guarded):
             depth=cause.depth + 1,
             backfill=self._is_history(cause),
         )
+        if len(self._entries) >= MOST_WAITING:
+            self._write(number=False)
         return event_id
 
     def send(self, kind: str, payload: Mapping[str, Any], *, cause: Event, key: str = "0") -> None:
@@ -259,16 +264,20 @@ class Applying(Guarded):
 
     def finish(self) -> None:
         """Write what was announced and sent."""
-        if self._entries:
-            self.write_entries(self._tx(), list(self._entries.values()))
+        self._write(number=self._number)
         if self._messages:
             self.write_messages(self._tx(), self._messages)
-        self._entries, self._messages = {}, []
+        self._messages = []
 
-    def write_entries(self, tx: Tx, entries: Sequence[Entry]) -> None:
+    def _write(self, *, number: bool) -> None:
+        if self._entries:
+            self.write_entries(self._tx(), list(self._entries.values()), number=number)
+        self._entries = {}
+
+    def write_entries(self, tx: Tx, entries: Sequence[Entry], *, number: bool = False) -> None:
         """Record announcements for whoever their users are by now."""
         now = owners(tx, {entry.user_id for entry in entries if entry.user_id is not None})
-        append(tx, [_owned(entry, now) for entry in entries], number=self._number)
+        append(tx, [_owned(entry, now) for entry in entries], number=number)
 
     def write_messages(self, tx: Tx, messages: Sequence[Mapping[str, Any]]) -> None:
         """Put messages into the outbox; one that was put there before stays."""
