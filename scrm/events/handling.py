@@ -134,6 +134,7 @@ class Applying(Guarded):
         self._number = number
         self._entries: dict[uuid.UUID, Entry] = {}
         self._messages: list[dict[str, Any]] = []
+        self._ahead: dict[uuid.UUID, Any] = {}
 
     def _refuse_others(self, statement: str) -> None:
         consumer = self._consumer
@@ -147,6 +148,14 @@ class Applying(Guarded):
         for table in read.writes:
             if table not in consumer.tables:
                 raise PermissionError(f"plugin {consumer.name} may not write {table}; {_own_tables(consumer)}")
+
+    def give_ahead(self, event_id: uuid.UUID, value: Any) -> None:
+        """Let the handler find what was read ahead for this event."""
+        self._ahead[event_id] = value
+
+    def ahead(self, event: Event) -> Any:
+        """What was read ahead for this event; None where nothing was."""
+        return self._ahead.get(event.id)
 
     def announce(self, announcement: Announcement) -> uuid.UUID:
         """Record an event as an effect of the one being handled; doing it again changes nothing. Returns its id.
@@ -285,6 +294,29 @@ class Applying(Guarded):
 
     def _is_history(self, cause: Event) -> bool:
         return cause.backfill or 0 < cause.position <= self._backfill_to
+
+
+class ReadingAhead(Applying):
+    """The same before it is the handler's turn: it reads, and may change nothing."""
+
+    def _refuse_others(self, statement: str) -> None:
+        _refuse_writing(self.dialect, statement)
+
+    def announce(self, announcement: Announcement) -> uuid.UUID:
+        """Refused.
+
+        Raises:
+            PermissionError: always.
+        """
+        raise PermissionError("what reads ahead announces nothing; its handler does")
+
+    def send(self, kind: str, payload: Mapping[str, Any], *, cause: Event, key: str = "0") -> None:
+        """Refused.
+
+        Raises:
+            PermissionError: always.
+        """
+        raise PermissionError("what reads ahead sends nothing; its handler does")
 
 
 def _after(event: sa.FromClause, said: sa.ColumnElement[Any], horizon: int) -> sa.ColumnElement[bool]:

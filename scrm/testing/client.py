@@ -21,7 +21,7 @@ from scrm.events.parked import retry_due
 from scrm.events.replay import ReplayReport, replay
 from scrm.events.rules import configure
 from scrm.events.sequencer import sequence
-from scrm.events.steps import step
+from scrm.events.steps import advance
 from scrm.graphql.context import Services
 from scrm.jobs import run_due_jobs
 from scrm.loader import PluginSet, load_plugins
@@ -126,7 +126,7 @@ async def drain(client: Client) -> None:
         await sequence(db)
         busy = False
         for reader in readers:
-            made = await db.write(step, reader, at=db.clock())
+            made = await advance(db, reader, at=db.clock())
             retried = await db.write(retry_due, reader, at=db.clock())
             busy = busy or not made.idle or bool(made.applied or retried.applied)
     await deliver_due(db, all_deliveries(services.plugins))

@@ -16,7 +16,6 @@ from msgspec.structs import replace
 
 from scrm.db import Database
 from scrm.errors import ScrmError
-from scrm.events import handling
 from scrm.events.consumers import Consumer, enable, pause, progress, resume, wait_for
 from scrm.events.decide import decide
 from scrm.events.log import append, core_event
@@ -350,26 +349,6 @@ async def test_announcements_are_recorded_once_follow_merges_and_end_at_a_depth(
     assert of == cause
     [(error,)] = await toy.rows(sa.text("select error from parked_events").columns(error=sa.Text))
     assert error == "ANNOUNCEMENT_TOO_DEEP"
-
-
-async def test_many_announcements_are_written_as_they_are_made(toy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handling, "MOST_WAITING", 3)
-    recorded = sa.select(sa.func.count()).select_from(events).where(events.c.type == "shout.told")
-    written = []
-
-    def tell(tx: HandlerTx, batch: Sequence[Event], rules: object) -> None:
-        for n in range(7):
-            tx.announce(Announcement("shout.told", batch[0], batch[0].user_id, {"n": n}, key=str(n)))
-            written.append(tx.scalar(recorded))
-
-    consumer = shout("shout", tell, toy)
-    await toy.paid(await toy.user(), 1, "o1")
-    await toy.db.write(enable, consumer, toy.start)
-    toy.consumer = consumer
-    assert await toy.run() == 1
-    assert written == [0, 0, 3, 3, 3, 6, 6]
-    told = sa.select(events.c.properties).where(events.c.type == "shout.told").order_by(events.c.position)
-    assert await toy.rows(told) == [({"n": n},) for n in range(7)]
 
 
 async def test_history_is_filled_in_quietly(toy: Any) -> None:
