@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,6 +32,8 @@ from .models import evaluations, guard, samples, scopes
 from .notices import tell
 from .people import feed_people
 from .rules import RiskRules, Rule
+
+log = logging.getLogger("scrm.risk")
 
 Wanted = tuple[str, str, str | None]
 """An indicator, a kind of period, and a channel or None for all."""
@@ -268,6 +271,7 @@ def _feed_all(desk: Desk, key: str, rule: Rule, found: Found) -> set[tuple[str, 
         places.add((key, scope.scope_key))
         points = found.points((rule.indicator, rule.period, channel))
         if isinstance(points, str):
+            log.warning("rule %s could not be evaluated: %s", key, points)
             found.problems.append(f"{key}: {points}")
             desk.feed(key, rule, scope, Reading(FAILED, problem=points))
         elif points:

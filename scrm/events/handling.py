@@ -451,12 +451,16 @@ def is_cancelled(error: BaseException) -> bool:
     return task is not None and task.cancelling() > 0
 
 
+_ON_THE_WAY = ("/sqlalchemy/", "/scrm/events/", "/scrm/db.py", "/scrm/rowset.py")
+"""What a statement goes through between whoever wrote it and the database."""
+
+
 def describe(error: BaseException) -> str:
     """What failed and where, without any value: an exception's own words may hold personal data."""
     if isinstance(error, ScrmError) and type(error.code) is str:
         return error.code
     frames = traceback.extract_tb(error.__traceback__)
-    theirs = [frame for frame in frames if "/sqlalchemy/" not in frame.filename and "/scrm/events/" not in frame.filename]
+    theirs = [frame for frame in frames if not any(part in frame.filename for part in _ON_THE_WAY)]
     where = theirs[-1] if theirs else (frames[-1] if frames else None)
     name = name_of(error)
     state = getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
