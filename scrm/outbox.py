@@ -74,6 +74,19 @@ def settle(tx: Tx, message: uuid.UUID, attempts: int, error: str | None, *, at: 
     tx.execute(sa.update(outbox).where(outbox.c.id == message, outbox.c.state == PENDING).values(changed))
 
 
+def is_undelivered(message: Any) -> sa.ColumnElement[bool]:
+    """Whether a row was tried in vain; `message` has `.c`."""
+    return sa.and_(message.c.state.in_([PENDING, DEAD]), message.c.error.is_not(None))
+
+
+def undelivered(tx: Tx, plugin: str, limit: int = 100) -> list[dict[str, Any]]:
+    """The oldest messages of a plugin that were tried in vain, without what they say."""
+    columns = (outbox.c.id, outbox.c.kind, outbox.c.state, outbox.c.attempts, outbox.c.error)
+    mine = sa.select(*columns).where(outbox.c.plugin == plugin, is_undelivered(outbox))
+    found = tx.rows(mine.order_by(outbox.c.created_at, outbox.c.id).limit(limit))
+    return [{**row._mapping, "id": row.id.hex} for row in found]
+
+
 def has_due(tx: Tx, at: datetime) -> bool:
     """Whether anything waits to be delivered."""
     waiting = sa.select(outbox.c.id).where(outbox.c.state == PENDING, due(outbox.c.next_attempt_at, at))

@@ -146,6 +146,10 @@ class HandlerTx(Tx):
         """
         raise ValueError(f"{event.type} cannot be applied: {why}")
 
+    def ahead(self, event: Event) -> Any:
+        """What was read ahead for this event; None where nothing was."""
+        return None
+
     def history(
         self,
         types: Sequence[str] | None,
@@ -166,6 +170,11 @@ HandlerFunction = Callable[[HandlerTx, Sequence[Event], Any], None]
 """`handle(tx, events, rules)`: load → fold → store. A plain function of its events, its own tables and its rules."""
 
 
+AheadFunction = Callable[[HandlerTx, Event, Any], Any]
+"""`ahead(tx, event, rules)`: reads the log up to the event and the plugin's own tables, and writes nothing. What it answers the
+handler finds as `tx.ahead(event)`, where it was read in time: it must not need it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Handler:
     """Reads these event types, in batches of at most 2 000, in the order of the log. The type `EVERY` stands for all that no
@@ -175,6 +184,8 @@ class Handler:
     handle: HandlerFunction
     optional: tuple[str, ...] = ()
     """Types that it reads too where another plugin announces them; nobody need register them."""
+    ahead: Mapping[str, AheadFunction] = field(default_factory=dict)
+    """For types of which it reads much of the log: what it reads of it, done before others have to wait for what it writes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ class Budget:
     rollover_cap: int | None
     ranges: Mapping[str, Any]
     cause_percent: int
+    home: bool
     closed_on: date | None = None
 
     def closed(self, day: date) -> bool:
@@ -141,6 +142,8 @@ class Book:
     lines: dict[uuid.UUID, Line] = field(default_factory=dict)
     commitments: dict[uuid.UUID, Commitment] = field(default_factory=dict)
     people: dict[uuid.UUID, list[Person]] = field(default_factory=dict)
+    earlier: dict[uuid.UUID, tuple[uuid.UUID | None, str | None] | None] = field(default_factory=dict)
+    """By order that came after a newer touch: the last touch before it, channel and campaign, if there was one."""
     """Accounts by who holds them, the holder's own first."""
     orders: dict[tuple[uuid.UUID, str], list[Revenue]] = field(default_factory=dict)
     """What is known of an order, by holder."""
@@ -274,6 +277,8 @@ class Book:
         own = campaign_of(event)
         if own is not None:
             return event.channel_id, own
+        if event.id in self.earlier:
+            return self.earlier[event.id] or (event.channel_id, None)
         since = event.occurred_at - timedelta(days=self.rules.attribution_days)
         known = [(one.touched_at, one) for one in self.people[user_id] if one.touched_at is not None]
         last = max(((at, one) for at, one in known if since <= at <= event.occurred_at), key=lambda pair: pair[0], default=None)
@@ -331,8 +336,13 @@ class Book:
 
 
 def campaign_of(event: LogEvent) -> str | None:
-    """The campaign that an event names; one that is longer than a line may name is none."""
-    said = event.properties.get("campaign")
+    """The campaign that an event names."""
+    return campaign_in(event.properties)
+
+
+def campaign_in(properties: Mapping[str, Any]) -> str | None:
+    """The campaign that properties name; one that is longer than a line may name is none."""
+    said = properties.get("campaign")
     return said if isinstance(said, str) and 0 < len(said) <= LONGEST_NAME else None
 
 

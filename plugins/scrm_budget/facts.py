@@ -66,6 +66,7 @@ def create(book: Book, event: LogEvent) -> list[uuid.UUID]:
         rollover_cap=fact["rolloverCap"],
         ranges=fact["ranges"],
         cause_percent=fact["causePercent"],
+        home=fact["currency"] == book.rules.currency,
     )
     before = {line.category: line for line in book.of_budget(previous_id)} if previous_id is not None else {}
     book.budgets[budget.id] = budget

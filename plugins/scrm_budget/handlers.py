@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -25,7 +27,7 @@ from scrm.api import (
     upsert,
 )
 
-from .book import Book, Budget, Commitment, Line, Person, Revenue
+from .book import Book, Budget, Commitment, Line, Person, Revenue, campaign_in, campaign_of
 from .events import CLOSED, COMMITTED, EXPLAINED, RELEASED
 from .facts import FACTS, cost, cost_of, id_of, named
 from .models import budgets, commitments, crossings, earned, lines, people, revenue, sources
@@ -127,12 +129,13 @@ class Loaded:
             insert_rows(tx, sources, [dict(zip(("line_id", "key", "channel_id"), row, strict=True)) for row in said])
 
 
-def load(tx: Tx, batch: Sequence[LogEvent], rules: BudgetRules) -> Loaded:
+def load(tx: HandlerTx, batch: Sequence[LogEvent], rules: BudgetRules) -> Loaded:
     """What these events touch: lines locked in the order of their ids, people opened where they are new."""
     loaded = Loaded(Book(rules))
     book = loaded.book
     load_people(tx, book, {event.user_id: event for event in reversed(batch) if event.user_id is not None})
     load_orders(tx, book, batch)
+    load_touches(tx, book, batch)
     facts = [event for event in batch if event.type in FACTS]
     paying = _paying(batch, book)
     if paying:
@@ -218,6 +221,37 @@ def held_by(tx: Tx, users: Iterable[uuid.UUID]) -> list[Person]:
     """The accounts that these people hold, locked in the order of their ids."""
     statement = sa.select(people).where(among(people.c.holder_id, sorted(users))).order_by(people.c.id).with_for_update()
     return [Person(**row._mapping) for row in tx.rows(statement)]
+
+
+def load_touches(tx: HandlerTx, book: Book, batch: Sequence[LogEvent]) -> None:
+    """The last touch before each order that comes after a newer one, which is the only one that an account remembers."""
+    newest: dict[uuid.UUID, datetime] = {}
+    late = []
+    for event in batch:
+        user = event.user_id
+        if user is None:
+            continue
+        if event.type in book.rules.touches:
+            newest[user] = max(newest.get(user, event.occurred_at), event.occurred_at)
+        elif event.type == PAID and campaign_of(event) is None:
+            known = [newest.get(user), *(one.touched_at for one in book.people[user])]
+            if any(at is not None and at > event.occurred_at for at in known):
+                late.append(event)
+    if not late:
+        return
+    window = timedelta(days=book.rules.attribution_days)
+    until = replace(late[-1], occurred_at=max(event.occurred_at for event in late))
+    users = sorted({event.user_id for event in late if event.user_id is not None})
+    log = tx.history(book.rules.touches, until=until, users=users, since=min(event.occurred_at for event in late) - window)
+    said = sa.select(log.c.user_id, log.c.position, log.c.occurred_at, log.c.channel_id, log.c.properties)
+    touched: dict[uuid.UUID, list[sa.Row[Any]]] = {}
+    for row in tx.rows(said.order_by(log.c.occurred_at, log.c.position)):
+        touched.setdefault(row.user_id, []).append(row)
+    for event in late:
+        since = event.occurred_at - window
+        before = [row for row in touched.get(event.user_id or event.id, ()) if row.position < event.position]
+        found = [(row.channel_id, campaign_in(row.properties)) for row in before if since <= row.occurred_at <= event.occurred_at]
+        book.earlier[event.id] = next((one for one in reversed(found) if one != (None, None)), None)
 
 
 def load_orders(tx: Tx, book: Book, batch: Sequence[LogEvent]) -> None:

@@ -1,4 +1,7 @@
-"""Series of budgets: how much of them is used, how fast, what they bring in, and what a new user costs."""
+"""Series of budgets: how much of them is used, how fast, what they bring in, and what a new user costs.
+
+Budgets in another currency than the plugin's own enter none of them.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ def _sums(tx: Tx, periods: Sequence[Period], channel_id: uuid.UUID | None, as_of
     span = _spans(tx, periods)
     spent = sa.case((entries.c.kind == "SPEND", entries.c.amount), (entries.c.kind == "REFUND", -entries.c.amount), else_=0)
     funds = sa.case((entries.c.kind.in_(FUNDS), entries.c.amount), else_=0)
-    running = sa.and_(budgets.c.opens_on < span.c.closes, budgets.c.ends_on >= span.c.closes)
+    running = sa.and_(budgets.c.home, budgets.c.opens_on < span.c.closes, budgets.c.ends_on >= span.c.closes)
     known = sa.and_(
         entries.c.budget_id == budgets.c.id, entries.c.counts_on < span.c.closes, entries.c.occurred_at <= then(as_of)
     )
@@ -100,7 +103,7 @@ def _earned(first: date, end: date, channel_id: uuid.UUID | None, as_of: datetim
     before = sums.where(earned.c.day <= recent, earned.c.day >= first, earned.c.day < end)
     all_days = sa.union_all(before, late).subquery("sums")
     running = (budgets.c.opens_on <= all_days.c.day, budgets.c.ends_on > all_days.c.day)
-    same = (*running, budgets.c.currency == all_days.c.currency)
+    same = (*running, budgets.c.home, budgets.c.currency == all_days.c.currency)
     joined = lines.join(budgets, budgets.c.id == lines.c.budget_id).join(all_days, sa.and_(*same))
     mine = (names(lines, all_days), *_of_channel(lines.c.id, channel_id))
     said = sa.select(all_days.c.day, sa.func.sum(all_days.c.amount).label("amount")).select_from(joined).where(*mine)
@@ -111,8 +114,9 @@ def _cost(span: Any, channel_id: uuid.UUID | None, as_of: datetime) -> sa.Scalar
     """What was spent in each period."""
     signed = sa.case((entries.c.kind == "SPEND", entries.c.amount), else_=-entries.c.amount)
     within = (entries.c.counts_on >= span.c.opens, entries.c.counts_on < span.c.closes, entries.c.occurred_at <= then(as_of))
+    home = entries.c.budget_id.in_(sa.select(budgets.c.id).where(budgets.c.home))
     said = sa.select(sa.func.sum(signed)).where(
-        entries.c.kind.in_(SPENDING), *within, *_of_channel(entries.c.line_id, channel_id)
+        entries.c.kind.in_(SPENDING), home, *within, *_of_channel(entries.c.line_id, channel_id)
     )
     return said.correlate(span).scalar_subquery()
 

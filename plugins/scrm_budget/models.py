@@ -31,6 +31,7 @@ budgets = Table(
     Column("rollover_cap", BigInteger, comment="at most so much for each line"),
     Column("ranges", Json, nullable=False, comment="category to lowest and highest percent"),
     Column("cause_percent", SmallInteger, nullable=False),
+    Column("home", Boolean(create_constraint=False), nullable=False, comment="whether its currency is the plugin's own"),
     Unique("previous_id"),
     CheckConstraint("opens_on < ends_on and ends_on <= closes_on", name="days"),
     CheckConstraint("rollover in ('NONE', 'REMAINING', 'CAPPED', 'NEGATIVE')", name="rollover"),

@@ -170,8 +170,9 @@ def _named(
     asked = list(asked)
     rows = tx.rows(sa.select(channels.c.id, channels.c.key, channels.c.parent_id))
     by_key = {row.key: row.id for row in rows}
-    parents = {row.id: row.parent_id for row in rows}
+    parents = {row.id.hex: row.parent_id.hex for row in rows if row.parent_id is not None}
     taken = _taken(tx, [line_id for _, line_id in asked if line_id is not None], start, end, today)
+    over = {above for name in taken for above in _above(name, parents)}
     found = []
     for one, _ in asked:
         unknown = next((key for key in one["channels"] if key not in by_key), None)
@@ -183,12 +184,14 @@ def _named(
             return UserError("INVALID_LINES", message, ("campaigns",), {"category": one.get("category")})
         own: dict[str, list[str]] = {"channels": sorted({by_key[key].hex for key in one["channels"]}), "campaigns": []}
         own["campaigns"] = sorted(set(one["campaigns"]))
-        clash = next((name for name in (*own["channels"], *own["campaigns"]) if _clashes(name, taken, parents)), None)
+        lineages = {name: {name, *_above(name, parents)} for name in (*own["channels"], *own["campaigns"])}
+        clash = next((name for name, lineage in lineages.items() if lineage & taken or name in over), None)
         if clash is not None:
             shown = next((row.key for row in rows if row.id.hex == clash), clash)
             message = f"{shown} is another line's in these days, or one above or below it is; a source is one line's"
             return UserError("SOURCE_TAKEN", message, ("lines",), {"source": shown})
-        taken |= {*own["channels"], *own["campaigns"]}
+        taken |= lineages.keys()
+        over |= set().union(*lineages.values()) - lineages.keys()
         found.append(own)
     return found
 
@@ -200,19 +203,14 @@ def _taken(tx: Tx, but: Sequence[uuid.UUID], start: date, end: date, today: date
     return {row.key for row in tx.rows(sa.select(sources.c.key).select_from(joined).where(*apart, lines.c.id.not_in(but)))}
 
 
-def _clashes(name: str, taken: set[str], parents: Mapping[uuid.UUID, uuid.UUID | None]) -> bool:
-    """Whether a campaign or a channel, or one above or below it, is taken."""
-    if name in taken:
-        return True
-    return any(_is_above(name, other, parents) or _is_above(other, name, parents) for other in taken)
-
-
-def _is_above(upper: str, lower: str, parents: Mapping[uuid.UUID, uuid.UUID | None]) -> bool:
-    by_text = {key.hex: parent.hex for key, parent in parents.items() if parent is not None}
-    here = by_text.get(lower)
-    while here is not None and here != upper:
-        here = by_text.get(here)
-    return here == upper and here is not None
+def _above(name: str, parents: Mapping[str, str]) -> list[str]:
+    """The channels above one; none above a campaign."""
+    found = []
+    here = parents.get(name)
+    while here is not None:
+        found.append(here)
+        here = parents.get(here)
+    return found
 
 
 # ---- what is there already
@@ -305,7 +303,7 @@ def explain(tx: Tx, input: Mapping[str, Any], rules: BudgetRules, at: datetime) 
 def reallocation(tx: Tx, rows: Sequence[sa.Row[Any]], rules: BudgetRules, at: datetime) -> list[tuple[sa.Row[Any], Return, int]]:
     """What each line with a return would have after a reallocation, in their order."""
     found = returns(tx, [row.id for row in rows], rules.day(at))
-    earning = [row for row in rows if row.place and found[row.id].roi is not None]
+    earning = [row for row in rows if row.place and row.allocated > 0 and found[row.id].roi is not None]
     shares = [
         Share(row.allocated, max(found[row.id].roi or Fraction(0), Fraction(0)), max(row.allocated - max(row.available, 0), 0))
         for row in earning

@@ -104,7 +104,7 @@ def needs_cause(line: Any) -> sa.ColumnElement[bool]:
     """Whether a variance wants a cause: none was given, it is large, and it cannot shrink any more by spending."""
     mine = budgets.alias()
     large = sa.func.abs(variance(line)) * 100 >= mine.c.cause_percent * line.c.planned
-    final = sa.or_(variance(line) > 0, mine.c.ends_on <= TODAY)
+    final = sa.or_(variance(line) > 0, mine.c.ends_on <= TODAY, closed(mine))
     asks = sa.exists().where(mine.c.id == line.c.budget_id, large, final, line.c.planned > 0, line.c.cause.is_(None))
     return asks.correlate_except(mine)
 

@@ -183,9 +183,6 @@ def segments_of(run: Any) -> sa.Select[Any]:
     """The segments of a run: `segment`, `count`, `revenue`, `currency`, `share`, `change`, `entered`,
     `went`."""
     c = run_segments.c
-    before = run_segments.alias("before")
-    earlier = sa.select(before.c.count).where(before.c.run_id == run.c.previous_id, before.c.segment == c.segment)
-    change = c.count - sa.func.coalesce(earlier.correlate(run_segments).scalar_subquery(), 0)
     compared = run.c.previous_id.is_not(None)
     came = _moves(run, run_moves.c.to_segment, run_moves.c.from_segment)
     went = _moves(run, run_moves.c.from_segment, run_moves.c.to_segment)
@@ -195,7 +192,7 @@ def segments_of(run: Any) -> sa.Select[Any]:
         c.revenue,
         run.c.currency.label("currency"),
         _share(c.count, run).label("share"),
-        sa.case((compared, change), else_=sa.null()).label("change"),
+        sa.case((compared, came - went), else_=sa.null()).label("change"),
         sa.case((compared, came), else_=sa.null()).label("entered"),
         sa.case((compared, went), else_=sa.null()).label("went"),
     ).where(c.run_id == run.c.id)

@@ -17,7 +17,7 @@ from .book import read_rules
 from .conditions import points_of
 from .evaluation import Outcome, outcomes, reading_of
 from .machine import Alert, Sample, State, reopened, step
-from .notices import deliver
+from .notices import RiskWiring, deliver
 from .rules import RiskRules, Rule, parse_rule
 from .words import explain
 
@@ -107,8 +107,15 @@ async def backtest(
 
 async def notify_test(context: PluginContext, name: Annotated[str, typer.Argument(help="A name of plugins.risk.urls.")]) -> None:
     """Send a message to somebody who would be told of alerts, to see whether it arrives."""
-    await deliver({"to": name, "title": "scrm", "body": "a test message of scrm risk"}, context.wiring)
-    typer.echo("written to the log (dry_run)" if context.wiring.dry_run else f"sent to {name}")
+    wiring: RiskWiring = context.wiring
+    if name not in wiring.urls and not wiring.dry_run:
+        known = f"those of {', '.join(sorted(wiring.urls))}" if wiring.urls else "none"
+        raise ScrmError("NO_ADDRESS", f"plugins.risk.urls has no address of {name}, but {known}; add it there")
+    try:
+        await deliver({"to": name, "title": "scrm", "body": "a test message of scrm risk"}, wiring)
+    except (ValueError, ConnectionError) as error:
+        raise ScrmError("NOT_SENT", f"nothing was sent to {name}: {error}") from None
+    typer.echo("written to the log (dry_run)" if wiring.dry_run else f"sent to {name}")
 
 
 COMMANDS = (Command("backtest", backtest), Command("notify-test", notify_test))

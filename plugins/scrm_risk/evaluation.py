@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,6 +32,8 @@ from .models import evaluations, guard, samples, scopes
 from .notices import tell
 from .people import feed_people
 from .rules import RiskRules, Rule
+
+log = logging.getLogger("scrm.risk")
 
 Wanted = tuple[str, str, str | None]
 """An indicator, a kind of period, and a channel or None for all."""
@@ -75,6 +78,20 @@ def take_turn(tx: Tx) -> None:
     tx.rows(sa.select(guard).with_for_update())
 
 
+def read_ahead(tx: HandlerTx, event: LogEvent, rules: RiskRules) -> dict[Wanted, tuple[int, list[Point] | str]]:
+    """The series that an evaluation will need, each with how many periods it was read for."""
+    as_of = datetime.fromisoformat(event.properties["asOf"]).astimezone(UTC)
+    newest = last_evaluation(tx)
+    if newest is not None and as_of < newest:
+        return {}
+    watched = {key: rule for key, rule in read_rules(tx).items() if rule.enabled}
+    found = Found(tx, event, as_of, rules, watched)
+    for rule in watched.values():
+        for channel in () if rule.per == "user" else rule.channels or (None,):
+            found.points((rule.indicator, rule.period, channel))
+    return {wanted: (len(found.periods(wanted)), points) for wanted, points in found.series.items()}
+
+
 def last_evaluation(tx: Tx) -> datetime | None:
     """As of when rules were evaluated last."""
     found: datetime | None = tx.scalar(sa.select(evaluations.c.as_of).order_by(evaluations.c.as_of.desc()).limit(1))
@@ -91,26 +108,35 @@ class Found:
     rules: RiskRules
     watched: Mapping[str, Rule]
     problems: list[str] = field(default_factory=list)
-    _series: dict[Wanted, list[Point] | str] = field(default_factory=dict)
+    series: dict[Wanted, list[Point] | str] = field(default_factory=dict)
 
     def points(self, wanted: Wanted) -> list[Point] | str:
         """The series, or why it could not be read."""
-        if wanted not in self._series:
-            self._series[wanted] = self._read(wanted)
-        return self._series[wanted]
+        if wanted not in self.series:
+            self.series[wanted] = self._read(wanted)
+        return self.series[wanted]
 
     def _read(self, wanted: Wanted) -> list[Point] | str:
-        indicator, period, channel = wanted
-        sharing = [rule for rule in self.watched.values() if (rule.indicator, rule.period) == (indicator, period)]
-        periods = complete_periods(self.as_of, self.rules.zone, period, max(periods_needed(rule, self.rules) for rule in sharing))
+        indicator, _, channel = wanted
+        periods = self.periods(wanted)
         given = self.event.properties.get("samples", {}).get(sample_key(wanted))
         if given is not None:
             return given if isinstance(given, str) else points_said(given)
+        count, points = (self.tx.ahead(self.event) or {}).get(wanted, (None, ""))
+        if count == len(periods):
+            return points  # type: ignore[no-any-return]
         try:
             ratios = read_indicator(self.tx, indicator, periods, as_of=self.as_of, channel=channel, until=self.event)
         except (ScrmError, PluginFailedError) as error:
             return str(error)
         return points_of(periods, ratios)
+
+    def periods(self, wanted: Wanted) -> list[Period]:
+        """What is read of it: as much as any of its rules looks at."""
+        indicator, period, _ = wanted
+        sharing = [rule for rule in self.watched.values() if (rule.indicator, rule.period) == (indicator, period)]
+        most = max(periods_needed(rule, self.rules) for rule in sharing)
+        return complete_periods(self.as_of, self.rules.zone, period, most)
 
     def facts(self, rule: Rule) -> dict[str, Any]:
         """What is said of every reading of a rule."""
@@ -249,6 +275,7 @@ def _feed_all(desk: Desk, key: str, rule: Rule, found: Found) -> set[tuple[str, 
         places.add((key, scope.scope_key))
         points = found.points((rule.indicator, rule.period, channel))
         if isinstance(points, str):
+            log.warning("rule %s could not be evaluated: %s", key, points)
             found.problems.append(f"{key}: {points}")
             desk.feed(key, rule, scope, Reading(FAILED, problem=points))
         elif points:

@@ -82,7 +82,8 @@ COMMENT = "For the timeline; about a person, it is forgotten with the person."
 @strawberry.input(description="An evaluation to make now.")
 class EvaluateRisksInput:
     as_of: dt.datetime | None = strawberry.field(
-        description="As of this instant, not before the last evaluation's; now unless said.", default=None
+        description="As of this instant, not before the last evaluation's; unless said now, or the last's where that is later.",
+        default=None,
     )
     idempotency_key: str | None = strawberry.field(description=KEY, default=None)
 

@@ -32,6 +32,7 @@ from scrm.events.parked import skip as skip_parked
 from scrm.events.replay import ReplayReport
 from scrm.events.replay import replay as run_replay
 from scrm.loader import contribution_of, installed_plugins, live_statuses, load_plugins, with_migrations
+from scrm.outbox import undelivered
 from scrm.plugin_set import LoadState, Plugin, PluginSet, PluginStatus
 from scrm.reference import settings_of_plugin, settings_table
 from scrm.settings_file import set_enabled
@@ -65,7 +66,7 @@ def _state(status: PluginStatus) -> str:
 
 @app.command("show")
 def show(ctx: typer.Context, name: Name, as_json: AsJson = False) -> None:
-    """One plugin: its state, its settings, how far it is in the log, and the events that failed."""
+    """One plugin: its state, its settings, how far it is in the log, events that failed, and messages that were not delivered."""
     opened = session(ctx)
     loaded = opened.plugins(on_error="skip")
     status = _find(_statuses(opened, loaded), name)
@@ -80,7 +81,7 @@ def show(ctx: typer.Context, name: Name, as_json: AsJson = False) -> None:
         say_json({**_fields(status), "settings": settings, **place})
         return
     for key, value in {**_fields(status), **place}.items():
-        if key not in ("failures", "warnings", "problems"):
+        if key not in ("failures", "undelivered", "warnings", "problems"):
             say(f"{key.replace('_', ' ')}: {cell(value)}")
     for warning in status.warnings:
         say(f"warning: {warning}")
@@ -89,6 +90,9 @@ def show(ctx: typer.Context, name: Name, as_json: AsJson = False) -> None:
     for failure in place.get("failures", ()):
         said = f"{failure['state']} after {counted(failure['attempts'], 'attempt')}: {cell(failure['error'])}"
         say(f"event {failure['event']}: {said}")
+    for message in place.get("undelivered", ()):
+        said = f"{message['state']} after {counted(message['attempts'], 'attempt')}: {cell(message['error'])}"
+        say(f"message {message['id']} ({cell(message['kind'])}): {said}")
 
 
 @app.command("settings")
@@ -335,9 +339,9 @@ def _active(plugins: PluginSet, name: str) -> Plugin:
 
 
 def _on_empty_database(settings: Settings, fitting: PluginSet, names: set[str]) -> list[Finding]:
-    """What of these plugins fails on a database without rows: their migrations, what these make, their fields."""
+    """What of these plugins fails on a database without rows: migrations, what these make, fields, indicators."""
     brought = [plugin.contribution for plugin in fitting if plugin.name in names]
-    if not any(each.migrations or each.extends or each.query for each in brought):
+    if not any(each.migrations or each.extends or each.query or each.indicators for each in brought):
         return []
     with tempfile.TemporaryDirectory() as directory:
         empty = settings.model_copy(update={"database_url": f"sqlite:///{Path(directory) / 'check.db'}"})
@@ -380,7 +384,7 @@ def _place(tx: Tx, name: str) -> dict[str, Any]:
         for row in tx.rows(statement)
     ]
     far = {"cursor": mine.cursor, "lag": mine.lag, "backfill": mine.backfill} if mine is not None else {}
-    return {**far, "failures": failures}
+    return {**far, "failures": failures, "undelivered": undelivered(tx, name)}
 
 
 def _say_replay(report: ReplayReport) -> None:

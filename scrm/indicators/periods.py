@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from scrm.channels.service import find_channel
 from scrm.db import Tx
 from scrm.errors import PluginFailedError, ScrmError
-from scrm.events.handling import Applying, Guarded, is_trouble, reading
+from scrm.events.handling import Applying, Guarded, describe, is_trouble, reading
 from scrm.events.log import CORE
 from scrm.events.records import Event
 from scrm.plugin import Indicator, Period, Ratio
@@ -191,7 +191,7 @@ def values_of(
     except BaseException as error:
         if owner == CORE or is_trouble(error):
             raise
-        raise PluginFailedError(owner, what) from error
+        raise PluginFailedError(owner, f"{what}: {describe(error)}") from error
     if len(found) != len(wanted) or not all(isinstance(each, Ratio) and isinstance(each.numerator, int) for each in found):
         raise PluginFailedError(owner, f"{what}, which did not answer one Ratio for each of {len(wanted)} periods")
     return found

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Annotated
 
+import sqlalchemy as sa
 import strawberry
 
 from scrm import __version__
@@ -35,7 +36,8 @@ from scrm.graphql.sources import (
     where,
 )
 from scrm.importing.ledger import state_of
-from scrm.models import imports
+from scrm.models import imports, outbox
+from scrm.outbox import DEAD, is_undelivered
 from scrm.plugin import EventType as RegisteredType
 from scrm.presence import living_workers
 from scrm.sql import NOW
@@ -103,6 +105,18 @@ class PluginFailure:
     next_attempt_at: dt.datetime | None = column("When it is tried again.")
 
 
+@rows(outbox, scope="plugins:read", public=True)
+class UndeliveredMessage:
+    """A message of a plugin to the outside that could not be delivered the last time it was tried."""
+
+    kind: str = column("What kind of message, in the plugin's words.")
+    given_up: bool = expression("Whether it is not tried again.", lambda message: message.c.state == DEAD)
+    attempts: int = column("How often it was tried.")
+    error: str | None = column("What went wrong the last time, without personal values.")
+    created_at: dt.datetime = column("When it was to be sent.")
+    next_attempt_at: dt.datetime | None = column("When it is tried again.")
+
+
 @strawberry.type(description="A plugin that is known here.")
 class Plugin:
     name: str = strawberry.field(description="Name.")
@@ -139,6 +153,13 @@ class Plugin:
         "Events it could not apply, oldest first.",
         lambda plugin, failure: failure.c.plugin == plugin.c.name,
         order=[parked_events.c.position],
+        scope="plugins:read",
+    )
+
+    undelivered: Connection[UndeliveredMessage] = many(
+        "Messages to the outside that it could not deliver, oldest first.",
+        lambda plugin, message: sa.and_(message.c.plugin == plugin.c.name, is_undelivered(message)),
+        order=[outbox.c.created_at, outbox.c.id],
         scope="plugins:read",
     )
 

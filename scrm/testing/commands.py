@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +22,10 @@ class Said:
     err: list[str]
 
 
-def commands(*lines: str, directory: Path, **environment: str) -> list[Said]:
+def commands(*lines: str | Sequence[str], directory: Path, **environment: str) -> list[Said]:
     """Run command lines one after the other, as `scrm` in this directory does with these variables beside those of the test.
+
+    A line whose words have spaces in them is given as its words.
 
     A test that is itself async can call it: nothing else runs in its loop meanwhile.
     """
@@ -31,10 +33,10 @@ def commands(*lines: str, directory: Path, **environment: str) -> list[Said]:
         return [beside.submit(_said, line, directory, environment).result() for line in lines]
 
 
-def _said(line: str, directory: Path, environment: dict[str, str]) -> Said:
+def _said(line: str | Sequence[str], directory: Path, environment: dict[str, str]) -> Said:
     out, err = io.StringIO(), io.StringIO()
     with _variables(environment), contextlib.chdir(directory), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = run(line.split())
+        code = run(line.split() if isinstance(line, str) else line)
     return Said(code, out.getvalue(), err.getvalue().splitlines())
 
 

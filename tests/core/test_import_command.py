@@ -18,6 +18,7 @@ from scrm.db import Database
 from scrm.events.models import events
 from scrm.models import imports
 from scrm.testing.client import serving
+from scrm.testing.commands import commands
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "tests" / "data" / "CDNOW_sample.txt"
@@ -45,11 +46,15 @@ main()
 
 @pytest.fixture
 def scrm(migrated_url: str, tmp_path: Path) -> Any:
-    """Runs the command in a process of its own, in an empty directory."""
+    """Runs the command in an empty directory; what else there is to run first (`code`), in a process of its own."""
+    settings = {"SCRM_DATABASE_URL": migrated_url, "SCRM_CURRENCY": "USD"}
 
-    def command(*arguments: str, code: str = "import sys; from scrm.cli import main; sys.argv[0] = 'scrm'; main()") -> Any:
+    def command(*arguments: str, code: str | None = None) -> Any:
+        if code is None:
+            [said] = commands(arguments, directory=tmp_path, **settings)
+            return subprocess.CompletedProcess(arguments, said.code, said.out, "".join(f"{line}\n" for line in said.err))
         path = os.pathsep.join([str(ROOT), str(ROOT / "plugins")])
-        env = {**os.environ, "SCRM_DATABASE_URL": migrated_url, "PYTHONPATH": path, "SCRM_CURRENCY": "USD"}
+        env = {**os.environ, **settings, "PYTHONPATH": path}
         run = [sys.executable, "-c", code, *arguments]
         return subprocess.run(run, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
 

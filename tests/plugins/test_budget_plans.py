@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from scrm.testing.client import drain
 from scrm.testing.following import following
 from tests.plugins.treasury import Treasury, money, opened
@@ -170,10 +172,11 @@ async def test_the_same_key_again_changes_nothing(migrated_url: str) -> None:
         assert await brand.line(line, "spent") == 60
 
 
-async def test_a_cause_is_asked_for_from_five_percent_on(migrated_url: str) -> None:
+@pytest.mark.parametrize("early", [False, True])
+async def test_a_cause_is_asked_for_from_five_percent_on(migrated_url: str, early: bool) -> None:
     async with opened(migrated_url) as brand:
         lines = [{"category": name, "amount": money(2_000), "policy": "ALLOW"} for name in ("a", "b", "c", "d")]
-        _, own = await brand.budget(8_000, lines)
+        budget, own = await brand.budget(8_000, lines)
         for name, spent in (("a", 2_100), ("b", 2_099), ("c", 1_900), ("d", 1_901)):
             await brand.spend(own[name], spent)
 
@@ -182,7 +185,10 @@ async def test_a_cause_is_asked_for_from_five_percent_on(migrated_url: str) -> N
             return [(one["variancePct"], one["needsCause"]) for one in found]
 
         assert await asked() == [(5.0, True), (4.95, False), (-5.0, False), (-4.95, False)]
-        brand.set_time("2026-04-01T00:00")
+        if early:
+            await brand.sure("closeBudget", id=budget)
+        else:
+            brand.set_time("2026-04-01T00:00")
         assert await asked() == [(5.0, True), (4.95, False), (-5.0, True), (-4.95, False)]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -94,6 +95,32 @@ async def test_revenue_is_the_last_touchs(migrated_url: str) -> None:
         assert ads == {"attributedRevenue": {"amountMinor": 2_700}, "roi": 6.75, "netRoi": 5.75, "recommendation": "PRIORITIZE"}
         week = "attributedRevenue(days: 10) { amountMinor } roi(days: 1)"
         assert await brand.of_node("BudgetLine", own["social"], week) == {"attributedRevenue": {"amountMinor": -250}, "roi": 0.0}
+        await brand.check()
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_an_order_that_comes_late_finds_the_touch_before_it(migrated_url: str, at_once: bool) -> None:
+    async with opened(migrated_url, "2026-03-20T12:00", attribution_days=7) as brand:
+        for key in ("wecom", "ads"):
+            await channel(brand, key)
+        _, own = await brand.budget(
+            1_000, [{"category": key, "amount": money(500), "channels": [key]} for key in ("wecom", "ads")]
+        )
+        ann, bob, eve = [await brand.member() for _ in range(3)]
+        sent = [
+            touch(brand, ann, "2026-03-05T10:00", "ads"),
+            touch(brand, ann, "2026-03-09T10:00", "wecom"),
+            brand.event("order.paid", ann, "o1", 1_000, "2026-03-07T10:00"),
+            touch(brand, ann, "2026-03-06T10:00", "wecom"),  # nobody knew it when the order came
+            touch(brand, bob, "2026-02-28T09:59", "ads"),
+            touch(brand, bob, "2026-03-09T10:00", "ads"),
+            brand.event("order.paid", bob, "o2", 500, "2026-03-07T10:00"),  # its last touch is more than seven days ago
+            touch(brand, eve, "2026-03-09T10:00", "ads"),
+            brand.event("order.paid", eve, "o3", 70, "2026-03-09T10:00"),
+        ]
+        for batch in [sent] if at_once else [[one] for one in sent]:
+            await brand.send(*batch)
+        assert [await brand.line(own[key], "attributedRevenue") for key in ("wecom", "ads")] == [0, 1_070]
         await brand.check()
 
 
@@ -191,6 +218,30 @@ async def test_money_goes_to_where_it_earns_more(migrated_url: str) -> None:
         await brand.check()
 
 
+async def test_a_line_that_gave_away_more_than_it_was_given_is_left_alone(migrated_url: str) -> None:
+    async with opened(migrated_url, "2026-03-31T12:00") as brand:
+        lines = [
+            {"category": name, "amount": money(500), "expectedRoi": roi} for name, roi in (("a", 1.2), ("b", 2.0), ("c", 1.0))
+        ]
+        first, _ = await brand.budget(1_500, lines)
+        april = {"start": "2026-04-01", "end": "2026-05-01", "previousId": first, "rollover": "REMAINING"}
+        budget, own = await brand.budget(1_500, lines, **april)
+        brand.set_time("2026-04-10T12:00")
+        move = {"fromLineId": own["a"], "toLineId": own["b"], "amount": money(800)}
+        await brand.sure("transferBudget", **move)  # 500 of its own and 300 of the 500 that it took over
+        await brand.sure("reallocateBudget", budgetId=budget)
+        found = [await brand.line(own[name], "allocated") for name in "abc"]
+        assert (found[0], sum(found)) == (-300, 1_500)
+        await brand.check()
+
+
+async def test_nothing_is_moved_where_one_line_has_a_return(migrated_url: str) -> None:
+    async with opened(migrated_url) as brand:
+        lonely, _ = await brand.budget(100, start="2026-05-01", end="2026-06-01")
+        assert (await brand.why("reallocateBudget", budgetId=lonely))[0] == "NOTHING_TO_MOVE"
+        await brand.check()
+
+
 async def test_indicators_of_budgets(migrated_url: str) -> None:
     async with opened(migrated_url, "2026-03-10T12:00") as brand:
         await channel(brand, "ads")
@@ -216,6 +267,12 @@ async def test_indicators_of_budgets(migrated_url: str) -> None:
             data = await brand.client.data(document, key=[key], channel=name)
             return [(point["numerator"], point["denominator"]) for point in data["indicators"][0]["series"]]
 
+        _, dollars = await brand.budget(1_000_000, [{"category": "a", "share": 100, "campaigns": ["abroad"]}], currency="USD")
+        await brand.sure("spendBudget", lineId=dollars["a"], amount=money(70_000, "USD"))
+        abroad = {**brand.event("order.paid", "", "o2", 900, "2026-03-10T11:00", currency="USD"), "identity": people[2]}
+        abroad["properties"] = {"orderId": "o2", "campaign": "abroad"}
+        abroad.pop("userId")
+        await brand.send(abroad)
         assert await series("budget_use") == [(0, 0), (500, 3_100)]
         assert await series("budget_pace") == [(0, 0), (500, 1_000)]
         assert await series("budget_roi") == [(0, 0), (900, 500)]

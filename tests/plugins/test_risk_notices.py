@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
@@ -124,12 +125,59 @@ async def test_a_dry_run_only_writes_to_the_log(tmp_path: Any, post: type[Post],
         await notices.send("nonsense", "", "")
 
 
+async def undelivered(tower: Tower) -> dict[str, Any]:
+    """What could not be delivered, as an operator asks."""
+    shown = "{ plugins { name undelivered { totalCount nodes { kind givenUp attempts error nextAttemptAt } } } }"
+    [found] = [each["undelivered"] for each in (await tower.client.data(shown))["plugins"] if each["name"] == "risk"]
+    answer: dict[str, Any] = found
+    return answer
+
+
+async def test_what_could_not_be_delivered_is_seen(migrated_url: str, tmp_path: Any, post: type[Post], scrm: Commands) -> None:
+    post.works = False
+    said: dict[str, Any] = {"rules": {"many": threshold()}, "notify": [{"to": "ops"}], "urls": {"ops": "json://secret"}}
+    async with opened(migrated_url, "2026-03-09T08:00", **said) as tower:
+        await tower.complain("2026-03-08", 3)
+        assert await undelivered(tower) == {"totalCount": 0, "nodes": []}
+        await tower.evaluate()
+        [first] = (await undelivered(tower))["nodes"]
+        assert first["error"].startswith("ConnectionError in send (notices.py:")
+        waits = {"kind": "notify", "givenUp": False, "attempts": 1, "nextAttemptAt": utc("2026-03-09T08:00:02")}
+        assert first == waits | {"error": first["error"]}
+        for hour in range(9, 18):
+            tower.set_time(f"2026-03-09T{hour:02}:00")
+            await drain(tower.client)
+        dead = {"kind": "notify", "givenUp": True, "attempts": 10, "error": first["error"], "nextAttemptAt": None}
+        assert await undelivered(tower) == {"totalCount": 1, "nodes": [dead]}
+        other = tower.client.with_key(await tower.client.key("risk:read", name="r"))
+        refused = (await other.graphql("{ plugins { undelivered { totalCount } } }"))["errors"]
+        assert {error["extensions"]["params"]["scope"] for error in refused} == {"plugins:read"}
+    (tmp_path / "scrm.toml").write_text(f'database_url = "{migrated_url}"\n[plugins.risk]\nenabled = true\n')
+    [done] = scrm("plugins show risk")
+    assert re.search(r"message [0-9a-f]{32} \(notify\): DEAD after 10 attempts: ConnectionError in send", done.out)
+
+
+def test_a_test_message_that_cannot_be_sent_is_a_line(tmp_path: Any, scrm: Commands) -> None:
+    urls = '[plugins.risk.urls]\nops = "nonsense"\n'
+    (tmp_path / "scrm.toml").write_text(
+        f'database_url = "sqlite:///{tmp_path / "scrm.db"}"\n[plugins.risk]\nenabled = true\n{urls}'
+    )
+    upgraded, *ran = scrm("db upgrade", "risk notify-test boss", "risk notify-test ops")
+    assert upgraded.code == 0, upgraded
+    assert [(done.code, done.out, done.err) for done in ran] == [
+        (2, "", ["plugins.risk.urls has no address of boss, but those of ops; add it there"]),
+        (2, "", ["nothing was sent to ops: the address is none that Apprise knows; see its list of services"]),
+    ]
+
+
 VALUES = {"value": 5}
 
 
 def series(tx: Tx, periods: Sequence[Period], channel_id: uuid.UUID | None, as_of: datetime) -> list[Ratio]:
-    if VALUES["value"] < 0:
+    if VALUES["value"] == -1:
         raise RuntimeError("broken")
+    if VALUES["value"] == -2:
+        tx.rows(sa.text("select n from bells_nothing where name = 'Zhang'"))
     return [Ratio(VALUES["value"]) for _ in periods]
 
 
@@ -139,7 +187,7 @@ def contribute() -> Contribution:
     return Contribution(name="bells", version="1", indicators=[own])
 
 
-async def test_an_indicator_and_a_rule_of_a_partner(migrated_url: str) -> None:
+async def test_an_indicator_and_a_rule_of_a_partner(migrated_url: str, caplog: pytest.LogCaptureFixture) -> None:
     modules = {"bells": SimpleNamespace(contribute=contribute)}
     rules = {"rings": threshold("bells"), "many": threshold()}
     VALUES["value"] = 5
@@ -147,8 +195,15 @@ async def test_an_indicator_and_a_rule_of_a_partner(migrated_url: str) -> None:
     async with opened(migrated_url, "2026-03-09T08:00", rules=rules, modules=modules, sections=sections) as tower:
         await tower.evaluate()
         VALUES["value"] = -1  # an error neither resolves nor fires
-        failed = await tower.evaluate("2026-03-10T08:00")
-        assert failed["problems"] == ["rings: plugin bells failed in the indicator bells"]
+        with caplog.at_level(logging.WARNING, "scrm.risk"):
+            failed = await tower.evaluate("2026-03-10T08:00")
+        line = series.__code__.co_firstlineno + 2
+        words = f"plugin bells failed in the indicator bells: RuntimeError in series (test_risk_notices.py:{line})"
+        assert failed["problems"] == [f"rings: {words}"]
+        assert f"rule rings could not be evaluated: {words}" in caplog.text
+        VALUES["value"] = -2
+        [said] = (await tower.evaluate("2026-03-10T08:30"))["problems"]
+        assert re.fullmatch(rf"rings: .* bells: \w+Error( 42P01)? in series \(test_risk_notices.py:{line + 2}\)", said)
         await tower.pass_to("2026-03-10T09:00")
         assert await tower.states() == [("rings", "FIRING")]
         VALUES["value"] = 2
