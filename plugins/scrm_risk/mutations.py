@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 from uuid import UUID
@@ -75,6 +76,7 @@ DECISIONS = (
     accept_risk,
 )
 
+USER_ID = re.compile("User_[0-9a-f]{32}")
 KEY = "The same key again changes nothing and answers the same; each call is one of its own without it."
 COMMENT = "For the timeline; about a person, it is forgotten with the person."
 
@@ -227,13 +229,10 @@ class RiskMutation:
 
     @mutation("Tell nobody of an alert, or of a rule in a scope before it fires, until a time.", scope=WRITE)
     async def snooze_alert(self, info: Info, input: SnoozeAlertInput) -> RiskAlertPayload | None:
-        scope: Any = input.scope
-        if isinstance(scope, dict) and isinstance(scope.get("user"), str):  # who was merged means the survivor
-            scope = {**scope, "user": global_id("User", await info.context.user(scope["user"], "scope"))}
         said: dict[str, Any] = {
             "id": node_id("RiskAlert", input.id).hex if input.id is not None else None,
             "rule": input.rule,
-            "scope": scope,
+            "scope": await _survivors(info, input.scope),
         }
         said |= {"until": instant_text(input.until), "actor": info.context.actor, "comment": input.comment}
         decided = await info.context.decide(snooze_alert, said, key=_key(input))
@@ -268,6 +267,13 @@ class RiskMutation:
         said = {"id": key.hex, "until": input.until.isoformat(), "reason": input.reason, "actor": info.context.actor}
         await info.context.decide(accept_risk, said, key=_key(input))
         return RiskPayload(risk=ref(Risk, key))
+
+
+async def _survivors(info: Info, scope: Any) -> Any:
+    """The same scope, where it names somebody who was merged, that of the survivor."""
+    if not isinstance(scope, dict) or scope.keys() != {"user"} or not USER_ID.fullmatch(str(scope["user"])):
+        return scope
+    return {"user": global_id("User", await info.context.user(scope["user"], "scope"))}
 
 
 async def _acted(info: Info, decision: Decision, input: Any, more: dict[str, Any]) -> RiskAlertPayload:

@@ -123,3 +123,20 @@ async def test_an_absurd_figure_is_none(migrated_url: str) -> None:
         found = {each["rule"]["key"]: each["value"] for each in await tower.alerts("", "rule { key } value")}
         assert found == {"index": 1_000.001, "cost": 3.0, "all": 3.0}
         await tower.check()
+
+
+async def test_what_is_over_before_anybody_heard_of_it(migrated_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It is told as an alert that is over, and not as the end of one that nobody knows."""
+    caplog.set_level("INFO", "scrm.risk")
+    said: dict[str, Any] = {"notify": [{"to": "ops"}, {"to": "boss", "resolved": False}], "dry_run": True, "language": "en"}
+    async with opened(migrated_url, "2026-03-10T12:00", rules={"many": threshold()}, **said) as tower:
+        await tower.evaluate("2026-03-10T13:00")
+        await tower.complain("2026-03-08", 5)
+        done = await tower.evaluate("2026-03-10T14:00")
+        assert (done["fired"], done["resolved"]) == (1, 1)
+        await tower.run_jobs()
+        words = "Complaints was 5 on 2026-03-08; limit 2. Over: 0 on 2026-03-09, no longer above 2"
+        message = f"[GENERAL] 1 risk alert\nAlert, over by now GENERAL Rule\n{words}"
+        told = sorted(each.getMessage() for each in caplog.records if each.name == "scrm.risk")
+        assert told == [f"dry run: to boss: {message}", f"dry run: to ops: {message}"]
+        await tower.check()
