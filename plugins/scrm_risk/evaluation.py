@@ -6,7 +6,7 @@ import logging
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from typing import Any
 
 import sqlalchemy as sa
@@ -157,11 +157,12 @@ def sample_key(wanted: Wanted) -> str:
 
 
 def samples_of(tx: Tx, watched: Mapping[str, Rule], as_of: datetime, rules: RiskRules) -> dict[str, Any]:
-    """What the event of an evaluation carries: the series of indicators that are not of the log, or why they cannot be read."""
+    """What the event of an evaluation carries: the series of indicators that are not of the log, and those of channels, which may
+    be hung elsewhere later; or why they cannot be read."""
     known, found = known_indicators(tx), dict[str, Any]()
     for rule in watched.values():
         indicator = known.get(rule.indicator)
-        if not rule.enabled or rule.per == "user" or indicator is None or indicator.of_log:
+        if not rule.enabled or rule.per == "user" or indicator is None or (indicator.of_log and not rule.channels):
             continue
         count = max(
             periods_needed(other, rules)
@@ -257,11 +258,14 @@ def outcomes(rule: Rule, points: Sequence[Point], count: int, earlier: Streak | 
     return made
 
 
-def reading_of(outcome: Outcome, facts: Mapping[str, Any], *, late: bool) -> Reading:
-    """The same for the machine and for those who are told."""
+def reading_of(
+    outcome: Outcome, facts: Mapping[str, Any], *, late: bool, next_held: date | None = None, at: datetime | None = None
+) -> Reading:
+    """The same for the machine and for those who are told; `at`: as of when, if not now."""
     judged, point, streak = outcome.judged, outcome.point, outcome.streak
     reason = {**facts, "start": point.start.isoformat(), **outcome.told, **said_of(judged, point)}
-    return Reading(Sample(point.start, judged.holds, streak.count, late), point.value, judged.limit, reason)
+    sample = Sample(point.start, judged.holds, streak.count, late, next_held)
+    return Reading(sample, point.value, judged.limit, reason, at=at)
 
 
 def _feed_all(desk: Desk, key: str, rule: Rule, found: Found) -> set[tuple[str, str]]:
@@ -280,17 +284,23 @@ def _feed_all(desk: Desk, key: str, rule: Rule, found: Found) -> set[tuple[str, 
 
 
 def _feed_one(desk: Desk, key: str, rule: Rule, scope: ScopeRow, points: Sequence[Point], found: Found) -> None:
-    """Every period whose outcome is another one than before, oldest first, and the newest in any case."""
+    """Every period whose outcome is another one than before, oldest first; then those that passed since the last evaluation, each
+    as of its end, and the newest in any case."""
     here = sa.and_(samples.c.rule_key == key, samples.c.scope_key == scope.scope_key)
     before = {row.start: (row.holds, row.streak, row.cut) for row in desk.tx.rows(sa.select(samples).where(here))}
     count = desk.rules.late_periods + rule.for_periods
     opening = before.get(points[-count].start) if len(points) >= count else None
     made = outcomes(rule, points, count, Streak(opening[1], opening[2]) if opening is not None else None)
     facts = found.facts(rule)
+    held = [each.point.start for each in made if _long(rule, each.kept)]
     for outcome in made[:-1]:
-        known = before.get(outcome.point.start)
+        known, start = before.get(outcome.point.start), outcome.point.start
         if known is not None and _long(rule, known) != _long(rule, outcome.kept):
-            desk.feed(key, rule, scope, reading_of(outcome, facts, late=True))
+            behind = next((day for day in held if day > start), None)
+            desk.feed(key, rule, scope, reading_of(outcome, facts, late=True, next_held=behind))
+        elif known is None and before and scope.newest is not None and start > scope.newest:
+            over = datetime.combine(outcome.point.end, time.min, desk.rules.zone).astimezone(UTC)
+            desk.feed(key, rule, scope, reading_of(outcome, facts, late=False, at=over))
     desk.feed(key, rule, scope, reading_of(made[-1], facts, late=False))
     scope.newest = made[-1].point.start
     now = {each.point.start: each.kept for each in made}

@@ -25,6 +25,7 @@ from scrm.api import (
     events,
     extend,
     follow,
+    global_id,
     instant_text,
     mutation,
     new_id,
@@ -226,10 +227,13 @@ class RiskMutation:
 
     @mutation("Tell nobody of an alert, or of a rule in a scope before it fires, until a time.", scope=WRITE)
     async def snooze_alert(self, info: Info, input: SnoozeAlertInput) -> RiskAlertPayload | None:
-        said = {
+        scope: Any = input.scope
+        if isinstance(scope, dict) and isinstance(scope.get("user"), str):  # who was merged means the survivor
+            scope = {**scope, "user": global_id("User", await info.context.user(scope["user"], "scope"))}
+        said: dict[str, Any] = {
             "id": node_id("RiskAlert", input.id).hex if input.id is not None else None,
             "rule": input.rule,
-            "scope": input.scope,
+            "scope": scope,
         }
         said |= {"until": instant_text(input.until), "actor": info.context.actor, "comment": input.comment}
         decided = await info.context.decide(snooze_alert, said, key=_key(input))
