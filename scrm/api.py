@@ -56,6 +56,7 @@ from scrm.ledger import FoundRows, Journal, absorbed_into, append_only, as_row, 
 from scrm.money import exponent as currency_exponent
 from scrm.money import is_code as is_currency
 from scrm.plugin import (
+    KEPT,
     UNSET,
     BusinessRules,
     Command,
@@ -94,6 +95,7 @@ __all__ = [
     "CURRENCY",
     "EVERY",
     "JSON",
+    "KEPT",
     "MEASURED",
     "NOW",
     "SELF",

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -35,6 +36,11 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 UNSET = "unset"
 """In the `json_schema_extra` of a setting's `Field`: what holds while it is not set, where its default does not say it."""
+
+
+KEPT: Mapping[str, bool] = MappingProxyType({"kept": True})
+"""The context in which rules are validated that the log kept: they were checked when they came there. A check that a later
+version adds passes over them, `if info.context is KEPT: return self`, else the plugin could not go on where somebody has such."""
 
 
 class Rules(BaseModel):
