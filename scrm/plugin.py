@@ -118,6 +118,10 @@ class BusinessRules(Rules):
         """The zone that days are counted in."""
         return ZoneInfo(self.timezone)
 
+    def day(self, at: datetime) -> date:
+        """The business day of an instant."""
+        return at.astimezone(self.zone).date()
+
 
 class NoRules(Rules):
     """For a plugin without rules."""

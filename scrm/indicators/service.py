@@ -59,6 +59,25 @@ def _plus_days_sqlite(element: plus_days, compiler: Any, **kw: Any) -> str:
     return f"date({day}, {count} || ' days')"
 
 
+class days_between(FunctionElement[int]):
+    """`days_between(first, last)`: how many days lie from one date to the other."""
+
+    type = sa.Integer()
+    inherit_cache = True
+
+
+@compiles(days_between, "postgresql")
+def _days_between_postgresql(element: days_between, compiler: Any, **kw: Any) -> str:
+    first, last = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"({last} - {first})"
+
+
+@compiles(days_between, "sqlite")
+def _days_between_sqlite(element: days_between, compiler: Any, **kw: Any) -> str:
+    first, last = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"cast(julianday({last}) - julianday({first}) as integer)"
+
+
 class as_day(FunctionElement[date]):
     """`as_day(date)`: the same day, said so that SQLite finds the rows of `period_days` by it: its dates are numbers to it, what
     comes of JSON is text."""

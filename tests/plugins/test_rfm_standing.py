@@ -118,3 +118,18 @@ async def test_moves_are_counted_again_once_the_run_before_is_made_anew(migrated
 def moves_of(run: Any) -> dict[tuple[str, str], int]:
     """How many went from which segment to which."""
     return {(each["from"]["key"], each["to"]["key"]): each["count"] for each in run["transitions"]}
+
+
+async def test_periods_that_nobody_was_there_for_have_no_run_until_it_is_asked_for(migrated_url: str) -> None:
+    async with opened(migrated_url, "2026-03-10T12:00") as brand:
+        users = await brand.five()
+        await brand.pass_to("2026-03-10T12:02")
+        brand.set_time("2026-03-13T12:00")
+        await brand.run_jobs()
+        made = "{ rfmRuns { nodes { asOf } } }"
+        days = ["2026-03-12T15:59:59.999999Z", "2026-03-09T15:59:59.999999Z"]
+        assert (await brand.client.data(made))["rfmRuns"]["nodes"] == [{"asOf": day} for day in days]
+        asked = await brand.compute("2026-03-11T23:59:59.999999")
+        assert (await brand.run())["asOf"] == days[0]
+        history = (await brand.rfm(users[0], "history { asOf }"))["history"]
+        assert history == [{"asOf": days[0]}, {"asOf": asked["asOf"]}, {"asOf": days[1]}]
