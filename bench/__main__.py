@@ -1,25 +1,28 @@
 """`make bench`: what the design bought, as ratios within one run.
 
     python -m bench reads     the four reads against the floor and the usual way (PostgreSQL, over HTTP)
+    python -m bench page      50 users with what four plugins say of each, against the statement alone (PostgreSQL, over HTTP)
     python -m bench ingest    events per second, with loyalty consuming them (both engines)
     python -m bench import    events per second and memory while a file of events is imported (both engines)
     python -m bench growth    the first read and the bulk door from 100 000 events up to ten times `--events` (PostgreSQL)
     python -m bench rfm       a run of the RFM layering against the bare window query on the same log (both engines)
     python -m bench risk      an evaluation of 50 rules over two years of days against bare SQL for the same series (both engines)
     python -m bench points    redemptions against the bare statements, orders projected, a review of everybody (both engines)
+    python -m bench budget    commitments of one line against the bare statements (both engines)
     python -m bench memory    resident memory while 100 000 requests are answered
 
 Without a name all of them. `--users`, `--events`, `--orders`, `--members`, `--seconds`, `--rounds` size a run; the figures in the
-documents are of 100 000 users, 1 000 000 events, 1 000 000 orders and 1 000 000 members.
+documents are of 100 000 users, 1 000 000 events, 1 000 000 orders and 1 000 000 members. Ten million events are for
+`rfm --engine postgresql --users 1000000 --events 10000000`, with 30 GB of disk.
 """
 
 from __future__ import annotations
 
 import argparse
 
-from bench import growth, imports, ingest, memory, points, reads, rfm, risk
+from bench import budget, growth, imports, ingest, memory, page, points, reads, rfm, risk
 
-NAMES = ["reads", "ingest", "import", "growth", "points", "rfm", "risk", "memory"]
+NAMES = ["reads", "page", "ingest", "import", "growth", "points", "budget", "rfm", "risk", "memory"]
 
 
 def main() -> None:
@@ -37,6 +40,8 @@ def main() -> None:
     names = given.names or NAMES
     if "reads" in names:
         reads.run(given.users, given.events, given.seconds, given.rounds)
+    if "page" in names:
+        page.run(given.users, given.events, given.seconds, given.rounds)
     if "ingest" in names:
         ingest.run(given.events)
     if "import" in names:
@@ -45,6 +50,8 @@ def main() -> None:
         growth.run(10 * given.events, given.seconds)
     if "points" in names:
         points.run(given.orders, given.members, given.seconds, given.rounds)
+    if "budget" in names:
+        budget.run(given.seconds, given.rounds)
     if "rfm" in names:
         rfm.run(given.users, given.events, given.rounds, given.engine)
     if "risk" in names:

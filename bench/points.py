@@ -9,7 +9,7 @@ import statistics
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -40,13 +40,15 @@ ACCOUNTS = 1_000
 CONNECTIONS = 8
 RICH = 10**14
 """Minor units that everybody has paid, in ten orders: nobody runs out of points."""
+Way = Callable[[int, uuid.UUID, int], Awaitable[None]]
+"""Takes one from an account: which of the callers it is, the account, and a number that none had before."""
 WAYS = ("scrm", "decision", "bare")
 REDEEM = "mutation($i: RedeemPointsInput!) { redeemPoints(input: $i) { entry { id points } errors { code } } }"
 
 
 def run(orders: int, members: int, seconds: float, rounds: int) -> None:
     """Print the figures."""
-    for engine, url, copy in _engines():
+    for engine, url, copy in engines():
         with url() as fresh:
             asyncio.run(redemptions(engine, fresh, seconds, rounds))
         with url() as fresh:
@@ -56,7 +58,7 @@ def run(orders: int, members: int, seconds: float, rounds: int) -> None:
             asyncio.run(review(engine, fresh, members))
 
 
-def _engines() -> Iterator[tuple[str, Callable[[], Any], Callable[[str], Any]]]:
+def engines() -> Iterator[tuple[str, Callable[[], Any], Callable[[str], Any]]]:
     """Each engine with what makes an empty database and what copies one, for a block each."""
     with tempfile.TemporaryDirectory() as folder:
         names = count()
@@ -105,21 +107,31 @@ class Spent:
 async def redemptions(engine: str, url: str, seconds: float, rounds: int) -> None:
     """One point at a time, each with a key of its own: of one account, and of a thousand in turn."""
     async with spending(url) as made:
-        found: dict[tuple[str, str], list[Spent]] = {}
         with served(url) as (port, process):
             async with wires(port, CONNECTIONS) as opened, bare(url, made.people) as redeem_bare:
                 ways = {"scrm": _over_http(made, opened), "decision": _decision(made), "bare": redeem_bare}
-                for turn in range(rounds + 1):
-                    for whose in ("one account", f"{ACCOUNTS} accounts"):
-                        people = made.people if whose != "one account" else made.people[:1]
-                        for way in WAYS:
-                            taken = await spend(made, ways[way], people, seconds if turn else seconds / 4, process)
-                            found.setdefault((whose, way), []).extend([taken] if turn else [])  # the first one warms up
-        for whose in ("one account", f"{ACCOUNTS} accounts"):
-            print(f"points: {engine:10}  redemptions of {whose:13} {_shown(found, whose)}")
+                cases = {"one account": made.people[:1], f"{ACCOUNTS} accounts": made.people}
+                found = await in_turn(made, ways, cases, seconds, rounds, process)
+        for whose in cases:
+            print(f"points: {engine:10}  redemptions of {whose:13} {shown(found, whose)}")
 
 
-def _shown(found: dict[tuple[str, str], list[Spent]], whose: str) -> str:
+async def in_turn(
+    made: Spending, ways: Mapping[str, Way], cases: Mapping[str, list[uuid.UUID]], seconds: float, rounds: int,
+    server: psutil.Process,
+) -> dict[tuple[str, str], list[Spent]]:  # fmt: skip
+    """Every case in every way, round by round; the first round warms up."""
+    found: dict[tuple[str, str], list[Spent]] = {}
+    for turn in range(rounds + 1):
+        for case, accounts in cases.items():
+            for way in WAYS:
+                taken = await spend(made, ways[way], accounts, seconds if turn else seconds / 4, server)
+                found.setdefault((case, way), []).extend([taken] if turn else [])
+    return found
+
+
+def shown(found: dict[tuple[str, str], list[Spent]], whose: str) -> str:
+    """A case's figures."""
     rates = {way: statistics.median(each.per_second for each in found[whose, way]) for way in WAYS}
     cpu = {way: statistics.median(each.cpu for each in found[whose, way]) for way in WAYS}
     scrm, alone = (rates[way] / rates["bare"] for way in WAYS[:2])
@@ -127,10 +139,7 @@ def _shown(found: dict[tuple[str, str], list[Spent]], whose: str) -> str:
     return f"{shares}; " + ", ".join(f"{way} {rates[way]:.0f}/s (CPU {cpu[way]:.0f} µs)" for way in WAYS)
 
 
-async def spend(
-    made: Spending, redeem: Callable[[int, uuid.UUID, int], Awaitable[None]], people: list[uuid.UUID], seconds: float,
-    server: psutil.Process,
-) -> Spent:  # fmt: skip
+async def spend(made: Spending, redeem: Way, people: list[uuid.UUID], seconds: float, server: psutil.Process) -> Spent:
     """So many callers at once, each asking again as soon as it is answered."""
     whose, done, database = cycle(people), 0, made.db.url.database or ""
     start, cpu = time.perf_counter(), _cpu(server) + backends(database)
@@ -150,7 +159,7 @@ def _cpu(server: psutil.Process) -> float:
     return float(sum(server.cpu_times()[:2])) + time.process_time()
 
 
-def _over_http(made: Spending, opened: list[Wire]) -> Callable[[int, uuid.UUID, int], Awaitable[None]]:
+def _over_http(made: Spending, opened: list[Wire]) -> Way:
     async def redeem(place: int, user: uuid.UUID, number: int) -> None:
         said = {"userId": f"User_{user.hex}", "points": 1, "reference": "bench", "idempotencyKey": f"http {number}"}
         asked = orjson.dumps({"query": REDEEM, "variables": {"i": said}})
@@ -161,7 +170,7 @@ def _over_http(made: Spending, opened: list[Wire]) -> Callable[[int, uuid.UUID, 
     return redeem
 
 
-def _decision(made: Spending) -> Callable[[int, uuid.UUID, int], Awaitable[None]]:
+def _decision(made: Spending) -> Way:
     async def redeem(_place: int, user: uuid.UUID, number: int) -> None:
         said = {"userId": user.hex, "points": 1, "reason": None, "reference": "bench"}
         key = f"decision {number}"
@@ -202,7 +211,7 @@ _WRITE = "insert into bare_entries (id, account_id, points, occurred_at, idempot
 
 
 @asynccontextmanager
-async def bare(url: str, people: list[uuid.UUID]) -> AsyncIterator[Callable[[int, uuid.UUID, int], Awaitable[None]]]:
+async def bare(url: str, people: list[uuid.UUID]) -> AsyncIterator[Way]:
     """A conditional UPDATE and an INSERT in one transaction, by as many connections; on SQLite by its one writer."""
     if url.startswith("sqlite"):
         with ThreadPoolExecutor(1) as thread:

@@ -10,8 +10,9 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -21,7 +22,7 @@ from bench import batched
 from bench.data import fill
 from bench.load import Rate, Wire, post, rate, wires
 from bench.queries import BATCHED, Read, reads
-from bench.served import settings_for
+from bench.served import PLUGINS, settings_for
 from scrm.auth import create_key, signing_secret
 from scrm.db import Database
 from scrm.loader import load_plugins
@@ -54,12 +55,13 @@ async def prepare(url: str, users: int, events: int) -> tuple[str, str]:
 
 
 @contextmanager
-def served(url: str) -> Iterator[tuple[int, psutil.Process]]:
-    """The server's port and process."""
+def served(url: str, names: Sequence[str] = PLUGINS) -> Iterator[tuple[int, psutil.Process]]:
+    """The port and process of a server with these plugins."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
-    with subprocess.Popen([sys.executable, "-m", "bench.served", str(port)], env={**os.environ, "BENCH_URL": url}) as process:
+    command = [sys.executable, "-m", "bench.served", str(port), *names]
+    with subprocess.Popen(command, env={**os.environ, "BENCH_URL": url}) as process:
         try:
             _wait(f"http://127.0.0.1:{port}/livez", process)
             yield port, psutil.Process(process.pid)
@@ -77,6 +79,14 @@ def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
                 raise SystemExit("the server ended") from None
             time.sleep(0.1)
     raise SystemExit("the server does not answer")
+
+
+@dataclass(frozen=True)
+class Watched:
+    """How many answers took the short way so far, and how many statements were sent while they were watched."""
+
+    taken: int
+    sent: int
 
 
 class Bench:
@@ -100,10 +110,10 @@ class Bench:
             raise AssertionError(f"{status}: {body[:500]!r}")
         return orjson.loads(body)
 
-    def watch(self, name: str, on: bool) -> int:
+    def watch(self, name: str, on: bool) -> Watched:
         """Remember the statement of the next answers for the floor; how many took the short way so far."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/watch/{name}{'?on=1' if on else ''}") as response:
-            return int(response.read())
+            return Watched(**orjson.loads(response.read()))
 
 
 async def compare(port: int, process: psutil.Process, key: str, somebody: str, seconds: float, rounds: int) -> None:
@@ -127,9 +137,9 @@ async def each_way(
 ) -> Mapping[str, list[Rate]]:
     """The rates of a read, way by way in turn, after every way has said the same."""
     name = read.name.split()[0]
-    taken = bench.watch(name, True)
+    before = bench.watch(name, True)
     said = await bench.answer(opened[0], bench.request("scrm", read))
-    if bench.watch(name, False) != taken + 1:
+    if bench.watch(name, False).taken != before.taken + 1:
         raise AssertionError(f"{read.name} did not take the short way")
     root = next(iter(said["data"].values()))
     lengths = {}
@@ -167,7 +177,6 @@ def show(name: str, rates: Mapping[str, list[Rate]]) -> None:
         per_second, cpu = (statistics.median(getattr(each, what) for each in found) for what in ("per_second", "cpu_ms"))
         p99 = statistics.median(each.p99_ms for each in found)
         parts.append(f"{way} {per_second:.0f}/s (CPU {cpu:.2f} ms, p99 {p99:.1f} ms)")
-    against = (
-        f"{share(rates['scrm'], rates['floor']):.0%} of the floor, {share(rates['scrm'], rates['usual']):.1f} x the usual way"
-    )
-    print(f"{name}: {against}; {', '.join(parts)}")
+    shares = {"floor": "{:.0%} of the floor", "usual": "{:.1f} x the usual way"}
+    against = ", ".join(said.format(share(rates["scrm"], rates[way])) for way, said in shares.items() if way in rates)
+    print(f"{name}: {'; '.join(filter(None, [against, ', '.join(parts)]))}")

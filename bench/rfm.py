@@ -27,7 +27,7 @@ from scrm.db import Database, Tx
 from scrm.events.consumers import consumer_of
 from scrm.events.log import append, core_event
 from scrm.events.sequencer import sequence
-from scrm.events.steps import step
+from scrm.events.steps import advance
 from scrm.loader import load_plugins
 from scrm.provision import provision
 from scrm.testing import postgres_server
@@ -120,7 +120,7 @@ async def timed(call: Callable[[], Awaitable[Any]]) -> float:
 
 async def caught_up(db: Database, consumer: Any) -> None:
     """Let the plugin read the log to its end."""
-    while not (await db.write(step, consumer, at=db.clock())).idle:
+    while not (await advance(db, consumer, at=db.clock())).idle:
         pass
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -27,32 +28,38 @@ SESSION = {"jit": "off"}
 EVERYBODY = CostSettings(maximum=10**12, restore_per_second=10**12)
 
 
-def settings_for(url: str) -> Settings:
+PLUGINS = ("loyalty", "batched")
+
+
+def settings_for(url: str, names: Sequence[str] = PLUGINS) -> Settings:
     """Settings as a server has them; only the bucket is too large to be emptied by one caller alone."""
-    sections = {"loyalty": PluginSection(enabled=True), "batched": PluginSection(enabled=True)}
+    sections = {name: PluginSection(enabled=True) for name in names}
     return Settings(database_url=url, plugins=sections, server=ServerSettings(ide=False, cost=EVERYBODY))
 
 
-def build(url: str) -> Starlette:
-    """scrm; in it `/floor/NAME`, which runs the statement that scrm ran last after `/watch/NAME`, and `/usual`, the usual way;
-    these on PostgreSQL."""
-    settings = settings_for(url)
-    app = create_app(settings, plugins=load_plugins(settings, extra={"batched": batched}))
+def build(url: str, names: Sequence[str] = PLUGINS) -> Starlette:
+    """scrm with these plugins; in it `/floor/NAME`, which runs the statement that scrm ran last after `/watch/NAME`, and
+    `/usual`, the usual way; these on PostgreSQL."""
+    settings = settings_for(url, names)
+    app = create_app(settings, plugins=load_plugins(settings, extra={"batched": batched} if "batched" in names else {}))
     if not url.startswith("postgresql"):
         return app
     db = app.state.services.db
     engine = create_async_engine(url, pool_size=10, max_overflow=0, connect_args={"server_settings": SESSION})
     ran: dict[str, tuple[str, list[Any]]] = {}
+    sent = 0
     pools: list[asyncpg.Pool[Any]] = []
     fetch = db.fetch
 
     async def watch(request: Request) -> Response:
         async def remember(sql: str, parameters: Any) -> Any:
+            nonlocal sent
+            sent += 1
             ran[request.path_params["name"]] = sql, parameters
             return await fetch(sql, parameters)
 
         vars(db)["fetch"] = remember if request.query_params.get("on") else fetch
-        return Response(orjson.dumps(app.state.endpoint.shortcut.taken))
+        return Response(orjson.dumps({"taken": app.state.endpoint.shortcut.taken, "sent": sent}))
 
     async def floor(request: Request) -> Response:
         sql, parameters = ran[request.path_params["name"]]
@@ -87,8 +94,8 @@ async def keep(_connection: Any) -> None:
 
 def main() -> None:
     """Serve on a port until the parent ends."""
-    url, port = os.environ["BENCH_URL"], int(sys.argv[1])
-    config = uvicorn.Config(build(url), port=port, log_level="warning", loop="uvloop", http="httptools", access_log=False)
+    url, port, names = os.environ["BENCH_URL"], int(sys.argv[1]), sys.argv[2:]
+    config = uvicorn.Config(build(url, names), port=port, log_level="warning", loop="uvloop", http="httptools", access_log=False)
     uvicorn.Server(config).run()
 
 

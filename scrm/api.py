@@ -51,11 +51,12 @@ from scrm.graphql.wording import worded
 from scrm.indicators.graphql import Indicator as IndicatorType
 from scrm.indicators.graphql import shown_indicators
 from scrm.indicators.periods import complete_periods, known_indicators, read_indicator
-from scrm.indicators.service import as_day, period_days, plus_days
+from scrm.indicators.service import as_day, days_between, period_days, plus_days
 from scrm.ledger import FoundRows, Journal, absorbed_into, append_only, as_row, exported, line_id
 from scrm.money import exponent as currency_exponent
 from scrm.money import is_code as is_currency
 from scrm.plugin import (
+    KEPT,
     UNSET,
     BusinessRules,
     Command,
@@ -94,6 +95,7 @@ __all__ = [
     "CURRENCY",
     "EVERY",
     "JSON",
+    "KEPT",
     "MEASURED",
     "NOW",
     "SELF",
@@ -194,6 +196,7 @@ __all__ = [
     "complete_periods",
     "condition_of",
     "currency_exponent",
+    "days_between",
     "derive_id",
     "enum",
     "errors_field",

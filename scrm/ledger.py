@@ -110,7 +110,7 @@ def line_id(event_id: uuid.UUID, kind: str, part: object = 0) -> uuid.UUID:
     return derive_id(event_id, "entry", kind, part)
 
 
-def absorbed_into(tx: Tx, merges: sa.Table, account_id: uuid.UUID) -> list[uuid.UUID]:
+def absorbed_into(tx: Tx, merges: sa.FromClause, account_id: uuid.UUID) -> list[uuid.UUID]:
     """An account and all that were absorbed into it, at whatever remove, and still are. A row of `merges` is a merge of two
     accounts: `kept_id`, `absorbed_id`, and `undone_by`, null while it stands."""
     found, edge = [account_id], [account_id]

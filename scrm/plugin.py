@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -35,6 +36,11 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 UNSET = "unset"
 """In the `json_schema_extra` of a setting's `Field`: what holds while it is not set, where its default does not say it."""
+
+
+KEPT: Mapping[str, bool] = MappingProxyType({"kept": True})
+"""The context in which rules are validated that the log kept: they were checked when they came there. A check that a later
+version adds passes over them, `if info.context is KEPT: return self`, else the plugin could not go on where somebody has such."""
 
 
 class Rules(BaseModel):
@@ -112,6 +118,10 @@ class BusinessRules(Rules):
         """The zone that days are counted in."""
         return ZoneInfo(self.timezone)
 
+    def day(self, at: datetime) -> date:
+        """The business day of an instant."""
+        return at.astimezone(self.zone).date()
+
 
 class NoRules(Rules):
     """For a plugin without rules."""
@@ -146,6 +156,10 @@ class HandlerTx(Tx):
         """
         raise ValueError(f"{event.type} cannot be applied: {why}")
 
+    def ahead(self, event: Event) -> Any:
+        """What was read ahead for this event; None where nothing was."""
+        return None
+
     def history(
         self,
         types: Sequence[str] | None,
@@ -166,6 +180,11 @@ HandlerFunction = Callable[[HandlerTx, Sequence[Event], Any], None]
 """`handle(tx, events, rules)`: load → fold → store. A plain function of its events, its own tables and its rules."""
 
 
+AheadFunction = Callable[[HandlerTx, Event, Any], Any]
+"""`ahead(tx, event, rules)`: reads the log up to the event and the plugin's own tables, and writes nothing. What it answers the
+handler finds as `tx.ahead(event)`, where it was read in time: it must not need it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Handler:
     """Reads these event types, in batches of at most 2 000, in the order of the log. The type `EVERY` stands for all that no
@@ -175,6 +194,8 @@ class Handler:
     handle: HandlerFunction
     optional: tuple[str, ...] = ()
     """Types that it reads too where another plugin announces them; nobody need register them."""
+    ahead: Mapping[str, AheadFunction] = field(default_factory=dict)
+    """For types of which it reads much of the log: what it reads of it, done before others have to wait for what it writes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
-"""Tries the fields that plugins add on a database without rows, so that SQL that cannot work is found before anybody asks."""
+"""Tries the fields and the indicators that plugins add on a database without rows, so that SQL that cannot work is found before
+anybody asks."""
 
 from __future__ import annotations
 
@@ -23,6 +24,8 @@ from scrm.graphql.model import Model
 from scrm.graphql.plans import Plans
 from scrm.graphql.schema import Frozen
 from scrm.graphql.sources import ExpressionSource, Node, ResolverSource
+from scrm.indicators.periods import complete_periods, read_series
+from scrm.plugin import Indicator
 from scrm.plugin_set import PluginSet
 from scrm.sql import Row
 
@@ -31,11 +34,12 @@ _EVERYBODY = Principal("a check", "KEY", frozenset({EVERYTHING}), pii=True)
 
 
 def field_findings(settings: Settings, plugins: PluginSet, names: Collection[str]) -> list[Finding]:
-    """Which fields of these plugins fail on the settings' database, which has their tables. What Python resolves is not tried."""
+    """Which fields and indicators of these plugins fail on the settings' database, which has their tables. What Python
+    resolves is not tried."""
     try:
         return within(settings.plugin_start_seconds, lambda: asyncio.run(_findings(settings, plugins, names)))
     except TimeoutError:
-        said = f"its fields cannot be tried: that has not ended after {settings.plugin_start_seconds:g} s"
+        said = f"its fields and indicators cannot be tried: that has not ended after {settings.plugin_start_seconds:g} s"
         return [Finding(name, "error", said) for name in sorted(names)]
 
 
@@ -54,6 +58,11 @@ async def _findings(settings: Settings, plugins: PluginSet, names: Collection[st
                 Finding(owner, "error", f"field {name} of {owner} fails: {said}")
                 for said in await _try(frozen, document, context)
             ]
+        found += [
+            Finding(owner, "error", f"indicator {indicator.key} of {owner} {said}")
+            for owner, indicator in services.indicators.values()
+            if owner in names and (said := await _try_indicator(db, settings, owner, indicator)) is not None
+        ]
         return found
     finally:
         await db.close()
@@ -101,11 +110,30 @@ async def _try(frozen: Frozen, document: str, context: Context) -> list[str]:
     return [_words(error) for error in result.errors or () if not isinstance(error.original_error, ScrmError)][:1]
 
 
+async def _try_indicator(db: Database, settings: Settings, owner: str, indicator: Indicator) -> str | None:
+    """What is wrong with its values for two days and a month, or None."""
+    at = db.clock()
+    periods = [*complete_periods(at, settings.zone, "DAY", 2), *complete_periods(at, settings.zone, "MONTH", 1)]
+    try:
+        await db.read(read_series, owner, indicator, periods, None, at)
+    except PluginFailedError as error:
+        if error.__cause__ is None:
+            return f"does not answer one Ratio for each of {len(periods)} periods; let its series answer so"
+        return f"fails: {_said(error.__cause__)}; mend its series"
+    except ScrmError as error:
+        return f"refuses to answer: {_said(error)}; mend its series"
+    return None
+
+
 def _words(error: GraphQLError) -> str:
     cause: BaseException = error.original_error or error
     if isinstance(cause, PluginFailedError) and cause.__cause__ is not None:
         cause = cause.__cause__
-    return f"{name_of(cause)}: {words_of(cause)}; mend its source"
+    return f"{_said(cause)}; mend its source"
+
+
+def _said(error: BaseException) -> str:
+    return f"{name_of(error)}: {words_of(error)}"
 
 
 def _documents(model: Model, names: Collection[str]) -> Iterator[tuple[str, str, str]]:

@@ -37,7 +37,7 @@ from scrm.events.hanging import note_hang
 from scrm.events.models import consumers, parked_events
 from scrm.events.parked import RETRYING, retry_due
 from scrm.events.sequencer import head, sequence
-from scrm.events.steps import step
+from scrm.events.steps import read_ahead, step
 from scrm.jobs import Scheduled, run_due_jobs
 from scrm.outbox import Delivery, deliver_due
 from scrm.plugin import Handler
@@ -188,8 +188,9 @@ async def follow(db: Database, consumer: Consumer, stop: asyncio.Event) -> None:
             if ready.parked:
                 await db.write(retry_due, consumer, at=db.clock(), limit=pace.limit)
             if ready.events:
+                ahead = await db.read(read_ahead, consumer) if consumer.ahead else None
                 with pace.measured():
-                    taken = await db.write(step, consumer, at=db.clock(), limit=pace.limit)
+                    taken = await db.write(step, consumer, at=db.clock(), limit=pace.limit, ahead=ahead)
                 idle = 0
                 if not taken.idle:
                     await asyncio.sleep(0)

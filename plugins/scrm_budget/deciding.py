@@ -21,6 +21,22 @@ from .service import available, closed, on, then
 
 LONGEST = 31_536_000
 """Seconds that a commitment may last."""
+# Built once: to build a statement costs more than to run it.
+_MINE = sa.bindparam("line", type_=Id)
+_DAY = sa.bindparam("day", type_=sa.Date())
+_LOCK = sa.select(lines.c.id).where(lines.c.id == _MINE).with_for_update()
+_OF_ITS_BUDGET = sa.select(lines.c.budget_id).where(lines.c.id == _MINE).correlate(None).scalar_subquery()
+_LOCK_WHOLE = sa.select(lines.c.id).where(lines.c.budget_id == _OF_ITS_BUDGET).order_by(lines.c.id).with_for_update()
+_LINE = (
+    sa.select(
+        lines,
+        *(budgets.c[name] for name in ("currency", "opens_on", "closes_on")),
+        closed(budgets, _DAY).label("closed"),
+        available(lines, sa.bindparam("at", type_=entries.c.occurred_at.type), _DAY).label("available"),
+    )
+    .join(budgets, budgets.c.id == lines.c.budget_id)
+    .where(lines.c.id == _MINE)
+)
 
 
 def commit(tx: Tx, input: Mapping[str, Any], rules: BudgetRules, at: datetime) -> Fact | UserError:
@@ -171,13 +187,8 @@ def lock_line(
 ) -> sa.Row[Any] | UserError:
     """A line with its budget, locked, or the whole budget with it; LINE_NOT_FOUND, or BUDGET_CLOSED."""
     line_id = uuid.UUID(key)
-    mine = lines.c.id == line_id
-    if whole:
-        mine = lines.c.budget_id == sa.select(lines.c.budget_id).where(lines.c.id == line_id).correlate(None).scalar_subquery()
-    tx.rows(sa.select(lines.c.id).where(mine).order_by(lines.c.id).with_for_update())
-    columns = [budgets.c[name] for name in ("currency", "opens_on", "closes_on")]
-    joined = sa.select(lines, *columns, closed(budgets, on(rules.day(at))).label("closed"), available_at(rules, at))
-    row = tx.row(joined.join(budgets, budgets.c.id == lines.c.budget_id).where(lines.c.id == line_id))
+    tx.rows(_LOCK_WHOLE if whole else _LOCK, {"line": line_id})
+    row = tx.row(_LINE, {"line": line_id, "at": at, "day": rules.day(at)})
     if row is None or not row.place:
         return no_line(key, path)
     return budget_closed(row.budget_id) if row.closed and not also_closed else row

@@ -134,10 +134,6 @@ class BudgetRules(BusinessRules):
         """What says the cost of an event of this type."""
         return next((cost for cost in self.costs if cost.event == type_), None)
 
-    def day(self, at: datetime) -> date:
-        """The business day of an instant."""
-        return at.astimezone(self.zone).date()
-
     def midnight(self, day: date) -> datetime:
         """The first instant of a business day."""
         return datetime.combine(day, time.min, self.zone).astimezone(UTC)

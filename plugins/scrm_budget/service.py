@@ -12,31 +12,10 @@ from datetime import date, datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.functions import FunctionElement
 
-from scrm.api import NOW, TODAY, Tx, exported, hookimpl
+from scrm.api import NOW, TODAY, Tx, days_between, exported, hookimpl
 
 from .models import budgets, commitments, entries, lines, people, revenue, sources
-
-
-class days_between(FunctionElement[int]):
-    """`days_between(first, last)`: days from one date to another."""
-
-    type = sa.Integer()
-    inherit_cache = True
-
-
-@compiles(days_between, "postgresql")
-def _days_postgresql(element: days_between, compiler: Any, **kw: Any) -> str:
-    first, last = (compiler.process(clause, **kw) for clause in element.clauses)
-    return f"({last} - {first})"
-
-
-@compiles(days_between, "sqlite")
-def _days_sqlite(element: days_between, compiler: Any, **kw: Any) -> str:
-    first, last = (compiler.process(clause, **kw) for clause in element.clauses)
-    return f"cast(julianday({last}) - julianday({first}) as integer)"
 
 
 def whole(expression: Any) -> sa.ColumnElement[int]:

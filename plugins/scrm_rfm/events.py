@@ -33,7 +33,7 @@ TYPES = (
     ),
     EventType(
         CHANGED,
-        "A person is in another segment than by the run before.",
+        "A person is in another segment than until then.",
         _payload("from", "to", "asOf", "run", **{"from": TEXT}, to=TEXT, score=MAYBE, asOf=TEXT, run=TEXT),
         own=True,
     ),

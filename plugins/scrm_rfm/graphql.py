@@ -173,7 +173,7 @@ class RfmSegmentSummary:
     count: int = column("How many buyers are in it.")
     share: float = column("Their share of all buyers, 0 to 1.")
     revenue: Money = money("What they spent within the window.", lambda row: row.c.revenue, lambda row: row.c.currency)
-    change: int | None = column("How many more than in the run before; null without one.")
+    change: int | None = column("How many came less how many left since the run before; null without one.")
     entered: int | None = column("How many came into it since the run before.")
     left: int | None = column("How many left it since.", name="went")
 
@@ -191,7 +191,7 @@ class RfmCell:
 
 @rows(None, scope=READ, owner=_nobody)
 class RfmTransition:
-    """How many people went from one segment to another; staying is one too."""
+    """How many people went from one segment to another; staying is one too. Who had bought by neither run is in none."""
 
     from_: RfmSegment | None = one("The segment before.", lambda row, segment: _is(row.c.from_segment, segment))
     to: RfmSegment | None = one("The segment after.", lambda row, segment: _is(row.c.to_segment, segment))

@@ -8,14 +8,16 @@ the survivor since stays the survivor's.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from scrm.api import HandlerTx, LogEvent, Tx, hookimpl, insert_rows
+from scrm.api import HandlerTx, LogEvent, absorbed_into, hookimpl, insert_rows
 
 from .models import merges, people
 from .runs import forget_person, rows_of
+
+STANDING = sa.select(merges.c.kept_id, merges.c.absorbed_id, merges.c.undone_at.label("undone_by")).subquery("standing")
+"""The merges, as `absorbed_into` reads them."""
 
 
 @hookimpl
@@ -35,7 +37,7 @@ def unmerge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID
     undone = sa.update(merges).where(merges.c.id == merge, merges.c.undone_at.is_(None)).values(undone_at=event.position)
     if not tx.execute(undone).rowcount:
         return 0
-    theirs = people.c.user_id.in_(absorbed_into(tx, absorbed))
+    theirs = people.c.user_id.in_(absorbed_into(tx, STANDING, absorbed))
     back = sa.update(people).where(rows_of([kept]), theirs).values(holder_id=absorbed)
     return int(tx.execute(back).rowcount)
 
@@ -43,14 +45,4 @@ def unmerge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID
 @hookimpl
 def erase(tx: HandlerTx, user: uuid.UUID) -> None:
     """Forget the person's scores; what runs have counted stays, and says nobody's name."""
-    forget_person(tx, absorbed_into(tx, user))
-
-
-def absorbed_into(tx: Tx, user: uuid.UUID) -> Sequence[uuid.UUID]:
-    """The person and all that were absorbed into it, at whatever remove, and still are."""
-    found, edge = [user], [user]
-    while edge:
-        inner = sa.select(merges.c.absorbed_id).where(merges.c.kept_id.in_(edge), merges.c.undone_at.is_(None))
-        edge = sorted({row.absorbed_id for row in tx.rows(inner)} - set(found))
-        found += edge
-    return found
+    forget_person(tx, absorbed_into(tx, STANDING, user))

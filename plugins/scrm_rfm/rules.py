@@ -187,10 +187,6 @@ class RfmRules(BusinessRules):
     def _money(self, said: int | None, units: int) -> int:
         return units * 10 ** currency_exponent(self.currency) if said is None else said
 
-    def day(self, at: datetime) -> date:
-        """The business day of an instant."""
-        return at.astimezone(self.zone).date()
-
     @cached_property
     def words(self) -> Sequence[Mapping[str, Any]]:
         """Every segment that a run may give, in order, with its words: those of the map, then the others."""

@@ -55,18 +55,29 @@ def run_id(as_of: datetime, parameters: Parameters) -> uuid.UUID:
 
 
 def due_run(tx: Tx, due: datetime, rules: RfmRules) -> list[NewFact]:
-    """What the job records: that the newest period is over, unless its run was made and nothing came since that belongs to it.
+    """What the job records: that the newest period is over, unless its run was made; that everybody is to stand by a run that is
+    there, where the rules were put back or are now what a run was asked for with; that something came since that belongs to it.
     The same again changes nothing."""
-    as_of = closing(rules.every, due - AFTER_MIDNIGHT, rules.zone)
+    closed = closing(rules.every, due - AFTER_MIDNIGHT, rules.zone)
     parameters = Parameters.of(rules, {})
-    key, said = f"{instant_text(as_of)}:{parameters.digest}", {"asOf": instant_text(as_of)}
-    run = tx.row(sa.select(runs).where(runs.c.id == run_id(as_of, parameters), runs.c.made_by_id.is_not(None)))
+    run = tx.row(sa.select(runs).where(runs.c.id == run_id(closed, parameters), runs.c.made_by_id.is_not(None)))
     if run is None:
-        return [NewFact(DUE, key, said, due)]
+        return [_due(closed, parameters, due)]
+    stood = _stood(tx)
+    alike = sa.select(runs.c.id, runs.c.as_of).where(runs.c.digest == parameters.digest, runs.c.made_by_id.is_not(None))
+    newest = tx.row(alike.order_by(runs.c.as_of.desc()).limit(1))
+    if newest is not None and (stood is None or stood.id != newest.id):
+        return [_due(newest.as_of, parameters, due, stood.made_by_id.hex if stood is not None else "first")]
     wait = LATE if run.population >= FEWEST_BUYERS else WHILE_FEW
     if due < run.computed_at + wait or not _came_late(tx, run):
         return []
-    return [NewFact(DUE, f"{key}:{instant_text(due)}", said, due)]
+    return [_due(closed, parameters, due, instant_text(due))]
+
+
+def _due(as_of: datetime, parameters: Parameters, due: datetime, *again: str) -> NewFact:
+    """The fact that a run is due; `again` says what for, where it is there already."""
+    said = instant_text(as_of)
+    return NewFact(DUE, ":".join((said, parameters.digest, *again)), {"asOf": said}, due)
 
 
 def _came_late(tx: Tx, run: Row[Any]) -> bool:
@@ -93,32 +104,35 @@ def compute(tx: HandlerTx, event: LogEvent, rules: RfmRules) -> None:
     parameters, as_of = Parameters.of(rules, said), _instant(said["asOf"])
     made = uuid.UUID(said["run"]) if said.get("run") else run_id(as_of, parameters)
     before = _note(tx, made, as_of, parameters, event.id)
+    previous, newest = _previous(tx, made, as_of, parameters), _becomes_current(tx, event, made, as_of, parameters)
     if before is not None and _is_as_it_would_be(tx, event, before, parameters):
         tx.execute(sa.update(runs).where(runs.c.id == made).values(made_by_id=event.id))
+        if newest:
+            _announce(tx, event, made, previous, made, before.state)
+            _stand_by(tx, made)
         return
     again = before is not None and before.made_by_id is not None
     fresh = derive_id(event.id, "fresh") if again else made
     tx.execute(scores(Scoring(tx, event, as_of, rules.day(as_of), parameters), fresh))
     groups = _groups(tx, fresh)
     state = DONE if _population(groups) and all(group.segment != INSUFFICIENT for group in groups) else INSUFFICIENT
-    previous, newest = _previous(tx, made, as_of, parameters), _becomes_current(tx, made, as_of, parameters)
-    known = made if before is not None and before.state == DONE else previous
-    if newest and state == DONE and known is not None:
-        _announce(tx, event, fresh, known, made)
+    if newest:
+        _announce(tx, event, fresh, previous, made, state)
     if again:
         _clear(tx, made)
         tx.execute(sa.update(people).where(people.c.run_id == fresh).values(run_id=made))
     _count(tx, made, groups, parameters.keys if state == DONE else ())
     if previous is not None and state == DONE:
         _count_moves(tx, made, previous)
+    if again:
+        _count_moves_since(tx, made)
     told = {"state": state, "made_by_id": event.id, "position": event.position, "computed_at": event.received_at}
     counted = {"population": _population(groups), "bounds": _bounds(groups), "previous_id": previous, "kept": True}
     other = {"other_currency_events": sum(group.other for group in groups)}
     took = {"duration_ms": round((perf_counter() - started) * 1000)}
     tx.execute(sa.update(runs).where(runs.c.id == made).values(**told, **counted, **other, **took))
     if newest:
-        insert = upsert(tx, current).values(one=ONE, run_id=made)
-        tx.execute(insert.on_conflict_do_update(index_elements=["one"], set_={"run_id": made}))
+        _stand_by(tx, made)
     _forget(tx, rules.keep_runs)
 
 
@@ -141,7 +155,8 @@ def _note(tx: HandlerTx, asked: uuid.UUID, as_of: datetime, parameters: Paramete
     }
     fresh = {"state": PENDING, "population": 0, "other_currency_events": 0, "bounds": {}, "kept": False}
     insert = upsert(tx, runs).values(id=asked, as_of=as_of, day=rules.day(as_of), **given, **fresh)
-    tx.execute(insert.on_conflict_do_update(index_elements=["id"], set_=given))
+    kept = given | {"standing": sa.or_(runs.c.standing, sa.literal(parameters.standing))}
+    tx.execute(insert.on_conflict_do_update(index_elements=["id"], set_=kept))
     return before
 
 
@@ -158,19 +173,37 @@ def _is_as_it_would_be(tx: HandlerTx, event: LogEvent, run: Row[Any], parameters
 def _previous(tx: Tx, made: uuid.UUID, as_of: datetime, parameters: Parameters) -> uuid.UUID | None:
     """The newest run before it that says how the same people stood: of those of the rules, or of those with its settings."""
     like = runs.c.standing if parameters.standing else runs.c.digest == parameters.digest
-    earlier = (runs.c.id != made, like, runs.c.state == DONE, runs.c.kept, runs.c.as_of <= as_of)
+    since = runs.c.previous_id.is_not_distinct_from(made)  # of the same instant and other rules, and compared with this one
+    earlier = (runs.c.id != made, like, runs.c.state == DONE, runs.c.kept, runs.c.as_of <= as_of, ~since)
     found: uuid.UUID | None = tx.scalar(
         sa.select(runs.c.id).where(*earlier).order_by(runs.c.as_of.desc(), runs.c.position.desc(), runs.c.id).limit(1)
     )
     return found
 
 
-def _becomes_current(tx: Tx, made: uuid.UUID, as_of: datetime, parameters: Parameters) -> bool:
-    """Whether everybody stands by this run from now on: none of the rules is of a later instant."""
+def _stood(tx: Tx) -> Row[Any] | None:
+    """The run by which everybody stands."""
+    return tx.row(sa.select(runs).join(current, current.c.run_id == runs.c.id))
+
+
+def _becomes_current(tx: Tx, event: LogEvent, made: uuid.UUID, as_of: datetime, parameters: Parameters) -> bool:
+    """Whether everybody stands by this run from now on: no other of the rules is of a later instant, and where a later one
+    of other rules held until now, it is of the newest period at least."""
     if not parameters.standing:
         return False
-    now = tx.row(sa.select(runs.c.id, runs.c.as_of).join(current, current.c.run_id == runs.c.id))
-    return now is None or now.id == made or now.as_of <= as_of
+    later = sa.select(runs.c.id).where(runs.c.digest == parameters.digest, runs.c.made_by_id.is_not(None), runs.c.as_of > as_of)
+    if tx.row(later.limit(1)) is not None:
+        return False
+    stood = _stood(tx)
+    if stood is None or stood.id == made or stood.as_of <= as_of:
+        return True
+    rules = parameters.rules
+    return as_of >= closing(rules.every, event.occurred_at - AFTER_MIDNIGHT, rules.zone)
+
+
+def _stand_by(tx: Tx, made: uuid.UUID) -> None:
+    insert = upsert(tx, current).values(one=ONE, run_id=made)
+    tx.execute(insert.on_conflict_do_update(index_elements=["one"], set_={"run_id": made}))
 
 
 # ---- what is counted
@@ -238,7 +271,8 @@ def _summed(keyed: Iterable[tuple[Any, Row[Any]]]) -> dict[Any, dict[str, int]]:
 
 
 def moved(before: Any, after: Any) -> sa.Select[Any]:
-    """Everybody of two runs, given by what their ids are: `holder_id`, `from_segment`, `to_segment`, `score` by the second.
+    """Everybody who had bought by one of two runs, given by what their ids are: `holder_id`, `from_segment`, `to_segment`,
+    `score` by the second.
 
     Who is in one of them only has not bought by the other. Who was absorbed or forgotten since is left out.
     """
@@ -253,12 +287,12 @@ def moved(before: Any, after: Any) -> sa.Select[Any]:
             score,
         )
         .select_from(new.outerjoin(old, sa.and_(old.c.run_id == before, old.c.holder_id == new.c.holder_id)))
-        .where(new.c.run_id == after)
+        .where(new.c.run_id == after, sa.or_(new.c.segment != nobody, old.c.segment != nobody))
     )
     still = sa.exists().where(new.c.run_id == after, new.c.holder_id == old.c.holder_id)
     absorbed = sa.exists().where(merges.c.absorbed_id == old.c.holder_id, merges.c.undone_at.is_(None))
     went = sa.select(old.c.holder_id, old.c.segment, nobody, sa.cast(sa.null(), sa.Text)).where(
-        old.c.run_id == before, ~still, ~absorbed
+        old.c.run_id == before, old.c.segment != nobody, ~still, ~absorbed
     )
     return sa.union_all(came, went)  # type: ignore[return-value]
 
@@ -271,9 +305,22 @@ def _count_moves(tx: Tx, made: uuid.UUID, previous: uuid.UUID) -> None:
     tx.execute(sa.insert(run_moves).from_select(["run_id", "from_segment", "to_segment", "count"], counted))
 
 
-def _announce(tx: HandlerTx, event: LogEvent, made: uuid.UUID, before: uuid.UUID, run: uuid.UUID) -> None:
-    """Say who is in another segment."""
-    each = moved(sa.literal(before, Id), sa.literal(made, Id)).subquery("each")
+def _count_moves_since(tx: Tx, made: uuid.UUID) -> None:
+    """Count the moves from a run that was made anew again, in the runs that are compared with it and whose rows are kept."""
+    since = sa.select(runs.c.id).where(runs.c.previous_id == made, runs.c.state == DONE, runs.c.kept).order_by(runs.c.id)
+    for row in tx.rows(since):
+        tx.execute(sa.delete(run_moves).where(run_moves.c.run_id == row.id))
+        _count_moves(tx, row.id, made)
+
+
+def _announce(tx: HandlerTx, event: LogEvent, rows: uuid.UUID, previous: uuid.UUID | None, run: uuid.UUID, state: str) -> None:
+    """Say who is in another segment by these rows of a run than by the one by which everybody stood until now; where that could
+    score nobody, than by the run before."""
+    stood = _stood(tx)
+    before = stood.id if stood is not None and stood.state == DONE else previous
+    if state != DONE or before is None or before == rows:
+        return
+    each = moved(sa.literal(before, Id), sa.literal(rows, Id)).subquery("each")
     changed = sa.select(each).where(each.c.from_segment != each.c.to_segment).order_by(each.c.holder_id)
     told = {"asOf": event.properties["asOf"], "run": run.hex}
     for row in tx.rows(changed):

@@ -10,9 +10,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from scrm.api import HandlerTx, Id, Instant, LogEvent, Text, json_text
+from scrm.api import HandlerTx, Id, Instant, LogEvent, Text, days_between, json_text
 
-from .dates import days_between
 from .models import erased, people
 from .presets import ACTIVE, HIGH_VALUE, INSUFFICIENT, LOST, POTENTIAL, PROSPECT, UNCLASSIFIED
 from .rules import FEWEST_BUYERS, Four, Line, Parameters

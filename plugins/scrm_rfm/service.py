@@ -6,13 +6,13 @@ Everybody stands by the current run: who has no row in it has not bought within 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
-from scrm.api import Fact, Instant, Moment, Text, Tx, UserError, hookimpl, instant_text, member, of_moment, users
+from scrm.api import Fact, Instant, Moment, Text, Tx, UserError, exported, hookimpl, instant_text, member, of_moment, users
 
 from .models import current, people, requests, run_cells, run_moves, run_segments, runs
 from .presets import PROSPECT
@@ -183,9 +183,6 @@ def segments_of(run: Any) -> sa.Select[Any]:
     """The segments of a run: `segment`, `count`, `revenue`, `currency`, `share`, `change`, `entered`,
     `went`."""
     c = run_segments.c
-    before = run_segments.alias("before")
-    earlier = sa.select(before.c.count).where(before.c.run_id == run.c.previous_id, before.c.segment == c.segment)
-    change = c.count - sa.func.coalesce(earlier.correlate(run_segments).scalar_subquery(), 0)
     compared = run.c.previous_id.is_not(None)
     came = _moves(run, run_moves.c.to_segment, run_moves.c.from_segment)
     went = _moves(run, run_moves.c.from_segment, run_moves.c.to_segment)
@@ -195,7 +192,7 @@ def segments_of(run: Any) -> sa.Select[Any]:
         c.revenue,
         run.c.currency.label("currency"),
         _share(c.count, run).label("share"),
-        sa.case((compared, change), else_=sa.null()).label("change"),
+        sa.case((compared, came - went), else_=sa.null()).label("change"),
         sa.case((compared, came), else_=sa.null()).label("entered"),
         sa.case((compared, went), else_=sa.null()).label("went"),
     ).where(c.run_id == run.c.id)
@@ -277,15 +274,8 @@ def count(tx: Tx, user: uuid.UUID) -> int:
 
 
 @hookimpl
-def export(tx: Tx, user: uuid.UUID) -> dict[str, Sequence[Mapping[str, Any]]]:
+def export(tx: Tx, user: uuid.UUID) -> dict[str, list[dict[str, Any]]]:
     """A person's scores and layers, oldest run first."""
     joined = people.join(runs, runs.c.id == people.c.run_id)
     asked = sa.select(runs.c.as_of, runs.c.mode, people).select_from(joined).where(rows_of([user]))
-    found = tx.rows(asked.order_by(runs.c.as_of, runs.c.id))
-    return {"scores": [{str(name): _plain(value) for name, value in row._mapping.items()} for row in found]}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, uuid.UUID):
-        return value.hex
-    return value.isoformat() if isinstance(value, date) else value
+    return exported(tx, {"scores": asked.order_by(runs.c.as_of, runs.c.id)})

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from scrm.api import Id, Indicator, IndicatorUnit, Period, Ratio, Tx, channels, events, row_set
+from scrm.api import Id, Indicator, IndicatorUnit, Period, Ratio, Tx, channels_below, events, row_set
 
 from .scores import INTERACTIONS, PAID
 
@@ -28,7 +28,7 @@ def wake_rate(tx: Tx, periods: Sequence[Period], channel_id: uuid.UUID | None, a
     span = row_set(tx, "period", kinds, rows)
     seen = [events.c.user_id.is_not(None), events.c.occurred_at <= as_of]
     if channel_id is not None:
-        seen.append(events.c.channel_id.in_(_below(channel_id)))
+        seen.append(events.c.channel_id.in_(channels_below(sa.literal(channel_id, Id))))
     first = sa.select(events.c.user_id, sa.func.min(events.c.business_date).label("day")).where(*seen)
     known = first.group_by(events.c.user_id).cte("known")
     acted = events.c.type.in_((PAID, *INTERACTIONS))
@@ -47,13 +47,6 @@ def wake_rate(tx: Tx, periods: Sequence[Period], channel_id: uuid.UUID | None, a
 
 def _count(source: sa.FromClause, span: sa.FromClause, *conditions: Any) -> sa.ColumnElement[int]:
     return sa.select(sa.func.count()).select_from(source).where(*conditions).correlate(span).scalar_subquery()
-
-
-def _below(channel_id: uuid.UUID) -> sa.Select[Any]:
-    """A channel and all below it."""
-    tree = sa.select(channels.c.id).where(channels.c.id == sa.literal(channel_id, Id)).cte("tree", recursive=True)
-    tree = tree.union_all(sa.select(channels.c.id).join(tree, channels.c.parent_id == tree.c.id))
-    return sa.select(tree.c.id)
 
 
 def _before(day: date) -> date:

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from scrm.api import HandlerTx, Tx, upsert
+from scrm.api import KEPT, HandlerTx, Tx, upsert
 
 from .desk import rule_id
 from .models import rules as table
@@ -22,7 +22,7 @@ ONE = 1
 def read_rules(tx: Tx) -> dict[str, Rule]:
     """Every rule that there is, by key."""
     statement = sa.select(table.c.key, table.c.said).where(table.c.removed.is_(False)).order_by(table.c.key)
-    return {row.key: Rule.model_validate(row.said) for row in tx.rows(statement)}
+    return {row.key: Rule.model_validate(row.said, context=KEPT) for row in tx.rows(statement)}
 
 
 def keep_rules(tx: HandlerTx, rules: RiskRules) -> None:
@@ -62,7 +62,7 @@ def remove_rule(tx: HandlerTx, key: str) -> None:
 def save_rule(tx: HandlerTx, said: Mapping[str, Any], rules: RiskRules) -> None:
     """Put a rule in force that somebody wrote."""
     keep_rules(tx, rules)
-    write_rule(tx, said["key"], Rule.model_validate(said["rule"]), saved=True)
+    write_rule(tx, said["key"], Rule.model_validate(said["rule"], context=KEPT), saved=True)
 
 
 def delete_rule(tx: HandlerTx, said: Mapping[str, Any], rules: RiskRules) -> None:

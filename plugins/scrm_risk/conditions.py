@@ -14,10 +14,10 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
-from scrm.api import Period, Ratio
+from scrm.api import KEPT, Period, Ratio
 
 P = TypeVar("P", bound="Part")
 DEEPEST = 4
@@ -97,7 +97,9 @@ class Threshold(Part):
     at_most: Number | None = None
 
     @model_validator(mode="after")
-    def _some_bound(self) -> Threshold:
+    def _some_bound(self, info: ValidationInfo) -> Threshold:
+        if info.context is KEPT:
+            return self
         _needs_one(self, ("above", "at_least", "below", "at_most"))
         lows = [(bound, strict) for bound, strict in ((self.above, 1), (self.at_least, 0)) if bound is not None]
         highs = [(bound, -strict) for bound, strict in ((self.below, 1), (self.at_most, 0)) if bound is not None]

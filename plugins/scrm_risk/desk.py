@@ -112,6 +112,8 @@ class Reading:
     limit: Fraction | None = None
     reason: Mapping[str, Any] = field(default_factory=dict)
     problem: str | None = None
+    at: datetime | None = None
+    """As of when, if it is not as of the evaluation: a period passed since the last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,17 +146,18 @@ class Desk:
         self._before: dict[tuple[str, str] | uuid.UUID, ScopeRow | AlertRow] = {}
 
     def load(self, *conditions: sa.ColumnElement[bool]) -> Desk:
-        """Take up scopes with their open alerts, locked in the order of their keys."""
+        """Take up scopes with their open alerts, locked in the order of their keys. What is at work already stays as it is."""
         statement = sa.select(scopes).where(*conditions).order_by(scopes.c.rule_key, scopes.c.scope_key).with_for_update()
         for row in self.tx.rows(statement):
             place = row.rule_key, row.scope_key
-            self.scopes[place], self._before[place] = ScopeRow(**row._mapping), ScopeRow(**row._mapping)
+            if place not in self.scopes:
+                self.scopes[place], self._before[place] = ScopeRow(**row._mapping), ScopeRow(**row._mapping)
         self.load_alerts([scope.alert_id for scope in self.scopes.values() if scope.alert_id is not None])
         return self
 
     def load_alerts(self, ids: Sequence[uuid.UUID]) -> None:
-        """Take up these alerts too."""
-        for alert in read_alerts(self.tx, ids):
+        """Take up these alerts too; one that is at work already stays as it is."""
+        for alert in read_alerts(self.tx, [each for each in ids if each not in self.alerts]):
             self.alerts[alert.id], self._before[alert.id] = alert, replace(alert)
 
     def scope(self, key: str, scope: Mapping[str, Any], user: uuid.UUID | None = None) -> ScopeRow:
@@ -169,7 +172,7 @@ class Desk:
         self.wake(rule, scope)
         scope.problem = reading.problem
         before = scope.machine
-        after = step(before, reading.seen, self.now, rule.policy)
+        after = step(before, reading.seen, reading.at or self.now, rule.policy)
         alert = self.alerts[scope.alert_id] if scope.alert_id is not None else None
         if before.state is State.INACTIVE and after.state in OPEN:
             alert = self._open(key, rule, scope, reading)
@@ -324,11 +327,11 @@ class Desk:
             self.notices.append(Notice(alert, "ESCALATED"))
 
     def store(self) -> None:
-        """Write what is new and what changed, and announce it."""
+        """Write what changed and what is new, in this order: a scope has one open alert at a time. And announce it."""
         before = self._before
-        insert_rows(self.tx, alerts, [plain(alert) for key, alert in self.alerts.items() if key not in before])
         old = [plain(alert) for key, alert in self.alerts.items() if key in before and alert != before[key]]
         update_rows(self.tx, alerts, ALERT_CHANGING, old)
+        insert_rows(self.tx, alerts, [plain(alert) for key, alert in self.alerts.items() if key not in before])
         insert_rows(self.tx, scopes, [plain(scope) for place, scope in self.scopes.items() if place not in before])
         for place, scope in self.scopes.items():
             if place in before and scope != before[place]:
@@ -374,6 +377,11 @@ def put_to_sleep(desk: Desk, key: str, said: Mapping[str, Any], until: datetime,
     desk.load(scopes.c.rule_key == key, scopes.c.scope_key == place)
     user = uuid.UUID(str(said["user"]).removeprefix("User_")) if "user" in said else None
     scope = desk.scope(key, said, user)
+    sleep(desk, scope, until, actor, comment)
+
+
+def sleep(desk: Desk, scope: ScopeRow, until: datetime, actor: str | None, comment: str | None) -> None:
+    """Tell nobody of a scope before an instant; what has to be acknowledged is due so much later."""
     before = scope.machine.shown(desk.now)
     scope.keep(snooze(scope.machine, until))
     alert = desk.alerts.get(scope.alert_id) if scope.alert_id is not None else None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from typing import Any
 
 import sqlalchemy as sa
@@ -31,6 +32,8 @@ from .models import evaluations, guard, samples, scopes
 from .notices import tell
 from .people import feed_people
 from .rules import RiskRules, Rule
+
+log = logging.getLogger("scrm.risk")
 
 Wanted = tuple[str, str, str | None]
 """An indicator, a kind of period, and a channel or None for all."""
@@ -75,6 +78,20 @@ def take_turn(tx: Tx) -> None:
     tx.rows(sa.select(guard).with_for_update())
 
 
+def read_ahead(tx: HandlerTx, event: LogEvent, rules: RiskRules) -> dict[Wanted, tuple[int, list[Point] | str]]:
+    """The series that an evaluation will need, each with how many periods it was read for."""
+    as_of = datetime.fromisoformat(event.properties["asOf"]).astimezone(UTC)
+    newest = last_evaluation(tx)
+    if newest is not None and as_of < newest:
+        return {}
+    watched = {key: rule for key, rule in read_rules(tx).items() if rule.enabled}
+    found = Found(tx, event, as_of, rules, watched)
+    for rule in watched.values():
+        for channel in () if rule.per == "user" else rule.channels or (None,):
+            found.points((rule.indicator, rule.period, channel))
+    return {wanted: (len(found.periods(wanted)), points) for wanted, points in found.series.items()}
+
+
 def last_evaluation(tx: Tx) -> datetime | None:
     """As of when rules were evaluated last."""
     found: datetime | None = tx.scalar(sa.select(evaluations.c.as_of).order_by(evaluations.c.as_of.desc()).limit(1))
@@ -91,26 +108,35 @@ class Found:
     rules: RiskRules
     watched: Mapping[str, Rule]
     problems: list[str] = field(default_factory=list)
-    _series: dict[Wanted, list[Point] | str] = field(default_factory=dict)
+    series: dict[Wanted, list[Point] | str] = field(default_factory=dict)
 
     def points(self, wanted: Wanted) -> list[Point] | str:
         """The series, or why it could not be read."""
-        if wanted not in self._series:
-            self._series[wanted] = self._read(wanted)
-        return self._series[wanted]
+        if wanted not in self.series:
+            self.series[wanted] = self._read(wanted)
+        return self.series[wanted]
 
     def _read(self, wanted: Wanted) -> list[Point] | str:
-        indicator, period, channel = wanted
-        sharing = [rule for rule in self.watched.values() if (rule.indicator, rule.period) == (indicator, period)]
-        periods = complete_periods(self.as_of, self.rules.zone, period, max(periods_needed(rule, self.rules) for rule in sharing))
+        indicator, _, channel = wanted
+        periods = self.periods(wanted)
         given = self.event.properties.get("samples", {}).get(sample_key(wanted))
         if given is not None:
             return given if isinstance(given, str) else points_said(given)
+        count, points = (self.tx.ahead(self.event) or {}).get(wanted, (None, ""))
+        if count == len(periods):
+            return points  # type: ignore[no-any-return]
         try:
             ratios = read_indicator(self.tx, indicator, periods, as_of=self.as_of, channel=channel, until=self.event)
         except (ScrmError, PluginFailedError) as error:
             return str(error)
         return points_of(periods, ratios)
+
+    def periods(self, wanted: Wanted) -> list[Period]:
+        """What is read of it: as much as any of its rules looks at."""
+        indicator, period, _ = wanted
+        sharing = [rule for rule in self.watched.values() if (rule.indicator, rule.period) == (indicator, period)]
+        most = max(periods_needed(rule, self.rules) for rule in sharing)
+        return complete_periods(self.as_of, self.rules.zone, period, most)
 
     def facts(self, rule: Rule) -> dict[str, Any]:
         """What is said of every reading of a rule."""
@@ -131,11 +157,12 @@ def sample_key(wanted: Wanted) -> str:
 
 
 def samples_of(tx: Tx, watched: Mapping[str, Rule], as_of: datetime, rules: RiskRules) -> dict[str, Any]:
-    """What the event of an evaluation carries: the series of indicators that are not of the log, or why they cannot be read."""
+    """What the event of an evaluation carries: the series of indicators that are not of the log, and those of channels, which may
+    be hung elsewhere later; or why they cannot be read."""
     known, found = known_indicators(tx), dict[str, Any]()
     for rule in watched.values():
         indicator = known.get(rule.indicator)
-        if not rule.enabled or rule.per == "user" or indicator is None or indicator.of_log:
+        if not rule.enabled or rule.per == "user" or indicator is None or (indicator.of_log and not rule.channels):
             continue
         count = max(
             periods_needed(other, rules)
@@ -231,11 +258,14 @@ def outcomes(rule: Rule, points: Sequence[Point], count: int, earlier: Streak | 
     return made
 
 
-def reading_of(outcome: Outcome, facts: Mapping[str, Any], *, late: bool) -> Reading:
-    """The same for the machine and for those who are told."""
+def reading_of(
+    outcome: Outcome, facts: Mapping[str, Any], *, late: bool, next_held: date | None = None, at: datetime | None = None
+) -> Reading:
+    """The same for the machine and for those who are told; `at`: as of when, if not now."""
     judged, point, streak = outcome.judged, outcome.point, outcome.streak
     reason = {**facts, "start": point.start.isoformat(), **outcome.told, **said_of(judged, point)}
-    return Reading(Sample(point.start, judged.holds, streak.count, late), point.value, judged.limit, reason)
+    sample = Sample(point.start, judged.holds, streak.count, late, next_held)
+    return Reading(sample, point.value, judged.limit, reason, at=at)
 
 
 def _feed_all(desk: Desk, key: str, rule: Rule, found: Found) -> set[tuple[str, str]]:
@@ -245,6 +275,7 @@ def _feed_all(desk: Desk, key: str, rule: Rule, found: Found) -> set[tuple[str, 
         places.add((key, scope.scope_key))
         points = found.points((rule.indicator, rule.period, channel))
         if isinstance(points, str):
+            log.warning("rule %s could not be evaluated: %s", key, points)
             found.problems.append(f"{key}: {points}")
             desk.feed(key, rule, scope, Reading(FAILED, problem=points))
         elif points:
@@ -253,17 +284,23 @@ def _feed_all(desk: Desk, key: str, rule: Rule, found: Found) -> set[tuple[str, 
 
 
 def _feed_one(desk: Desk, key: str, rule: Rule, scope: ScopeRow, points: Sequence[Point], found: Found) -> None:
-    """Every period whose outcome is another one than before, oldest first, and the newest in any case."""
+    """Every period whose outcome is another one than before, oldest first; then those that passed since the last evaluation, each
+    as of its end, and the newest in any case."""
     here = sa.and_(samples.c.rule_key == key, samples.c.scope_key == scope.scope_key)
     before = {row.start: (row.holds, row.streak, row.cut) for row in desk.tx.rows(sa.select(samples).where(here))}
     count = desk.rules.late_periods + rule.for_periods
     opening = before.get(points[-count].start) if len(points) >= count else None
     made = outcomes(rule, points, count, Streak(opening[1], opening[2]) if opening is not None else None)
     facts = found.facts(rule)
+    held = [each.point.start for each in made if _long(rule, each.kept)]
     for outcome in made[:-1]:
-        known = before.get(outcome.point.start)
+        known, start = before.get(outcome.point.start), outcome.point.start
         if known is not None and _long(rule, known) != _long(rule, outcome.kept):
-            desk.feed(key, rule, scope, reading_of(outcome, facts, late=True))
+            behind = next((day for day in held if day > start), None)
+            desk.feed(key, rule, scope, reading_of(outcome, facts, late=True, next_held=behind))
+        elif known is None and before and scope.newest is not None and start > scope.newest:
+            over = datetime.combine(outcome.point.end, time.min, desk.rules.zone).astimezone(UTC)
+            desk.feed(key, rule, scope, reading_of(outcome, facts, late=False, at=over))
     desk.feed(key, rule, scope, reading_of(made[-1], facts, late=False))
     scope.newest = made[-1].point.start
     now = {each.point.start: each.kept for each in made}

@@ -215,7 +215,9 @@ class RiskAlertFilter:
         "Of one of these people.", lambda alert, names: member(alert.c.assignee, names), scope=READ
     )
     user: strawberry.ID | None = where(
-        "About this user.", lambda alert, user: alert.c.user_id == as_node_id(user, "User"), scope=READ
+        "About this user; a merged one's id means its survivor.",
+        lambda alert, user: service.about(alert, as_node_id(user, "User")),
+        scope=READ,
     )
     breached: bool | None = where(
         "Whether it was acknowledged too late, or is overdue.",

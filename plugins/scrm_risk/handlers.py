@@ -11,7 +11,7 @@ from scrm.api import Handler, HandlerTx, LogEvent
 from . import events, register
 from .book import delete_rule, keep_rules, save_rule
 from .desk import Desk, act_on, put_to_sleep
-from .evaluation import evaluate
+from .evaluation import evaluate, read_ahead
 from .machine import Act
 from .rules import RiskRules
 
@@ -67,4 +67,4 @@ APPLY: Mapping[str, Callable[[HandlerTx, LogEvent, RiskRules], None]] = {
     events.SCORED: lambda tx, event, rules: register.score(tx, event),
     events.ACCEPTED: lambda tx, event, rules: register.accept(tx, event),
 }
-handler = Handler(tuple(APPLY), follow)
+handler = Handler(tuple(APPLY), follow, ahead={events.DUE: read_ahead})

@@ -41,7 +41,7 @@ class Seen(StrEnum):
     LATE = "LATE"
     """With what came late, it had held for long enough in an earlier period."""
     WITHDRAWN = "WITHDRAWN"
-    """With what came late, it had not held when the alert fired."""
+    """With what came late, it had not held when the alert fired, nor in any period since."""
     BYGONE = "BYGONE"
     """What came late changes nothing that matters now."""
 
@@ -93,12 +93,14 @@ class Policy:
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One period's outcome: whether the condition holds (None: a value is missing), and for how many periods next to each other
-    by then. `late`: it is not the newest."""
+    by then. `late`: it was judged before, and comes to another outcome."""
 
     period: date
     holds: bool | None
     streak: int
     late: bool = False
+    next_held: date | None = None
+    """Of one that is late: the first period behind it on which the condition holds for long enough."""
 
 
 class Failed:
@@ -120,7 +122,7 @@ class Alert:
     fired: tuple[datetime, ...] = ()
     """When it fired lately."""
     fired_on: date | None = None
-    """The period on which the open alert fired."""
+    """The period that the open alert stands on: on which it fired, or the first behind it where late data takes that away."""
     settled: date | None = None
     """The newest period when a person resolved it: only a newer one opens another."""
 
@@ -151,25 +153,32 @@ def step(alert: Alert, seen: Sample | Failed, now: datetime, policy: Policy) -> 
     if after is State.FIRING and alert.state is not State.FIRING:
         lately = tuple(at for at in alert.fired if at > now - policy.flap_within)
         alert = replace(alert, fired=(*lately, now), fired_on=seen.period)
+    if found is Seen.BYGONE and not _long(seen, policy) and alert.fired_on == seen.period:
+        alert = replace(alert, fired_on=seen.next_held)
     if after is State.RESOLVED:
         alert = replace(alert, fired_on=None, held_at=None)
     return replace(alert, state=after)
+
+
+def _long(seen: Sample, policy: Policy) -> bool:
+    holds = seen.holds if seen.holds is not None else policy.missing == "ALERT"
+    return holds and seen.streak >= policy.periods
 
 
 def classify(alert: Alert, seen: Sample | Failed, now: datetime, policy: Policy) -> Seen:
     """What an evaluation says of this alert."""
     if isinstance(seen, Failed):
         return Seen.ERROR
-    holds, streak = seen.holds, seen.streak
+    holds = seen.holds
     if holds is None and policy.missing == "KEEP" and not seen.late:
         return Seen.MISSING
     holds = holds if holds is not None else policy.missing == "ALERT"
-    long = holds and streak >= policy.periods
+    long = _long(seen, policy)
     if alert.state is State.INACTIVE and alert.settled is not None and seen.period <= alert.settled:
         return Seen.BYGONE if seen.late else Seen.CLEAR
     if seen.late:
         if alert.state in OPEN and alert.fired_on == seen.period:
-            return Seen.BYGONE if long else Seen.WITHDRAWN
+            return Seen.BYGONE if long or seen.next_held is not None else Seen.WITHDRAWN
         return Seen.LATE if long and alert.state is State.INACTIVE else Seen.BYGONE
     if holds:
         return Seen.LONG if long else Seen.SHORT

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from scrm.api import Indicator, IndicatorUnit, Period, Ratio, Tx, as_day, channels, json_kind, json_text, log_of, period_days
 
 LARGEST = 2**53 - 1
+"""What is larger counts for nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +35,9 @@ class Measure:
         if self.summed is None:
             return sa.func.count()
         said = sa.literal(self.summed)
-        number = sa.cast(
-            sa.case((json_kind(log.properties, said) == "number", json_text(log.properties, said))), sa.Numeric(40, 6)
-        )
-        whole = sa.case((sa.and_(number >= -LARGEST, number <= LARGEST), sa.cast(number, sa.BigInteger())), else_=0)
+        # Without digits to hold: PostgreSQL refuses what does not fit before it could be compared.
+        number = sa.cast(sa.case((json_kind(log.properties, said) == "number", json_text(log.properties, said))), sa.Numeric())
+        whole = sa.case((number.between(-LARGEST, LARGEST), sa.cast(number, sa.BigInteger())), else_=0)
         return sa.cast(sa.func.coalesce(sa.func.sum(whole), 0), sa.BigInteger())
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from datetime import date
-from typing import Any
+from dataclasses import replace
+from datetime import date, datetime
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from scrm.api import HandlerTx, LogEvent, Tx, global_id, hookimpl, insert_rows, upsert
 
-from .desk import Desk, ScopeRow
+from .desk import Desk, ScopeRow, sleep
 from .machine import Alert
 from .models import alerts, held, moves, people, scopes, transitions
 from .people import scope_place
 from .rules import RiskRules
+
+When = TypeVar("When", date, datetime)
 
 
 @hookimpl
@@ -26,7 +29,7 @@ def merge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID, 
         mine = desk.scope(scope.rule_key, {"user": global_id("User", kept)}, kept)
         if scope.alert_id is not None and mine.alert_id is not None:
             desk.end(scope, "merged with another alert of the same person")
-        elif scope.alert_id is not None or scope.snoozed_until is not None:
+        else:
             _hand_over(desk, scope, mine)
     desk.store()
     theirs = [row.id for row in tx.rows(sa.select(alerts.c.id).where(alerts.c.user_id == absorbed).order_by(alerts.c.id))]
@@ -51,14 +54,22 @@ def unmerge(tx: HandlerTx, event: LogEvent, kept: uuid.UUID, absorbed: uuid.UUID
 
 
 def _hand_over(desk: Desk, scope: ScopeRow, to: ScopeRow) -> None:
+    """Give a scope's open alert to another that has none, and what is remembered; of two snoozes the later one holds."""
+    asleep = _later(scope.snoozed_until, to.snoozed_until)
     alert = desk.alerts.get(scope.alert_id) if scope.alert_id is not None else None
     if to.alert_id is None and alert is not None:
-        to.keep(scope.machine)
+        to.keep(replace(scope.machine, settled=_later(scope.settled, to.settled)))
         to.alert_id, alert.scope_key, alert.scope = alert.id, to.scope_key, to.scope
-    elif scope.snoozed_until is not None:
-        to.snoozed_until = max(scope.snoozed_until, to.snoozed_until or scope.snoozed_until)
+    else:
+        to.settled, to.fired = _later(scope.settled, to.settled), sorted({*scope.fired, *to.fired})
+    if asleep is not None and desk.now < asleep and asleep != to.snoozed_until:
+        sleep(desk, to, asleep, None, "snoozed before the merge")
     scope.alert_id = None
     scope.keep(Alert())
+
+
+def _later(one: When | None, other: When | None) -> When | None:
+    return max((when for when in (one, other) if when is not None), default=None)
 
 
 def _note(tx: HandlerTx, user: uuid.UUID, holder: uuid.UUID, *, erased: bool = False) -> None:

@@ -92,7 +92,7 @@ alerts = Table(
     Column("started_at", Instant, nullable=False),
     Column("fired_at", Instant),
     Column("due_at", Instant),
-    Column("breached_at", Instant, comment="when the first due time was missed"),
+    Column("breached_at", Instant, comment="the last due time that was missed"),
     Column("escalations", Integer, nullable=False),
     Column("assignee", Text),
     Column("acknowledged_at", Instant),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 from uuid import UUID
@@ -25,6 +26,7 @@ from scrm.api import (
     events,
     extend,
     follow,
+    global_id,
     instant_text,
     mutation,
     new_id,
@@ -74,6 +76,7 @@ DECISIONS = (
     accept_risk,
 )
 
+USER_ID = re.compile("User_[0-9a-f]{32}")
 KEY = "The same key again changes nothing and answers the same; each call is one of its own without it."
 COMMENT = "For the timeline; about a person, it is forgotten with the person."
 
@@ -81,7 +84,8 @@ COMMENT = "For the timeline; about a person, it is forgotten with the person."
 @strawberry.input(description="An evaluation to make now.")
 class EvaluateRisksInput:
     as_of: dt.datetime | None = strawberry.field(
-        description="As of this instant, not before the last evaluation's; now unless said.", default=None
+        description="As of this instant, not before the last evaluation's; unless said now, or the last's where that is later.",
+        default=None,
     )
     idempotency_key: str | None = strawberry.field(description=KEY, default=None)
 
@@ -225,10 +229,10 @@ class RiskMutation:
 
     @mutation("Tell nobody of an alert, or of a rule in a scope before it fires, until a time.", scope=WRITE)
     async def snooze_alert(self, info: Info, input: SnoozeAlertInput) -> RiskAlertPayload | None:
-        said = {
+        said: dict[str, Any] = {
             "id": node_id("RiskAlert", input.id).hex if input.id is not None else None,
             "rule": input.rule,
-            "scope": input.scope,
+            "scope": await _survivors(info, input.scope),
         }
         said |= {"until": instant_text(input.until), "actor": info.context.actor, "comment": input.comment}
         decided = await info.context.decide(snooze_alert, said, key=_key(input))
@@ -263,6 +267,13 @@ class RiskMutation:
         said = {"id": key.hex, "until": input.until.isoformat(), "reason": input.reason, "actor": info.context.actor}
         await info.context.decide(accept_risk, said, key=_key(input))
         return RiskPayload(risk=ref(Risk, key))
+
+
+async def _survivors(info: Info, scope: Any) -> Any:
+    """The same scope, where it names somebody who was merged, that of the survivor."""
+    if not isinstance(scope, dict) or scope.keys() != {"user"} or not USER_ID.fullmatch(str(scope["user"])):
+        return scope
+    return {"user": global_id("User", await info.context.user(scope["user"], "scope"))}
 
 
 async def _acted(info: Info, decision: Decision, input: Any, more: dict[str, Any]) -> RiskAlertPayload:

@@ -31,6 +31,7 @@ HEADS = {
     "FIRING": ("告警", "Alert"),
     "ESCALATED": ("告警升级", "Escalated"),
     "RESOLVED": ("已恢复", "Resolved"),
+    "PASSED": ("告警（已恢复）", "Alert, over by now"),
 }
 
 
@@ -84,8 +85,11 @@ def wanted(target: Notify, notice: Notice) -> bool:
 
 
 def latest(notices: Sequence[Notice]) -> list[Notice]:
-    """The last of each alert, heaviest first."""
-    last = {notice.alert.id: notice for notice in notices}
+    """The last of each alert, heaviest first; but where one that nobody heard of is over by now, that it fired."""
+    last: dict[Any, Notice] = {}
+    for notice in notices:
+        unheard = notice.what == "RESOLVED" and notice.alert.id in last and last[notice.alert.id].what == "FIRING"
+        last[notice.alert.id] = last[notice.alert.id] if unheard else notice
     return sorted(last.values(), key=lambda notice: (-SEVERITIES.index(notice.alert.severity), notice.alert.id))
 
 
@@ -105,7 +109,8 @@ def written(desk: Desk, notices: Sequence[Notice]) -> dict[str, Any]:
 def _line(desk: Desk, notice: Notice, rule: Any, chinese: bool) -> str:
     alert: AlertRow = notice.alert
     name = rule.name if chinese else rule.said["names"].get("en", rule.name)
-    parts = [f"{HEADS[notice.what][not chinese]} {alert.severity} {name}", explain(json.loads(alert.reason), desk.rules.language)]
+    what = "PASSED" if notice.what == "FIRING" and alert.state == State.RESOLVED else notice.what
+    parts = [f"{HEADS[what][not chinese]} {alert.severity} {name}", explain(json.loads(alert.reason), desk.rules.language)]
     if "user" in alert.scope:
         parts.append(str(alert.scope["user"]))
     if alert.due_at is not None and alert.state == State.FIRING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Mapping
 from datetime import date, datetime
@@ -14,10 +15,12 @@ from scrm.api import TODAY, Fact, HandlerTx, LogEvent, Tx, UserError, derive_id,
 
 from .desk import NOBODY
 from .models import register
-from .rules import RiskRules
+from .rules import KEY, RiskRules
 
 SCORES = ("probability", "impact", "residual_probability", "residual_impact")
 SAID = ("title", "category", "owner", "description", *SCORES, "closed")
+LONGEST = {"title": 200, "owner": 200, "description": 2_000}
+"""Characters of its texts."""
 
 
 def risk_id(key: str) -> uuid.UUID:
@@ -57,9 +60,16 @@ def status(risk: Any) -> sa.ColumnElement[str]:
 def save_risk(tx: Tx, input: Mapping[str, Any], rules: RiskRules, at: datetime) -> Fact | UserError:
     """Write a risk down.
 
-    Refuses with UNKNOWN_CATEGORY or INVALID_SCORE.
+    Refuses with INVALID_RISK, UNKNOWN_CATEGORY or INVALID_SCORE.
     """
     said = input["risk"]
+    if not re.fullmatch(KEY, input["key"]):
+        message = f"key is {input['key']!r}; take small letters, digits, - and _, beginning with a letter, 60 at most"
+        return UserError("INVALID_RISK", message, ("key",), {"limit": 60})
+    for name, limit in LONGEST.items():
+        if said[name] is not None and not 1 <= len(said[name]) <= limit:
+            message = f"{name} has {len(said[name])} characters; give 1 to {limit}"
+            return UserError("INVALID_RISK", message, (name,), {"limit": limit})
     if said["category"] not in rules.categories:
         known = ", ".join(rules.categories)
         message = f"category is {said['category']!r}; the register has {known}"

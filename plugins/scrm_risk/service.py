@@ -23,6 +23,7 @@ from scrm.api import (
     known_indicators,
     node_id,
     of_moment,
+    users,
 )
 
 from .book import read_rules
@@ -62,6 +63,13 @@ def breached(alert: Any) -> sa.ColumnElement[bool]:
 def snoozed_until(alert: Any) -> sa.ColumnElement[datetime]:
     """Until when nobody is told, if that is to come."""
     return sa.case((sa.and_(alert.c.snoozed_until > NOW, alert.c.resolved_at.is_(None)), alert.c.snoozed_until), else_=sa.null())
+
+
+def about(alert: Any, user: Any) -> sa.ColumnElement[bool]:
+    """Whether it is about the user of this key; a merged one's means the survivor."""
+    known = users.alias("known")
+    survivor = sa.select(known.c.merged_into).where(known.c.id == user).scalar_subquery()
+    return sa.cast(alert.c.user_id == sa.func.coalesce(survivor, sa.type_coerce(user, users.c.id.type)), sa.Boolean())
 
 
 def severity_rank(alert: Any) -> sa.ColumnElement[int]:

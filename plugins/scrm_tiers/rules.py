@@ -188,10 +188,6 @@ class TiersRules(BusinessRules):
                 return rank
         return 0
 
-    def day(self, at: datetime) -> date:
-        """The business day of an instant."""
-        return at.astimezone(self.zone).date()
-
     def midnight(self, day: date) -> datetime:
         """The first instant of a business day."""
         return datetime.combine(day, time.min, self.zone).astimezone(UTC)

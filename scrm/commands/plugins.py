@@ -339,9 +339,9 @@ def _active(plugins: PluginSet, name: str) -> Plugin:
 
 
 def _on_empty_database(settings: Settings, fitting: PluginSet, names: set[str]) -> list[Finding]:
-    """What of these plugins fails on a database without rows: their migrations, what these make, their fields."""
+    """What of these plugins fails on a database without rows: migrations, what these make, fields, indicators."""
     brought = [plugin.contribution for plugin in fitting if plugin.name in names]
-    if not any(each.migrations or each.extends or each.query for each in brought):
+    if not any(each.migrations or each.extends or each.query or each.indicators for each in brought):
         return []
     with tempfile.TemporaryDirectory() as directory:
         empty = settings.model_copy(update={"database_url": f"sqlite:///{Path(directory) / 'check.db'}"})

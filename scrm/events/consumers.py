@@ -107,6 +107,11 @@ class Consumer:
                 found.setdefault(type_, []).append(handler.handle)
         return {type_: tuple(handles) for type_, handles in found.items()}
 
+    @cached_property
+    def ahead(self) -> Mapping[str, Callable[..., Any]]:
+        """Per event type what reads ahead for it."""
+        return {type_: read for handler in self.handlers for type_, read in handler.ahead.items()}
+
     def calls(self, type_: str) -> tuple[Callable[..., Any], ...]:
         """Whom to call for an event of this type."""
         return self.routes.get(type_) or self.routes.get(EVERY, ())
@@ -211,6 +216,11 @@ def disable(tx: Tx, plugin: str, at: datetime) -> None:
     stays so."""
     resting = {"state": PAUSED, "reason": DISABLED, "since": at}
     tx.execute(sa.update(consumers).where(consumers.c.plugin == plugin, consumers.c.state != PAUSED).values(resting))
+
+
+def is_alone(tx: Tx, name: str) -> bool:
+    """Whether no other worker is at it until this transaction ends; on SQLite nobody knows."""
+    return tx.dialect == "sqlite" or bool(tx.scalar(_TRY, {"name": name}))
 
 
 def hold(tx: Tx, name: str, *, wait: bool = False) -> Row[Any] | None:

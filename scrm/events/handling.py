@@ -37,6 +37,9 @@ _NOT_THE_PLUGIN = ("08", "40", "53", "57P", "58", "55P03")
 """SQLSTATEs of a database in trouble: connection, serialization, deadlock, resources, shutdown, system, no lock."""
 _SQLITE_TROUBLE = ("locked", "busy", "disk", "unable to open", "readonly")
 
+MOST_WAITING = 5_000
+"""So many announcements of a handler are kept to be written at once; whoever has more to say needs no more memory for it."""
+
 EVENT_COLUMNS = (
     events.c.id,
     events.c.position,
@@ -131,6 +134,7 @@ class Applying(Guarded):
         self._number = number
         self._entries: dict[uuid.UUID, Entry] = {}
         self._messages: list[dict[str, Any]] = []
+        self._ahead: dict[uuid.UUID, Any] = {}
 
     def _refuse_others(self, statement: str) -> None:
         consumer = self._consumer
@@ -144,6 +148,14 @@ class Applying(Guarded):
         for table in read.writes:
             if table not in consumer.tables:
                 raise PermissionError(f"plugin {consumer.name} may not write {table}; {_own_tables(consumer)}")
+
+    def give_ahead(self, event_id: uuid.UUID, value: Any) -> None:
+        """Let the handler find what was read ahead for this event."""
+        self._ahead[event_id] = value
+
+    def ahead(self, event: Event) -> Any:
+        """What was read ahead for this event; None where nothing was."""
+        return self._ahead.get(event.id)
 
     def announce(self, announcement: Announcement) -> uuid.UUID:
         """Record an event as an effect of the one being handled; doing it again changes nothing. Returns its id.
@@ -180,6 +192,8 @@ class Applying(Guarded):
             depth=cause.depth + 1,
             backfill=self._is_history(cause),
         )
+        if len(self._entries) >= MOST_WAITING:
+            self._write(number=False)
         return event_id
 
     def send(self, kind: str, payload: Mapping[str, Any], *, cause: Event, key: str = "0") -> None:
@@ -259,16 +273,20 @@ class Applying(Guarded):
 
     def finish(self) -> None:
         """Write what was announced and sent."""
-        if self._entries:
-            self.write_entries(self._tx(), list(self._entries.values()))
+        self._write(number=self._number)
         if self._messages:
             self.write_messages(self._tx(), self._messages)
-        self._entries, self._messages = {}, []
+        self._messages = []
 
-    def write_entries(self, tx: Tx, entries: Sequence[Entry]) -> None:
+    def _write(self, *, number: bool) -> None:
+        if self._entries:
+            self.write_entries(self._tx(), list(self._entries.values()), number=number)
+        self._entries = {}
+
+    def write_entries(self, tx: Tx, entries: Sequence[Entry], *, number: bool = False) -> None:
         """Record announcements for whoever their users are by now."""
         now = owners(tx, {entry.user_id for entry in entries if entry.user_id is not None})
-        append(tx, [_owned(entry, now) for entry in entries], number=self._number)
+        append(tx, [_owned(entry, now) for entry in entries], number=number)
 
     def write_messages(self, tx: Tx, messages: Sequence[Mapping[str, Any]]) -> None:
         """Put messages into the outbox; one that was put there before stays."""
@@ -276,6 +294,29 @@ class Applying(Guarded):
 
     def _is_history(self, cause: Event) -> bool:
         return cause.backfill or 0 < cause.position <= self._backfill_to
+
+
+class ReadingAhead(Applying):
+    """The same before it is the handler's turn: it reads, and may change nothing."""
+
+    def _refuse_others(self, statement: str) -> None:
+        _refuse_writing(self.dialect, statement)
+
+    def announce(self, announcement: Announcement) -> uuid.UUID:
+        """Refused.
+
+        Raises:
+            PermissionError: always.
+        """
+        raise PermissionError("what reads ahead announces nothing; its handler does")
+
+    def send(self, kind: str, payload: Mapping[str, Any], *, cause: Event, key: str = "0") -> None:
+        """Refused.
+
+        Raises:
+            PermissionError: always.
+        """
+        raise PermissionError("what reads ahead sends nothing; its handler does")
 
 
 def _after(event: sa.FromClause, said: sa.ColumnElement[Any], horizon: int) -> sa.ColumnElement[bool]:
@@ -410,12 +451,16 @@ def is_cancelled(error: BaseException) -> bool:
     return task is not None and task.cancelling() > 0
 
 
+_ON_THE_WAY = ("/sqlalchemy/", "/scrm/events/", "/scrm/db.py", "/scrm/rowset.py")
+"""What a statement goes through between whoever wrote it and the database."""
+
+
 def describe(error: BaseException) -> str:
     """What failed and where, without any value: an exception's own words may hold personal data."""
     if isinstance(error, ScrmError) and type(error.code) is str:
         return error.code
     frames = traceback.extract_tb(error.__traceback__)
-    theirs = [frame for frame in frames if "/sqlalchemy/" not in frame.filename and "/scrm/events/" not in frame.filename]
+    theirs = [frame for frame in frames if not any(part in frame.filename for part in _ON_THE_WAY)]
     where = theirs[-1] if theirs else (frames[-1] if frames else None)
     name = name_of(error)
     state = getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None

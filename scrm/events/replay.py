@@ -199,7 +199,7 @@ class _Scratch(Applying):
             super().leave_out(event, why)
         self._announced.left_out += 1
 
-    def write_entries(self, tx: Tx, entries: Sequence[Entry]) -> None:
+    def write_entries(self, tx: Tx, entries: Sequence[Entry], *, number: bool = False) -> None:
         """Compare."""
         self._announced.compare(tx, entries)
 

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from scrm.db import Tx
 from scrm.events.log import append, core_event, share_owners
 from scrm.events.models import consumers, events
-from scrm.plugin import Rules
+from scrm.plugin import KEPT, Rules
 
 CONFIGURED = "plugin.configured"
 
@@ -76,7 +76,7 @@ class Timeline:
         if not self._changes:
             return self._initial
         if index not in self._parsed:
-            self._parsed[index] = self._model.model_validate(self._changes[index][1])
+            self._parsed[index] = self._model.model_validate(self._changes[index][1], context=KEPT)
         return self._parsed[index]
 
 

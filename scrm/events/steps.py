@@ -12,10 +12,10 @@ import sqlalchemy as sa
 from pydantic import ValidationError
 from sqlalchemy.engine import Row
 
-from scrm.db import Tx
+from scrm.db import Database, Tx
 from scrm.due import is_due
-from scrm.events.consumers import ACTIVE, DEGRADED, PAUSED, Consumer, hold
-from scrm.events.handling import EVENT_COLUMNS, Applying, event_of, give, is_trouble
+from scrm.events.consumers import ACTIVE, DEGRADED, PAUSED, Consumer, hold, is_alone
+from scrm.events.handling import EVENT_COLUMNS, Applying, ReadingAhead, event_of, give, is_trouble
 from scrm.events.log import share_owners
 from scrm.events.models import consumers, events, out_of_turn
 from scrm.events.parked import HUNG, Blocked, Failure, failure_of, park
@@ -60,7 +60,65 @@ class _BrokenError(Exception):
         self.reason = reason
 
 
-def step(tx: Tx, consumer: Consumer, *, at: datetime, limit: int = 500) -> Step:
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What was read for a consumer's next event before its step, and the place at which that was."""
+
+    event_id: uuid.UUID
+    cursor: int
+    turn: int
+    value: Any
+
+
+async def advance(db: Database, consumer: Consumer, *, at: datetime, limit: int = 500) -> Step:
+    """One step; what its first event reads of the log is read before, while others may write."""
+    ahead = await db.read(read_ahead, consumer) if consumer.ahead else None
+    return await db.write(step, consumer, at=at, limit=limit, ahead=ahead)
+
+
+def read_ahead(tx: Tx, consumer: Consumer) -> Ahead | None:
+    """What the handler of the consumer's next event wants to read, if it wants something; where its code fails, nothing: the step
+    comes to it again.
+
+    The log up to a place does not change, and the plugin's own tables are what its cursor and the events applied out of turn have
+    made of them. While both are the same, what was read is what the handler would read; else it is thrown away.
+    """
+    place = tx.row(sa.select(consumers).where(consumers.c.plugin == consumer.name)) if is_alone(tx, consumer.name) else None
+    top = head(tx)
+    if place is None or place.state != ACTIVE or place.cursor >= top:
+        return None
+    tx.limit_statements(consumer.statement_seconds)
+    timeline = consumer.timeline(tx)
+    found = next_events(tx, consumer, timeline, place.cursor, min(top, place.cursor + WINDOW), 1)
+    if not found or found[0].type not in consumer.ahead or found[0].id in consumer.hung:
+        return None
+    [event] = found
+    scope = ReadingAhead(tx, consumer, after=place.cursor, backfill_to=place.backfill_to, at=event.received_at)
+    try:
+        with consumer.around([event], scope.end_statement):
+            value = consumer.ahead[event.type](scope, event, timeline.at(event.position))
+    except BaseException as error:
+        if is_trouble(error):
+            raise
+        return None
+    finally:
+        scope.close()
+    return Ahead(event.id, place.cursor, _turn(tx, consumer.name, place.cursor), value)
+
+
+def _turn(tx: Tx, plugin: str, cursor: int) -> int:
+    """The last event applied out of turn since the cursor came to its place; 0 for none."""
+    since = (out_of_turn.c.plugin == plugin, out_of_turn.c.after == cursor)
+    return int(tx.scalar(sa.select(sa.func.coalesce(sa.func.max(out_of_turn.c.n), 0)).where(*since)))
+
+
+def _until_ahead(consumer: Consumer, batch: list[Event], upper: int) -> tuple[list[Event], int]:
+    """The batch up to before the first event that reads ahead, unless it is the first of all; and to where it goes."""
+    behind = next((place for place, event in enumerate(batch) if place and event.type in consumer.ahead), None)
+    return (batch, upper) if behind is None else (batch[:behind], batch[behind - 1].position)
+
+
+def step(tx: Tx, consumer: Consumer, *, at: datetime, limit: int = 500, ahead: Ahead | None = None) -> Step:
     """Apply the consumer's next events, at most `limit`, and move its cursor; a failure of its code is kept in its row.
 
     Raises: what the database raises where it is in trouble: nothing has happened then, and the step can be taken again.
@@ -79,7 +137,10 @@ def step(tx: Tx, consumer: Consumer, *, at: datetime, limit: int = 500) -> Step:
     batch = next_events(tx, consumer, timeline, place.cursor, upper, limit)
     if len(batch) == limit:
         upper = batch[-1].position
-    attempt = _Step(tx, consumer, timeline, place, at)
+    batch, upper = _until_ahead(consumer, batch, upper)
+    if ahead is not None and (ahead.cursor, ahead.turn) != (place.cursor, _turn(tx, consumer.name, place.cursor)):
+        ahead = None
+    attempt = _Step(tx, consumer, timeline, place, at, ahead)
     try:
         attempt.prepare(batch)
         cursor = attempt.all_at_once(batch, upper) if place.state == ACTIVE else None
@@ -108,8 +169,11 @@ def next_events(tx: Tx, consumer: Consumer, timeline: Timeline, cursor: int, upp
 
 
 class _Step:
-    def __init__(self, tx: Tx, consumer: Consumer, timeline: Timeline, place: Row[Any], at: datetime) -> None:
+    def __init__(
+        self, tx: Tx, consumer: Consumer, timeline: Timeline, place: Row[Any], at: datetime, ahead: Ahead | None
+    ) -> None:
         self._tx, self._consumer, self._place, self._at = tx, consumer, place, at
+        self._ahead = ahead
         self._timeline = timeline
         self._rules: dict[uuid.UUID, Rules] = {}
         self.applied = self.parked = self.failed = 0
@@ -192,6 +256,8 @@ class _Step:
             return
         place = self._place
         scope = Applying(self._tx, self._consumer, after=place.cursor, backfill_to=place.backfill_to, at=self._at, number=last)
+        if self._ahead is not None:
+            scope.give_ahead(self._ahead.event_id, self._ahead.value)
         give(self._consumer, scope, [(event, self._rules[event.id]) for event in batch])
         scope.close()
 

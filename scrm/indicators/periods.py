@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from scrm.channels.service import find_channel
 from scrm.db import Tx
 from scrm.errors import PluginFailedError, ScrmError
-from scrm.events.handling import Applying, Guarded, is_trouble, reading
+from scrm.events.handling import Applying, Guarded, describe, is_trouble, reading
 from scrm.events.log import CORE
 from scrm.events.records import Event
 from scrm.plugin import Indicator, Period, Ratio
@@ -127,7 +127,8 @@ def read_indicator(
     until: Event | None = None,
 ) -> list[Ratio]:
     """An indicator's values, one per period, of one channel with those below it or of all; in a decision, a job or a read as they
-    are now. A handler says `until` which event: then they are as the log was at its place, for indicators that are `of_log`.
+    are now. A handler says `until` which event: then they are as the log was at its place, for indicators that are `of_log`, of
+    all channels together.
 
     A failure changes nothing of the transaction.
 
@@ -144,6 +145,11 @@ def read_indicator(
             raise PermissionError("a handler reads an indicator as it was at an event; say until=event")
         if not definition.of_log:
             said = f"the indicator {key} of {owner} is not read from the log, so a handler cannot see it as it was; a job can"
+            raise ScrmError("INDICATOR_NOT_OF_LOG", said)
+        if channel is not None:
+            said = (
+                f"which channels are below {channel} may be otherwise by now, so a handler cannot see {key} as it was; a job can"
+            )
             raise ScrmError("INDICATOR_NOT_OF_LOG", said)
     elif until is not None:
         raise PermissionError("only a handler reads an indicator as it was at an event")
@@ -185,7 +191,7 @@ def values_of(
     except BaseException as error:
         if owner == CORE or is_trouble(error):
             raise
-        raise PluginFailedError(owner, what) from error
+        raise PluginFailedError(owner, f"{what}: {describe(error)}") from error
     if len(found) != len(wanted) or not all(isinstance(each, Ratio) and isinstance(each.numerator, int) for each in found):
         raise PluginFailedError(owner, f"{what}, which did not answer one Ratio for each of {len(wanted)} periods")
     return found

@@ -59,6 +59,25 @@ def _plus_days_sqlite(element: plus_days, compiler: Any, **kw: Any) -> str:
     return f"date({day}, {count} || ' days')"
 
 
+class days_between(FunctionElement[int]):
+    """`days_between(first, last)`: how many days lie from one date to the other."""
+
+    type = sa.Integer()
+    inherit_cache = True
+
+
+@compiles(days_between, "postgresql")
+def _days_between_postgresql(element: days_between, compiler: Any, **kw: Any) -> str:
+    first, last = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"({last} - {first})"
+
+
+@compiles(days_between, "sqlite")
+def _days_between_sqlite(element: days_between, compiler: Any, **kw: Any) -> str:
+    first, last = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"cast(julianday({last}) - julianday({first}) as integer)"
+
+
 class as_day(FunctionElement[date]):
     """`as_day(date)`: the same day, said so that SQLite finds the rows of `period_days` by it: its dates are numbers to it, what
     comes of JSON is text."""
@@ -214,6 +233,8 @@ def _seen(scope: Scope) -> tuple[sa.ColumnElement[bool], ...]:
 
 
 THOUSANDTHS = 1_000
+LARGEST = 9 * 10**12
+"""A figure beyond it is none: in thousandths, both engines count so far exactly."""
 
 
 def reported(key: str) -> tuple[Measure, Measure]:
@@ -222,15 +243,16 @@ def reported(key: str) -> tuple[Measure, Measure]:
     def last(scope: Scope, value: Callable[[Any], Any]) -> sa.Select[Any]:
         log = scope.log.c
         named = sa.and_(log.type == "indicator.reported", json_text(log.properties, sa.literal("indicator")) == key)
-        number = json_kind(log.properties, sa.literal("value")) == "number"
+        text = json_text(log.properties, sa.literal("value"))
+        # Without digits to hold: PostgreSQL refuses what does not fit before it could be compared.
+        number = sa.cast(sa.case((json_kind(log.properties, sa.literal("value")) == "number", text)), sa.Numeric())
         place = sa.func.row_number().over(partition_by=scope.days.c.n, order_by=[log.occurred_at.desc(), log.id.desc()])
-        said = value(json_text(log.properties, sa.literal("value"))).label("value")
-        words = sa.select(scope.days.c.n, said, place.label("place")).select_from(_dated(scope))
-        each = words.where(named, number, *_seen(scope)).subquery("reported")
+        said = sa.select(scope.days.c.n, value(number).label("value"), place.label("place")).select_from(_dated(scope))
+        each = said.where(named, number.between(-LARGEST, LARGEST), *_seen(scope)).subquery("reported")
         return sa.select(each.c.n, each.c.value).where(each.c.place == 1)
 
-    def thousandths(text: Any) -> Any:
-        return sa.cast(sa.func.round(sa.cast(text, sa.Numeric(24, 6)) * THOUSANDTHS), sa.BigInteger())
+    def thousandths(number: Any) -> Any:
+        return sa.cast(sa.func.round(number * THOUSANDTHS), sa.BigInteger())
 
     return (
         lambda scope: last(scope, thousandths),
@@ -381,15 +403,17 @@ def _reach_spans(scope: Scope) -> sa.Select[Any]:
 
 
 def core_indicators(currency: str, zone: ZoneInfo) -> tuple[Indicator, ...]:
-    """Every indicator that core offers, with its definition in words; all are of the log."""
+    """Every indicator that core offers, with its definition in words. All are of the log, but those that need who is reachable:
+    that depends on how channels hang together."""
     found = []
     for key, name, definition, better, above, below in (*_PEOPLE, *_PURCHASES):
         unit = IndicatorUnit.COUNT if below is None else IndicatorUnit.RATE
-        found.append(Indicator(key, name, unit, definition, partial(series, above, below, zone), better, of_log=True))
+        of_log = below not in (reachable_at_start, reachable_at_end)
+        found.append(Indicator(key, name, unit, definition, partial(series, above, below, zone), better, of_log=of_log))
     earned = partial(series, net_revenue(currency), None, zone)
     said = "paid − refunded, in the business currency"
     revenue = Indicator("revenue", "Revenue", IndicatorUnit.MONEY, said, earned, True, of_log=True)
-    words = "the last `indicator.reported` of the period, in thousandths, ÷ 1 000"
+    words = "the last `indicator.reported` of the period within ±9 000 000 000 000, in thousandths, ÷ 1 000"
     index = partial(series, *reported("opinion_index"), zone)
     opinion = Indicator("opinion_index", "Opinion index", IndicatorUnit.INDEX, words, index, False, of_log=True)
     return (*found, revenue, opinion)

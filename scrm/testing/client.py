@@ -21,7 +21,7 @@ from scrm.events.parked import retry_due
 from scrm.events.replay import ReplayReport, replay
 from scrm.events.rules import configure
 from scrm.events.sequencer import number
-from scrm.events.steps import step
+from scrm.events.steps import advance
 from scrm.graphql.context import Services
 from scrm.jobs import run_due_jobs
 from scrm.loader import PluginSet, load_plugins
@@ -126,7 +126,7 @@ async def drain(client: Client) -> None:
         found = await db.write(_number_and_look, readers, db.clock())
         for reader, ready in zip(readers, found, strict=True):
             if ready.events:
-                made = await db.write(step, reader, at=db.clock())
+                made = await advance(db, reader, at=db.clock())
                 busy = busy or not made.idle or made.applied > 0
             if ready.parked:
                 busy = (await db.write(retry_due, reader, at=db.clock())).applied > 0 or busy

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from pydantic import ValidationInfo, model_validator
 
 from scrm.db import Database, Tx
 from scrm.errors import PluginFailedError, ScrmError, UserError
@@ -17,9 +18,9 @@ from scrm.events.consumers import pause
 from scrm.events.decide import Decided, decide, decide_in
 from scrm.events.models import events, out_of_turn
 from scrm.events.replay import replay
-from scrm.events.rules import configure
+from scrm.events.rules import Timeline, configure
 from scrm.models import audit_log
-from scrm.plugin import Decision, Fact
+from scrm.plugin import KEPT, Decision, Fact, Rules
 
 
 async def spend(toy: Any, user: uuid.UUID, points: int, key: str, db: Database | None = None) -> Decided | UserError:
@@ -145,6 +146,25 @@ async def test_rules_of_a_decision_are_those_configured_last(toy: Any) -> None:
     await decide(toy.db, toy.consumer, Decision("look", "toy.spent", look), {}, key="k", at=toy.start, actor="t")
     assert seen == [7]
     assert await toy.amounts() == {user: 10}
+
+
+def test_rules_that_the_log_kept_pass_over_later_checks() -> None:
+    timeline = Timeline(Strict, Strict(), [(1, {"most": 3}), (5, {"most": 99})])
+    assert [rules.most for rules in (timeline.at(1), timeline.at(6), timeline.latest) if isinstance(rules, Strict)] == [3, 99, 99]
+    with pytest.raises(ValueError, match="9 at most"):
+        Strict(most=99)
+
+
+class Strict(Rules):
+    """Rules with a check that is newer than some of them."""
+
+    most: int = 9
+
+    @model_validator(mode="after")
+    def _fits(self, info: ValidationInfo) -> Strict:
+        if info.context is not KEPT and self.most > 9:
+            raise ValueError("9 at most")
+        return self
 
 
 async def test_a_decision_reads_and_a_failing_one_changes_nothing(toy: Any) -> None:

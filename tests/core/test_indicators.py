@@ -205,16 +205,18 @@ async def test_an_index_is_the_last_that_was_reported(old: Brand) -> None:
 async def test_a_handler_reads_an_indicator_as_it_was_at_an_event(old: Brand) -> None:
     consumer = Consumer("probe", (), ZONE, indicators=offered_by_core("CNY", ZONE))
     days = [*_days("2026-01-04", 3), JAN]
+    of_log = [key for key, indicator in INDICATORS.items() if indicator.of_log]
+    assert INDICATORS.keys() - of_log == {"interaction_rate", "unfollow_rate"}  # who is reachable depends on the channels
 
     def seen(tx: Tx, until: uuid.UUID) -> dict[str, list[Ratio]]:
         row = tx.row(sa.select(*EVENT_COLUMNS).where(events.c.id == until))
         assert row is not None
         scope = Applying(tx, consumer, after=0, backfill_to=0, at=LATER)
         event = replace(event_of(row), occurred_at=LATER)
-        return {key: read_indicator(scope, key, days, as_of=LATER, until=event) for key in INDICATORS}
+        return {key: read_indicator(scope, key, days, as_of=LATER, until=event) for key in of_log}
 
     async def now() -> dict[str, list[Ratio]]:
-        return {key: await old.read(INDICATORS[key].series, days, None, LATER) for key in INDICATORS}
+        return {key: await old.read(INDICATORS[key].series, days, None, LATER) for key in of_log}
 
     one, two = await old.user(), await old.user()
     for user in (one, two):
@@ -257,6 +259,7 @@ async def test_who_may_read_what(old: Brand) -> None:
     assert await old.read(ask, True, "complaints", True) == [Ratio(0)]
     for handling, key, until, said in (
         (True, "mine", True, "INDICATOR_NOT_OF_LOG"),
+        (True, "unfollow_rate", True, "INDICATOR_NOT_OF_LOG"),
         (True, "other", True, "UNKNOWN_INDICATOR"),
         (False, "other", False, "UNKNOWN_INDICATOR"),
     ):

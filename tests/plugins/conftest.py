@@ -54,6 +54,7 @@ Commands = Callable[..., list[Said]]
 
 _RUN = """
 import contextlib, io, json, sys
+from scrm.cli import run
 said = []
 for line in json.load(sys.stdin):
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import scrm_rfm
-from scrm.testing.client import drain, replayed, run_jobs, serving
+from scrm.testing.client import apply_rules, drain, replayed, run_jobs, serving
 from tests.plugins.shop import Shop, local
 
 RUN = """id asOf state mode population otherCurrencyEvents bounds standing previous { id }
@@ -91,12 +91,23 @@ class Brand(Shop):
         self.set_time(text)
         await self.run_jobs()
 
+    async def configure(self, rules: dict[str, Any]) -> None:
+        """Put other rules of rfm in force, as `scrm config apply` does."""
+        await apply_rules(self.client, "rfm", rules)
+        await drain(self.client)
+
     async def changes(self) -> list[tuple[str, str, str]]:
         """Who was announced to have changed: person, from, to; the oldest first."""
         asked = '{ events(first: 100, filter: {type: ["rfm.segment_changed"]}) { nodes { user { id } properties } } }'
         nodes = (await self.client.data(asked))["events"]["nodes"]
         said = [(node["user"]["id"], node["properties"]["from"], node["properties"]["to"]) for node in nodes]
         return sorted(said)
+
+    async def five(self, at: str = "2026-02-20T12:00") -> list[str]:
+        """Five buyers, the later the better: 111 to 515 a day after the last."""
+        users, start = await self.members(5), local(at)
+        await self.send(*(self.paid(user, "o", 100 * (n + 1), start + timedelta(days=n)) for n, user in enumerate(users)))
+        return users
 
     async def check(self) -> None:
         """Nothing failed, and the log gives the same rows again."""

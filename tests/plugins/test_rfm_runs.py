@@ -16,14 +16,6 @@ from tests.plugins.layering import COMPUTE, Brand, opened
 from tests.plugins.shop import Shop, local
 
 
-async def five(brand: Brand, at: str = "2026-02-20T12:00") -> list[str]:
-    """Five buyers, the later the better: 111 to 515 a day after the last."""
-    users = await brand.members(5)
-    start = local(at)
-    await brand.send(*(brand.paid(user, "o", 100 * (n + 1), start + timedelta(days=n)) for n, user in enumerate(users)))
-    return users
-
-
 def said(at: str) -> str:
     """A local time as answers say it."""
     return instant_text(local(at))
@@ -35,7 +27,7 @@ RUNS = "{ rfmRuns { nodes { id asOf state standing position } } }"
 async def test_the_run_of_the_clock_is_made_anew_for_what_comes_late(migrated_url: str) -> None:
     async with opened(migrated_url, "2026-03-01T00:20") as brand:
         await brand.run_jobs()  # of an empty log
-        users = await five(brand)
+        users = await brand.five()
         await brand.pass_to("2026-03-01T00:20:50")
         assert await brand.rfm(users[0]) is None
         await brand.pass_to("2026-03-01T00:22")
@@ -59,7 +51,7 @@ async def test_the_run_of_the_clock_is_made_anew_for_what_comes_late(migrated_ur
 
 async def test_runs_by_the_clock(migrated_url: str) -> None:
     async with opened(migrated_url, "2026-02-28T23:00", every="DAY", keep_runs=2) as brand:
-        users = await five(brand)
+        users = await brand.five()
         await brand.pass_to("2026-03-01T00:14:59")
         assert [node["asOf"] for node in (await brand.client.data(RUNS))["rfmRuns"]["nodes"]] == [
             said("2026-02-27T23:59:59.999999")
@@ -133,7 +125,7 @@ async def test_other_periods(migrated_url: str, every: str, at: str, as_of: str)
 
 async def test_runs_on_demand(migrated_url: str) -> None:
     async with opened(migrated_url, "2026-03-10T12:00") as brand:
-        users = await five(brand)
+        users = await brand.five()
         asked = await brand.client.data(COMPUTE, input={"waitSeconds": 0, "idempotencyKey": "k"})
         run = asked["computeRfm"]["run"]
         assert (run["state"], run["asOf"], run["population"], run["segments"]) == ("PENDING", said("2026-03-10T12:00"), 0, [])
@@ -188,7 +180,7 @@ async def test_who_changes_is_announced_and_followed(migrated_url: str) -> None:
     serve = {"jwt": issuer.settings(user_claim="uid"), "transport": issuer.transport}
     document = "subscription($id: ID) { rfmSegmentChanged(userId: $id) { segment { key } previousSegment { key } user { id } } }"
     async with opened(migrated_url, "2026-03-10T12:00", serve=serve) as brand:
-        users = await five(brand)
+        users = await brand.five()
         await brand.compute()
         brand.set_time("2026-03-11T12:00")
         mine = users[0]
@@ -225,7 +217,7 @@ async def test_who_changes_is_announced_and_followed(migrated_url: str) -> None:
 
 async def test_merges_and_erasures(migrated_url: str) -> None:
     async with opened(migrated_url, "2026-03-10T12:00") as brand:
-        users = await five(brand)
+        users = await brand.five()
         first, *_, last = users
         new, nobody = await brand.members(2)
         await brand.compute()

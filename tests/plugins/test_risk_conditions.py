@@ -12,7 +12,7 @@ import pytest
 from pydantic import TypeAdapter
 
 import scrm_risk
-from scrm.api import ScrmError
+from scrm.api import KEPT, ScrmError
 from scrm.testing.client import serving
 from scrm_risk import conditions
 from scrm_risk.conditions import Condition, Judged, Point
@@ -371,3 +371,11 @@ def test_targets_and_keys() -> None:
     printed = RiskRules(response="as_printed")
     assert [printed.hours(severity) for severity in ("WATCH", "GENERAL", "IMPORTANT", "URGENT")] == [None, 2, 4, 8]
     assert printed.effective.keys() == PRESETS.keys()
+
+
+def test_rules_that_were_kept_before_a_check_came_go_on() -> None:
+    never = {**RULE, "condition": {"kind": "threshold", "above": 5, "below": 3}, "days": 3}
+    with pytest.raises(ValueError, match="NO_VALUE_FITS"):
+        RiskRules.model_validate({"rules": {"never": never}})
+    kept = RiskRules.model_validate({"rules": {"never": never}}, context=KEPT).rules["never"]
+    assert kept.condition.judge(points(2, 4, 6)).holds is False

@@ -174,8 +174,10 @@ VALUES = {"value": 5}
 
 
 def series(tx: Tx, periods: Sequence[Period], channel_id: uuid.UUID | None, as_of: datetime) -> list[Ratio]:
-    if VALUES["value"] < 0:
+    if VALUES["value"] == -1:
         raise RuntimeError("broken")
+    if VALUES["value"] == -2:
+        tx.rows(sa.text("select n from bells_nothing where name = 'Zhang'"))
     return [Ratio(VALUES["value"]) for _ in periods]
 
 
@@ -185,7 +187,7 @@ def contribute() -> Contribution:
     return Contribution(name="bells", version="1", indicators=[own])
 
 
-async def test_an_indicator_and_a_rule_of_a_partner(migrated_url: str) -> None:
+async def test_an_indicator_and_a_rule_of_a_partner(migrated_url: str, caplog: pytest.LogCaptureFixture) -> None:
     modules = {"bells": SimpleNamespace(contribute=contribute)}
     rules = {"rings": threshold("bells"), "many": threshold()}
     VALUES["value"] = 5
@@ -193,8 +195,15 @@ async def test_an_indicator_and_a_rule_of_a_partner(migrated_url: str) -> None:
     async with opened(migrated_url, "2026-03-09T08:00", rules=rules, modules=modules, sections=sections) as tower:
         await tower.evaluate()
         VALUES["value"] = -1  # an error neither resolves nor fires
-        failed = await tower.evaluate("2026-03-10T08:00")
-        assert failed["problems"] == ["rings: plugin bells failed in the indicator bells"]
+        with caplog.at_level(logging.WARNING, "scrm.risk"):
+            failed = await tower.evaluate("2026-03-10T08:00")
+        line = series.__code__.co_firstlineno + 2
+        words = f"plugin bells failed in the indicator bells: RuntimeError in series (test_risk_notices.py:{line})"
+        assert failed["problems"] == [f"rings: {words}"]
+        assert f"rule rings could not be evaluated: {words}" in caplog.text
+        VALUES["value"] = -2
+        [said] = (await tower.evaluate("2026-03-10T08:30"))["problems"]
+        assert re.fullmatch(rf"rings: .* bells: \w+Error( 42P01)? in series \(test_risk_notices.py:{line + 2}\)", said)
         await tower.pass_to("2026-03-10T09:00")
         assert await tower.states() == [("rings", "FIRING")]
         VALUES["value"] = 2

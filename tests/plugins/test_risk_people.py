@@ -187,9 +187,14 @@ async def test_the_register(migrated_url: str) -> None:
             ({"impact": 6}, "INVALID_SCORE"),
             ({"residualImpact": 1}, "INVALID_SCORE"),
             ({"category": "content"}, "UNKNOWN_CATEGORY"),
+            ({"key": "a b"}, "INVALID_RISK"),
+            ({"key": "r" * 61}, "INVALID_RISK"),
+            ({"title": "t" * 201}, "INVALID_RISK"),
+            ({"owner": ""}, "INVALID_RISK"),
+            ({"description": "d" * 2_001}, "INVALID_RISK"),
         ):
-            said = {**SAID, "probability": 1, "impact": 1, **wrong}
-            assert (await tower.denied("saveRisk", key="x", **said))[0] == code
+            said = {"key": "x", **SAID, "probability": 1, "impact": 1, **wrong}
+            assert (await tower.denied("saveRisk", **said))[0] == code
         assert await tower.denied("acceptRisk", id=key, until="2026-03-12") == ("INVALID_ACCEPTANCE", {"until": "2026-03-12"})
         assert (await tower.denied("acceptRisk", id="Risk_" + "0" * 32, until="2026-04-01"))[0] == "RISK_NOT_FOUND"
         closed = await tower.called("saveRisk", key="r45", **SAID, probability=4, impact=5, closed=True)

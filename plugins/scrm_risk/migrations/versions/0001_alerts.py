@@ -182,7 +182,7 @@ def alerts() -> None:
         sa.Column("started_at", Instant, nullable=False),
         sa.Column("fired_at", Instant, nullable=True),
         sa.Column("due_at", Instant, nullable=True),
-        sa.Column("breached_at", Instant, nullable=True, comment="when the first due time was missed"),
+        sa.Column("breached_at", Instant, nullable=True, comment="the last due time that was missed"),
         sa.Column("escalations", sa.Integer(), nullable=False),
         sa.Column("assignee", Text, nullable=True),
         sa.Column("acknowledged_at", Instant, nullable=True),
