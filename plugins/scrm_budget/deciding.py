@@ -27,16 +27,16 @@ _DAY = sa.bindparam("day", type_=sa.Date())
 _LOCK = sa.select(lines.c.id).where(lines.c.id == _MINE).with_for_update()
 _OF_ITS_BUDGET = sa.select(lines.c.budget_id).where(lines.c.id == _MINE).correlate(None).scalar_subquery()
 _LOCK_WHOLE = sa.select(lines.c.id).where(lines.c.budget_id == _OF_ITS_BUDGET).order_by(lines.c.id).with_for_update()
-_LINE = (
-    sa.select(
-        lines,
-        *(budgets.c[name] for name in ("currency", "opens_on", "closes_on")),
-        closed(budgets, _DAY).label("closed"),
-        available(lines, sa.bindparam("at", type_=entries.c.occurred_at.type), _DAY).label("available"),
-    )
-    .join(budgets, budgets.c.id == lines.c.budget_id)
-    .where(lines.c.id == _MINE)
-)
+
+
+def select_line(left: sa.ColumnElement[int]) -> sa.Select[Any]:
+    """A line with what a decision looks at: its budget, and what is left of it."""
+    of_budget = [budgets.c[name] for name in ("currency", "opens_on", "closes_on")]
+    said = sa.select(lines, *of_budget, closed(budgets, _DAY).label("closed"), left.label("available"))
+    return said.join(budgets, budgets.c.id == lines.c.budget_id).where(lines.c.id == _MINE)
+
+
+LINE = select_line(available(lines, sa.bindparam("at", type_=entries.c.occurred_at.type), _DAY))
 
 
 def commit(tx: Tx, input: Mapping[str, Any], rules: BudgetRules, at: datetime) -> Fact | UserError:
@@ -188,7 +188,7 @@ def lock_line(
     """A line with its budget, locked, or the whole budget with it; LINE_NOT_FOUND, or BUDGET_CLOSED."""
     line_id = uuid.UUID(key)
     tx.rows(_LOCK_WHOLE if whole else _LOCK, {"line": line_id})
-    row = tx.row(_LINE, {"line": line_id, "at": at, "day": rules.day(at)})
+    row = tx.row(LINE, {"line": line_id, "at": at, "day": rules.day(at)})
     if row is None or not row.place:
         return no_line(key, path)
     return budget_closed(row.budget_id) if row.closed and not also_closed else row

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from scrm_budget import book, deciding, facts
-from scrm_budget.models import commitments
+from scrm_budget.models import commitments, lines
 from tests.plugins.budget_model import KINDS, RULES, Life, Step, history
 from tests.plugins.treasury import opened
 
@@ -83,6 +83,7 @@ Patch = Callable[[pytest.MonkeyPatch], None]
 
 def expired_commitments_keep_their_money(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(deciding, "available", lambda line, at, day: line.c.allocated - line.c.committed - line.c.spent)
+    patch.setattr(deciding, "LINE", deciding.select_line(lines.c.allocated - lines.c.committed - lines.c.spent))
 
 
 def commitments_have_no_deadline(patch: pytest.MonkeyPatch) -> None:
