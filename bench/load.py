@@ -24,12 +24,18 @@ class Rate:
 class Wire:
     """One connection that speaks as much HTTP as a benchmark needs."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
+    def __init__(self, port: int) -> None:
+        self._port = port
+
+    async def open(self) -> None:
+        """Call."""
+        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port, limit=2**24)
 
     async def ask(self, request: bytes) -> tuple[int, bytes]:
-        """Status and body of an answer."""
+        """Status and body of an answer; a server that has hung up, for nothing was asked for some seconds, is called again."""
+        if self._reader.at_eof():
+            self.close()
+            await self.open()
         self._writer.write(request)
         head = await self._reader.readuntil(b"\r\n\r\n")
         status = int(head[9:12])
@@ -44,7 +50,8 @@ class Wire:
 @asynccontextmanager
 async def wires(port: int, count: int) -> AsyncIterator[list[Wire]]:
     """So many connections."""
-    opened = [Wire(*await asyncio.open_connection("127.0.0.1", port, limit=2**24)) for _ in range(count)]
+    opened = [Wire(port) for _ in range(count)]
+    await asyncio.gather(*(each.open() for each in opened))
     try:
         yield opened
     finally:

@@ -21,14 +21,19 @@ from .rules import PAID, LoyaltyRules
 ORDERS = (PAID, REFUNDED)
 
 
-def select_lots(condition: sa.ColumnElement[bool], *more: sa.ColumnElement[Any]) -> sa.Select[Any]:
-    """The lots of a condition, for `load_lots`, and what more shall be known of each."""
-    lapsed = (
-        sa.select(sa.cast(sa.func.coalesce(sa.func.sum(allocations.c.amount), 0), sa.BigInteger))
-        .join(entries, entries.c.id == allocations.c.entry_id)
-        .where(allocations.c.lot_id == lots.c.id, entries.c.kind == "EXPIRE")
-        .scalar_subquery()
-    )
+_LAPSED = (
+    sa.select(sa.cast(sa.func.coalesce(sa.func.sum(allocations.c.amount), 0), sa.BigInteger))
+    .join(entries, entries.c.id == allocations.c.entry_id)
+    .where(allocations.c.lot_id == lots.c.id, entries.c.kind == "EXPIRE")
+    .scalar_subquery()
+)
+
+
+def select_lots(
+    condition: sa.ColumnElement[bool], *more: sa.ColumnElement[Any], lapsed: sa.ColumnElement[int] = _LAPSED
+) -> sa.Select[Any]:
+    """The lots of a condition, for `load_lots`, and what more shall be known of each. `lapsed` may be 0 where nobody looks at it:
+    to sum it up is to read all that was ever taken of a lot."""
     columns = [lapsed.label("lapsed") if each.name == "lapsed" else lots.c[each.name] for each in fields(Lot)]
     return sa.select(*columns, *more).where(condition).order_by(lots.c.expires_at.asc().nulls_last(), lots.c.earned_at, lots.c.id)
 
@@ -40,7 +45,7 @@ _ACCOUNTS = (
     .order_by(accounts.c.id)
 )
 _ACCOUNTS_LOCKED = _ACCOUNTS.with_for_update()
-LOTS = select_lots(among(lots.c.id, "ids"))
+LOTS = select_lots(among(lots.c.id, "ids"), lapsed=sa.literal(0))
 _LOTS_OF_ORDERS = select_lots(among(lots.c.order_id, "ids"))
 _HELD = sa.select(*(holds.c[each.name] for each in fields(Hold)), held_lots.c.lot_id, held_lots.c.amount).join(
     held_lots, held_lots.c.hold_id == holds.c.id
@@ -128,7 +133,8 @@ def load(tx: Tx, batch: Sequence[LogEvent], rules: LoyaltyRules, *, lock: bool =
         loaded.rows.keep(ledger.known_orders())
     named = [uuid.UUID(part["lot"]) for fact in facts for name in ("lots", "renewed") for part in _parts(fact, name)]
     wanted = [order.id for order in ledger.known_orders() if order.points]
-    for statement, ids in ((LOTS, named), (_LOTS_OF_ORDERS, wanted)):  # one by one: each has an index, both together have none
+    # One by one: each has an index, both together have none. Those of refunded orders first, for of them it matters what lapsed.
+    for statement, ids in ((_LOTS_OF_ORDERS, wanted), (LOTS, named)):
         for lot in load_lots(tx, statement, ids=ids) if ids else ():
             if lot.id not in ledger.lots:
                 ledger.add_lot(lot)

@@ -145,6 +145,7 @@ HELD = sa.cast(sa.func.coalesce(_kept, 0), sa.BigInteger).label("held")
 USABLE = select_lots(
     sa.and_(lots.c.account_id == sa.bindparam("account"), lots.c.remaining > 0, lots.c.available_at <= _THEN, lasts(_THEN)),
     HELD,
+    lapsed=sa.literal(0),
 )
 _HELD_FOR = sa.select(holds.c.account_id).where(holds.c.id == sa.bindparam("hold"))
 _HOLD = (
