@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from dataclasses import replace as replace_fields
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -51,7 +52,7 @@ async def measure(engine: str, url: str, users: int, events: int, rounds: int) -
     plugins = load_plugins(settings)
     await provision(settings, plugins)
     db = Database(url)
-    consumer = consumer_of(plugins.active[0], settings)
+    consumer = replace_fields(consumer_of(plugins.active[0], settings), statement_seconds=3600.0)
     try:
         await db.write(fill, users, events)
         if db.dialect == "postgresql":
