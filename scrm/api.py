@@ -83,6 +83,7 @@ from scrm.plugin import (
     Wiring,
     hookimpl,
     hookspec,
+    payload_of,
 )
 from scrm.rowset import id_set, insert_rows, row_set, update_rows, upsert
 from scrm.sql import CURRENCY, NOW, SELF, TODAY, ListOf, Moment, Row, Value, among, json_kind, json_text, member, of_moment
@@ -231,6 +232,7 @@ __all__ = [
     "one",
     "order_input",
     "ordering",
+    "payload_of",
     "period_days",
     "plugin_metadata",
     "plus_days",

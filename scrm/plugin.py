@@ -237,6 +237,11 @@ class EventType:
     own: bool = False
 
 
+def payload_of(*required: str, **properties: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON Schema of an event's properties: each by its name, and which of them are always there."""
+    return {"type": "object", "required": list(required), "properties": properties}
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """A permission that a key may have, `noun:read` or `noun:write`."""

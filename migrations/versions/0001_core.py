@@ -17,15 +17,21 @@ Counter = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    channels_and_users()
+    channels()
+    users()
+    identities()
+    merges()
+    merge_suggestions()
     tags()
-    log()
+    events()
+    log_head()
+    event_types()
     consumers()
     keys_and_audit()
     work()
 
 
-def channels_and_users() -> None:
+def channels() -> None:
     op.create_table(
         "channels",
         sa.Column("id", Id, nullable=False),
@@ -43,6 +49,9 @@ def channels_and_users() -> None:
         sa.CheckConstraint("role in ('MAIN', 'AUXILIARY')", name=op.f("ck_channels_role")),
     )
     op.create_index("ix_channels_parent_id", "channels", ["parent_id"])
+
+
+def users() -> None:
     op.create_table(
         "users",
         sa.Column("id", Id, nullable=False),
@@ -72,6 +81,9 @@ def channels_and_users() -> None:
     op.create_index("ix_users_last_seen_at", "users", ["last_seen_at", "id"])
     op.create_index("ix_users_city", "users", ["city"])
     op.create_index("ix_users_merged_into", "users", ["merged_into"])
+
+
+def identities() -> None:
     op.create_table(
         "identities",
         sa.Column("id", Id, nullable=False),
@@ -87,6 +99,9 @@ def channels_and_users() -> None:
     )
     op.create_index("ix_identities_user_id", "identities", ["user_id"])
     op.create_index("ix_identities_union_id", "identities", ["union_id"])
+
+
+def merges() -> None:
     op.create_table(
         "merges",
         sa.Column("id", Id, nullable=False),
@@ -104,6 +119,9 @@ def channels_and_users() -> None:
     )
     op.create_index("ix_merges_kept_id", "merges", ["kept_id"])
     op.create_index("ix_merges_absorbed_id", "merges", ["absorbed_id"])
+
+
+def merge_suggestions() -> None:
     op.create_table(
         "merge_suggestions",
         sa.Column("user_id", Id, nullable=False),
@@ -159,7 +177,7 @@ def tags() -> None:
     op.create_index("ix_user_tags_tag_id", "user_tags", ["tag_id", "user_id"])
 
 
-def log() -> None:
+def events() -> None:
     said = (
         sa.Column("type", Text, nullable=False),
         sa.Column("user_id", Id, comment="whose it is now; reads use this"),
@@ -207,13 +225,19 @@ def log() -> None:
     op.create_index("ix_events_user_id", "events", ["user_id", "occurred_at", "id"])
     op.create_index("ix_events_type", "events", ["type", "occurred_at"])
     op.create_index("ix_events_occurred_at", "events", ["occurred_at", "id"])
-    log_head = op.create_table(
+
+
+def log_head() -> None:
+    made = op.create_table(
         "log_head",
         sa.Column("one", sa.SmallInteger, autoincrement=False, nullable=False),
         sa.Column("position", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("one", name="pk_log_head"),
     )
-    op.bulk_insert(log_head, [{"one": 1, "position": 0}])
+    op.bulk_insert(made, [{"one": 1, "position": 0}])
+
+
+def event_types() -> None:
     op.create_table(
         "event_types",
         sa.Column("type", Text, nullable=False),

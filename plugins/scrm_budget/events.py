@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from scrm.api import EventType
+from scrm.api import EventType, payload_of
 
 CREATED, UPDATED, CLOSED, EXPLAINED = "budget.created", "budget.updated", "budget.closed", "budget.explained"
 COMMITTED, RELEASED, SPENT, REFUNDED = "budget.committed", "budget.released", "budget.spent", "budget.refunded"
@@ -18,10 +18,6 @@ SIGNED: dict[str, Any] = {"type": "integer"}
 LIST: dict[str, Any] = {"type": "array", "items": {"type": "object"}}
 
 
-def _payload(*required: str, **properties: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "required": list(required), "properties": properties}
-
-
 def _own(name: str, description: str, payload: dict[str, Any]) -> EventType:
     return EventType(name, description, payload, without_user=True, own=True)
 
@@ -29,49 +25,51 @@ def _own(name: str, description: str, payload: dict[str, Any]) -> EventType:
 OF_LINE = {"budget": TEXT, "line": TEXT, "amount": WHOLE, "currency": TEXT}
 
 TYPES = (
-    _own(CREATED, "A budget was made, with its lines; amounts in minor units.", _payload("name", "lines", name=TEXT, lines=LIST)),
-    _own(UPDATED, "A budget's name, lines or amounts were changed.", _payload("budget", "lines", budget=TEXT, lines=LIST)),
-    _own(CLOSED, "A budget was closed before its time: open commitments are released.", _payload("budget", budget=TEXT)),
+    _own(
+        CREATED, "A budget was made, with its lines; amounts in minor units.", payload_of("name", "lines", name=TEXT, lines=LIST)
+    ),
+    _own(UPDATED, "A budget's name, lines or amounts were changed.", payload_of("budget", "lines", budget=TEXT, lines=LIST)),
+    _own(CLOSED, "A budget was closed before its time: open commitments are released.", payload_of("budget", budget=TEXT)),
     _own(
         EXPLAINED,
         "Somebody said why a line's spending differs from its plan.",
-        _payload("line", "cause", budget=TEXT, line=TEXT, cause=MAYBE, note=MAYBE),
+        payload_of("line", "cause", budget=TEXT, line=TEXT, cause=MAYBE, note=MAYBE),
     ),
     _own(
         COMMITTED,
         "Money of a line was committed until `expiresAt`; `over` of it is more than there was.",
-        _payload("line", "amount", **OF_LINE, over=WHOLE, expiresAt=TEXT, reference=MAYBE),
+        payload_of("line", "amount", **OF_LINE, over=WHOLE, expiresAt=TEXT, reference=MAYBE),
     ),
-    _own(RELEASED, "What was left of a commitment is free again.", _payload("line", "commitment", **OF_LINE, commitment=TEXT)),
+    _own(RELEASED, "What was left of a commitment is free again.", payload_of("line", "commitment", **OF_LINE, commitment=TEXT)),
     _own(
         SPENT,
         "Money of a line was spent, of a `commitment` where one is named; `over` of it is more than there was.",
-        _payload("line", "amount", **OF_LINE, over=WHOLE, commitment=MAYBE, reference=MAYBE),
+        payload_of("line", "amount", **OF_LINE, over=WHOLE, commitment=MAYBE, reference=MAYBE),
     ),
     _own(
         REFUNDED,
         "Money that was spent came back: the reverse of `entry`.",
-        _payload("line", "amount", "entry", **OF_LINE, entry=TEXT, reference=MAYBE),
+        payload_of("line", "amount", "entry", **OF_LINE, entry=TEXT, reference=MAYBE),
     ),
     _own(
         TRANSFERRED,
         "Money went from one line, or the reserve, to another.",
-        _payload("from", "to", "amount", **{**OF_LINE, "from": TEXT, "to": TEXT}, reference=MAYBE),
+        payload_of("from", "to", "amount", **{**OF_LINE, "from": TEXT, "to": TEXT}, reference=MAYBE),
     ),
     _own(
         REALLOCATED,
         "Money went to where it earns more: each move from one line to another.",
-        _payload("budget", "moves", budget=TEXT, moves=LIST),
+        payload_of("budget", "moves", budget=TEXT, moves=LIST),
     ),
     _own(
         CROSSED,
         "So many percent of a line, or (without one) of a budget are spent, for the first time.",
-        _payload("budget", "percent", **{**OF_LINE, "line": MAYBE}, percent=WHOLE, spent=SIGNED, funds=SIGNED, crossing=TEXT),
+        payload_of("budget", "percent", **{**OF_LINE, "line": MAYBE}, percent=WHOLE, spent=SIGNED, funds=SIGNED, crossing=TEXT),
     ),
     _own(
         UNASSIGNED,
         "Something cost money that no line pays: none of an open budget of its day and currency names its campaign, its channel "
         "or the category of the setting.",
-        _payload("amount", amount=WHOLE, currency=TEXT, type=TEXT),
+        payload_of("amount", amount=WHOLE, currency=TEXT, type=TEXT),
     ),
 )

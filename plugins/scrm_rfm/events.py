@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from scrm.api import EventType
+from scrm.api import EventType, payload_of
 
 DUE, REQUESTED, CHANGED = "rfm.run_due", "rfm.run_requested", "rfm.segment_changed"
 TEXT: dict[str, Any] = {"type": "string"}
@@ -12,29 +12,25 @@ MAYBE: dict[str, Any] = {"type": ["string", "null"]}
 NUMBER: dict[str, Any] = {"type": ["integer", "null"]}
 
 
-def _payload(*required: str, **properties: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "required": list(required), "properties": properties}
-
-
 TYPES = (
     EventType(
         DUE,
         "A run is due: everybody is scored as of `asOf` from the log up to this event. `run` is the one that was asked for.",
-        _payload("asOf", asOf=TEXT, mode=MAYBE, windowDays=NUMBER, run=MAYBE),
+        payload_of("asOf", asOf=TEXT, mode=MAYBE, windowDays=NUMBER, run=MAYBE),
         without_user=True,
         own=True,
     ),
     EventType(
         REQUESTED,
         "Somebody asked for a run as of `asOf`; null for the mode or the window: as the rules say; 0 days: all time.",
-        _payload("asOf", asOf=TEXT, mode=MAYBE, windowDays=NUMBER),
+        payload_of("asOf", asOf=TEXT, mode=MAYBE, windowDays=NUMBER),
         without_user=True,
         own=True,
     ),
     EventType(
         CHANGED,
         "A person is in another segment than until then.",
-        _payload("from", "to", "asOf", "run", **{"from": TEXT}, to=TEXT, score=MAYBE, asOf=TEXT, run=TEXT),
+        payload_of("from", "to", "asOf", "run", **{"from": TEXT}, to=TEXT, score=MAYBE, asOf=TEXT, run=TEXT),
         own=True,
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from scrm.api import EventType
+from scrm.api import EventType, payload_of
 
 CHANGED = "risk.alert_changed"
 DUE = "risk.evaluation_due"
@@ -21,20 +21,16 @@ MAYBE: dict[str, Any] = {"type": ["string", "null"]}
 OBJECT: dict[str, Any] = {"type": "object"}
 
 
-def _payload(*required: str, **properties: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "required": list(required), "properties": properties}
-
-
 def _of_people(name: str, description: str, payload: dict[str, Any], *personal: str) -> EventType:
     return EventType(name, description, payload, personal=personal, without_user=True, own=True)
 
 
-ACTED = _payload("alert", "actor", alert=TEXT, actor=TEXT, comment=MAYBE)
+ACTED = payload_of("alert", "actor", alert=TEXT, actor=TEXT, comment=MAYBE)
 TYPES = (
     _of_people(
         CHANGED,
         "An alert came to another state; about a person, it is that person's event.",
-        _payload(
+        payload_of(
             "alert",
             "to",
             alert=TEXT,
@@ -49,28 +45,30 @@ TYPES = (
     _of_people(
         DUE,
         "Rules are evaluated as of `asOf`; `samples` has what indicators say that are not of the log.",
-        _payload("asOf", asOf=TEXT, samples=OBJECT),
+        payload_of("asOf", asOf=TEXT, samples=OBJECT),
     ),
     _of_people(ACKNOWLEDGED, "Somebody took an alert on.", ACTED, "comment"),
     _of_people(
         SNOOZED,
         "Nobody is told of an alert, or of a rule in a scope, before `until`.",
-        _payload("rule", "scope", "until", "actor", alert=MAYBE, rule=TEXT, scope=OBJECT, until=TEXT, actor=TEXT, comment=MAYBE),
+        payload_of(
+            "rule", "scope", "until", "actor", alert=MAYBE, rule=TEXT, scope=OBJECT, until=TEXT, actor=TEXT, comment=MAYBE
+        ),
         "comment",
     ),
     _of_people(RESOLVED, "Somebody ended an alert.", ACTED, "comment"),
     _of_people(
         ADVANCED,
         "The response to an alert came to another phase.",
-        _payload("alert", "phase", "actor", alert=TEXT, phase=TEXT, actor=TEXT, comment=MAYBE),
+        payload_of("alert", "phase", "actor", alert=TEXT, phase=TEXT, actor=TEXT, comment=MAYBE),
         "comment",
     ),
-    _of_people(RULE_SAVED, "A rule was written or changed.", _payload("key", "rule", key=TEXT, rule=OBJECT)),
-    _of_people(RULE_DELETED, "A rule was taken away.", _payload("key", key=TEXT)),
-    _of_people(SCORED, "A risk of the register was written, or scored again.", _payload("key", "risk", key=TEXT, risk=OBJECT)),
+    _of_people(RULE_SAVED, "A rule was written or changed.", payload_of("key", "rule", key=TEXT, rule=OBJECT)),
+    _of_people(RULE_DELETED, "A rule was taken away.", payload_of("key", key=TEXT)),
+    _of_people(SCORED, "A risk of the register was written, or scored again.", payload_of("key", "risk", key=TEXT, risk=OBJECT)),
     _of_people(
         ACCEPTED,
         "A risk of the register is accepted until a day.",
-        _payload("key", "until", "actor", key=TEXT, until=TEXT, actor=TEXT, reason=MAYBE),
+        payload_of("key", "until", "actor", key=TEXT, until=TEXT, actor=TEXT, reason=MAYBE),
     ),
 )

@@ -193,6 +193,11 @@ def kept_for(alert: Alert, held_at: datetime, policy: Policy) -> timedelta:
     return max(policy.keep_firing, policy.flap_within if flapping else timedelta(0))
 
 
+def may(alert: Alert, what: Act, now: datetime) -> bool:
+    """Whether a person can do something to an alert now."""
+    return (awake(alert, now).state, what) in ACTS
+
+
 def act(alert: Alert, what: Act, now: datetime, period: date) -> Alert | None:
     """What becomes of an alert when a person does something to it; None where that cannot be. `period` is the newest."""
     alert = awake(alert, now)

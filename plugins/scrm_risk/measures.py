@@ -11,7 +11,20 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from scrm.api import Indicator, IndicatorUnit, Period, Ratio, Tx, as_day, channels, json_kind, json_text, log_of, period_days
+from scrm.api import (
+    Id,
+    Indicator,
+    IndicatorUnit,
+    Period,
+    Ratio,
+    Tx,
+    as_day,
+    channels_below,
+    json_kind,
+    json_text,
+    log_of,
+    period_days,
+)
 
 LARGEST = 2**53 - 1
 """What is larger counts for nothing."""
@@ -87,12 +100,6 @@ def series(measure: Measure, tx: Tx, periods: Sequence[Period], channel_id: uuid
     counted = counted.where(log.c.type == measure.type, log.c.business_date >= first, log.c.business_date < last)
     counted = counted.where(log.c.occurred_at <= as_of)
     if channel_id is not None:
-        counted = counted.where(log.c.channel_id.in_(_with_children(channel_id)))
+        counted = counted.where(log.c.channel_id.in_(channels_below(sa.literal(channel_id, Id))))
     found = {row.n: int(row.value) for row in tx.rows(counted)}
     return [Ratio(found.get(n, 0)) for n in range(len(periods))]
-
-
-def _with_children(channel_id: uuid.UUID) -> sa.Select[Any]:
-    family = sa.select(channels.c.id).where(channels.c.id == channel_id).cte("family", recursive=True)
-    below = sa.select(channels.c.id).join(family, channels.c.parent_id == family.c.id)
-    return sa.select(family.union_all(below).c.id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from functools import cached_property
 from typing import Annotated, Any, Literal
@@ -188,10 +188,6 @@ class RiskRules(BusinessRules):
             playbook="偏离目标 5% 以上：核对口径，找出原因，调整计划或目标。"
             "Check the figures, find the cause, adjust the plan or the target.",
         )
-
-    def day(self, at: datetime) -> date:
-        """The business day of an instant."""
-        return at.astimezone(self.zone).date()
 
     def hours(self, severity: str) -> int | None:
         """Hours to respond; None for what only has to be watched."""

@@ -29,7 +29,7 @@ from scrm.api import (
 from .book import read_rules
 from .desk import AlertRow, ScopeRow, read_alerts
 from .evaluation import last_evaluation, samples_of, take_turn
-from .machine import OPEN, Act, Alert, act
+from .machine import OPEN, Act, Alert, may
 from .models import alerts, scopes
 from .models import rules as rules_table
 from .rules import SEVERITIES, RiskRules, check_key, parse_rule
@@ -168,7 +168,7 @@ def _act(tx: Tx, input: Mapping[str, Any], what: Act, at: datetime) -> Fact | Us
         return alert
     scope = tx.row(sa.select(scopes).where(scopes.c.alert_id == alert.id).with_for_update())
     machine = ScopeRow(**scope._mapping).machine if scope is not None else Alert()
-    if act(machine, what, at, rules_day(at)) is None:
+    if not may(machine, what, at):
         if alert.resolved_at is not None:
             return UserError("ALERT_RESOLVED", f"the alert was over at {instant_text(alert.resolved_at)}", ("id",))
         if alert.acknowledged_at is not None:
@@ -176,11 +176,6 @@ def _act(tx: Tx, input: Mapping[str, Any], what: Act, at: datetime) -> Fact | Us
             return UserError("ALERT_ACKNOWLEDGED", said, ("id",), {"by": alert.acknowledged_by})
         return UserError("ALERT_NOT_FIRING", f"the alert is {alert.state}; only one that fires can be acknowledged", ("id",))
     return Fact(alert.user_id, {"alert": alert.id.hex, "actor": input["actor"], "comment": input["comment"]})
-
-
-def rules_day(at: datetime) -> Any:
-    """A day that stands for none: which one is settled, the handler knows."""
-    return at.date()
 
 
 def _alert(tx: Tx, alert_id: str) -> AlertRow | UserError:

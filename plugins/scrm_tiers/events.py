@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from scrm.api import EventType
+from scrm.api import EventType, payload_of
 
 from .book import CHANGED
 
@@ -14,16 +14,12 @@ MAYBE: dict[str, Any] = {"type": ["string", "null"]}
 WHOLE: dict[str, Any] = {"type": "integer", "minimum": 0}
 
 
-def _payload(*required: str, **properties: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "required": list(required), "properties": properties}
-
-
 TYPES = (
     EventType(
         CHANGED,
         "A person has another level, or with the cause SCHEME one that gives something else than was announced last, with what "
         "it gives: `multiplier` is a decimal number as text. `at` is when; a review that comes late says the day it was due.",
-        _payload(
+        payload_of(
             "to",
             "cause",
             "multiplier",
@@ -38,24 +34,24 @@ TYPES = (
     EventType(
         SET,
         "A person was given a level by hand, below which nothing lowers before `until`.",
-        _payload("tier", "until", tier=TEXT, until=TEXT, reason=MAYBE),
+        payload_of("tier", "until", tier=TEXT, until=TEXT, reason=MAYBE),
         personal=("reason",),
         own=True,
     ),
     EventType(
-        CLEARED, "A level given by hand was taken back before its end.", _payload(reason=MAYBE), personal=("reason",), own=True
+        CLEARED, "A level given by hand was taken back before its end.", payload_of(reason=MAYBE), personal=("reason",), own=True
     ),
     EventType(
         GRANTED,
         "Growth value was given by hand.",
-        _payload("growth", growth=WHOLE, reason=MAYBE),
+        payload_of("growth", growth=WHOLE, reason=MAYBE),
         personal=("reason",),
         own=True,
     ),
     EventType(
         DUE,
         "A period is over: levels are reviewed as of the day before `day`, those of the accounts up to `last` that were not yet.",
-        _payload("day", "last", day=TEXT, last=TEXT),
+        payload_of("day", "last", day=TEXT, last=TEXT),
         without_user=True,
         own=True,
     ),
